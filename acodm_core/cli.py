@@ -1,0 +1,190 @@
+"""The ``acodm`` programs: every step of the workflow, by hand. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acodm_core.data.programs import app as data_app
+from acodm_core.errors import UserError
+
+app = typer.Typer(
+    name="acodm",
+    help="Train, measure and compare data-mixing schedulers. The same programs run under `snakemake`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")
+
+Config = Annotated[
+    list[Path], typer.Argument(help="YAML files of the experiment, later over earlier.", show_default=False)
+]
+CorpusFolder = Annotated[Path, typer.Option("--corpus", help="Folder of the sealed corpus.")]
+Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+Inputs = Annotated[list[str], typer.Option("--input", help="ROLE=FOLDER of a finished run; repeat for more.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
+
+
+@app.command()
+def plan(
+    config: Config,
+    write: Annotated[
+        Path | None, typer.Option(help="Write plan.json, the corpus's and all runs' spec.json below here.")
+    ] = None,
+) -> None:
+    """List the runs that an experiment needs, and check its configuration."""
+    from acodm_core.files import write_json
+    from acodm_core.study.config import load_experiment
+    from acodm_core.study.planner import plan as make_plan
+
+    experiment = load_experiment(*config)
+    planned = make_plan(experiment)
+    for run, spec in planned.runs.items():
+        needs = f"  after {', '.join(spec.inputs.values())}" if spec.inputs else ""
+        print(f"{run}  {spec.model_name}  {spec.tokens():,} tokens{needs}")
+    print(
+        f"{len(planned.runs)} runs, {sum(s.tokens() for s in planned.runs.values()):,} tokens, corpus {experiment.corpus.id}"
+    )
+    if write:
+        write_json(write / "results" / experiment.experiment / "plan.json", experiment.model_dump(mode="json"))
+        corpus = experiment.corpus.model_dump(mode="json")
+        write_json(write / "data" / "corpora" / experiment.corpus.id / "spec.json", corpus)
+        for run, spec in planned.runs.items():
+            write_json(write / "results" / "runs" / run / "spec.json", spec.model_dump(mode="json"))
+
+
+@app.command()
+def train(
+    spec: Annotated[Path, typer.Argument(help="spec.json of the run; its folder becomes the run's.")],
+    corpus: CorpusFolder,
+    inputs: Inputs = [],  # noqa: B006 - typer reads the default
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Train one run. Killed or stopped, the same command continues it from its last checkpoint."""
+    run_spec = _read_spec(spec)
+    device = _prepare(device, threads)
+    from acodm_core.data.corpus import Corpus
+    from acodm_core.lm.train import Interrupted, Trainer
+
+    try:
+        Trainer(run_spec, Corpus.open(corpus), spec.parent, _inputs(inputs), device).run()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise typer.Exit(143) from None
+
+
+@app.command()
+def collect(
+    plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.")],
+    corpus: CorpusFolder,
+    runs: Runs = Path("results/runs"),
+    out: Annotated[Path | None, typer.Option(help="Where the tables go; default: the plan's folder.")] = None,
+) -> None:
+    """Put an experiment's finished runs together as tidy tables, checking every file."""
+    from acodm_core.data.corpus import Corpus
+    from acodm_core.study.collect import collect as put_together
+    from acodm_core.study.planner import read_experiment
+
+    put_together(*read_experiment(plan), Corpus.open(corpus), runs, out or plan.parent)
+
+
+@app.command()
+def probe(
+    plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.")],
+    corpus: CorpusFolder,
+    runs: Runs = Path("results/runs"),
+    out: Annotated[Path | None, typer.Option(help="Where probe.parquet and memory.parquet go.")] = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    jobs: Annotated[int, typer.Option(help="Memory probes at once (on a CPU).", min=1)] = 1,
+) -> None:
+    """Time every method's step against the plain step in interleaved blocks, and read peak memories."""
+    from acodm_core.study.planner import read_experiment
+
+    experiment, planned = read_experiment(plan)
+    device = _prepare(device, threads)
+    from acodm_core.data.corpus import Corpus
+    from acodm_core.lm import probe as probing
+
+    folder = out or plan.parent / "probe"
+    frame = probing.probe_time(planned, Corpus.open(corpus), runs, experiment.probe, device)
+    probing.write(frame, folder / "probe.parquet")
+    memory = probing.probe_memory(planned, corpus, runs, experiment.probe, device, jobs)
+    probing.write(memory, folder / "memory.parquet")
+    step = frame[frame.part == "step"].pivot_table(
+        index=["model", "method"], columns="arm", values="seconds", aggfunc="median"
+    )
+    for (model, method), row in step.iterrows():
+        print(f"{model}  {method}: {row['method'] * 1e3:.1f} ms a step, {row['method'] / row['plain']:.4f} of plain")
+
+
+@app.command(hidden=True)
+def probe_memory(
+    spec: Path,
+    corpus: CorpusFolder,
+    out: Path = typer.Option(...),
+    steps: int = 2,
+    inputs: Inputs = [],
+    device: Device = "cpu",  # noqa: B006,B008
+) -> None:
+    """Peak memory of a few training steps, in this process (called by `probe`)."""
+    run_spec = _read_spec(spec)
+    device = _prepare(device, 1)
+    from acodm_core.data.corpus import Corpus
+    from acodm_core.files import write_json
+    from acodm_core.lm.probe import memory_of
+
+    write_json(out, memory_of(run_spec, Corpus.open(corpus), _inputs(inputs), device, steps))
+
+
+def _read_spec(path: Path):
+    from acodm_core.study.config import readable_errors
+    from acodm_core.study.planner import RunSpec
+    from acodm_core.files import read_json
+
+    with readable_errors(str(path), RunSpec):
+        return RunSpec.model_validate(read_json(path))
+
+
+def _inputs(pairs: list[str]) -> dict[str, Path]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(
+                f"got {pair!r}", where="--input", fix="write ROLE=FOLDER, e.g. --input actor=results/runs/NAME"
+            )
+    return {role: Path(folder) for role, folder in (pair.split("=", 1) for pair in pairs)}
+
+
+def _prepare(device: str, threads: int) -> str:
+    """Set the thread count and resolve ``auto``; UserError if a GPU is asked for and there is none."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            "torch sees no CUDA device here", where="--device", fix="use --device cpu, or install a CUDA build of torch"
+        )
+    return device
+
+
+def main() -> None:
+    """Entry point: a UserError is a message and exit status 1, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except UserError as error:
+        print(f"acodm: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

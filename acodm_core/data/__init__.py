@@ -1,0 +1,1 @@
+"""Text, from archives to memory-mapped tokens: catalogue -> archives -> documents -> tokenizer -> tokens -> corpus."""

@@ -1,0 +1,171 @@
+"""``acodm data``: the steps from archives to a sealed corpus, each by hand, and ``build`` for all of them.
+
+The workflow calls the same commands, one a rule.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acodm_core.data import archives
+from acodm_core.data.catalogue import CorpusSpec, embedded_spec, read_spec
+from acodm_core.errors import UserError, unknown_name
+
+app = typer.Typer(help="From archives to memory-mapped domains.", no_args_is_help=True)
+
+Spec = Annotated[Path, typer.Argument(help="A corpus spec, JSON or YAML.", metavar="SPEC")]
+Domain = Annotated[str, typer.Argument(help="Name of a domain.", metavar="DOMAIN")]
+Out = Annotated[Path, typer.Option("--out", help="What to write.")]
+
+
+@app.command()
+def fetch(spec: Spec, archive: Annotated[str, typer.Option(help="File name of the archive.")], out: Out) -> None:
+    """Download one archive and check its hash."""
+    corpus = read_spec(spec)
+    known = corpus.archives()
+    if archive not in known:
+        raise unknown_name("archive", archive, known, where=str(spec))
+    if out.name != archive:
+        raise UserError(f"--out {out} must end in the archive's name", fix=f"--out {out.parent / archive}")
+    archives.fetch(known[archive], out.parent, needed_by=_readers_of(corpus, archive))
+
+
+@app.command()
+def documents(
+    spec: Spec,
+    domain: Domain,
+    archives_dir: Annotated[Path, typer.Option("--archives", help="Folder of archives.")],
+    out: Out,
+) -> None:
+    """Clean, de-duplicate and split the documents of one domain into a Parquet file."""
+    from acodm_core.data.documents import build_documents
+
+    summary = build_documents(read_spec(spec), domain, archives_dir, out)
+    typer.echo(
+        f"{domain}: {summary.documents} documents, {summary.bytes / 1e6:.2f} MB"
+        f" (left out: {summary.duplicates} repeats, {summary.short} short, {summary.over_cap} over the cap)"
+    )
+
+
+@app.command()
+def tokenizer(
+    spec: Spec, documents_dir: Annotated[Path, typer.Option("--documents", help="Folder of Parquet files.")], out: Out
+) -> None:
+    """Train the tokenizer on every domain's train split."""
+    from acodm_core.data.tokenizer import train_tokenizer
+
+    train_tokenizer(read_spec(spec), documents_dir, out)
+
+
+@app.command()
+def tokenize(
+    spec: Spec,
+    domain: Domain,
+    documents_path: Annotated[Path, typer.Option("--documents", help="The domain's Parquet file.")],
+    tokenizer_path: Annotated[Path, typer.Option("--tokenizer", help="The tokenizer.json.")],
+    out: Out,
+) -> None:
+    """Write one domain's token files into a folder."""
+    from acodm_core.data.tokens import tokenize_domain
+
+    tokenize_domain(read_spec(spec), domain, documents_path, tokenizer_path, out)
+
+
+@app.command()
+def seal(spec: Spec, corpus_dir: Annotated[Path, typer.Argument(help="Folder of the corpus.")]) -> None:
+    """Count and hash everything, and write the card and the manifest."""
+    from acodm_core.data.corpus import seal as seal_corpus
+
+    typer.echo(seal_corpus(read_spec(spec), corpus_dir).digest)
+
+
+@app.command()
+def card(corpus_dir: Annotated[Path, typer.Argument(help="Folder of a sealed corpus.")]) -> None:
+    """Print the data card of a corpus."""
+    from acodm_core.data.card import card as render
+    from acodm_core.data.corpus import Corpus
+
+    typer.echo(render(Corpus.open(corpus_dir).manifest))
+
+
+@app.command()
+def verify(corpus_dir: Annotated[Path, typer.Argument(help="Folder of a sealed corpus.")]) -> None:
+    """Check the hash of every file of a corpus."""
+    from acodm_core.data.corpus import Corpus
+
+    Corpus.open(corpus_dir).verify(full=True)
+    typer.echo("every file is as it was sealed")
+
+
+@app.command()
+def build(
+    spec: Annotated[Path | None, typer.Argument(help="A corpus spec; without one, the embedded corpus.")] = None,
+    data: Annotated[Path, typer.Option("--data", help="Folder that holds archives/ and corpora/.")] = Path("data"),
+) -> None:
+    """All steps: fetch, documents, tokenizer, tokenize, seal. Finished steps are not repeated."""
+    folder = build_corpus(read_spec(spec) if spec else embedded_spec(), data)
+    typer.echo(folder)
+
+
+def build_corpus(spec: CorpusSpec, data: Path) -> Path:
+    """Build a corpus under ``data/corpora/<id>`` from archives under ``data/archives``; return its folder."""
+    from acodm_core.data import corpus, documents, files, tokenizer, tokens
+
+    folder, archives_dir = data / "corpora" / spec.id, data / "archives"
+    if (folder / corpus.MANIFEST).exists():
+        corpus.Corpus.open(folder)
+        return folder
+    with files.whole_file(folder / "spec.json") as temporary:
+        temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    for name, archive in spec.archives().items():
+        with _step(f"fetch {name}"):
+            archives.fetch(archive, archives_dir, needed_by=_readers_of(spec, name))
+    for domain in spec.domains:
+        out = folder / "documents" / f"{domain}.parquet"
+        if not out.exists():
+            with _step(f"documents {domain}") as progress:
+                documents.build_documents(spec, domain, archives_dir, out, progress)
+    if not (folder / corpus.TOKENIZER).exists():
+        with _step("tokenizer"):
+            tokenizer.train_tokenizer(spec, folder / "documents", folder / corpus.TOKENIZER)
+    for domain in spec.domains:
+        parquet, out = folder / "documents" / f"{domain}.parquet", folder / "tokens" / domain
+        with _step(f"tokenize {domain}") as progress:
+            tokens.tokenize_domain(spec, domain, parquet, folder / corpus.TOKENIZER, out, progress)
+    with _step("seal"):
+        corpus.seal(spec, folder)
+    return folder
+
+
+def _readers_of(spec: CorpusSpec, filename: str) -> list[str]:
+    return [domain for domain in spec.domains if filename in spec.archives_of(domain)]
+
+
+@contextmanager
+def _step(name: str) -> Iterator[Callable[[int], None]]:
+    """Show a step: a live line with megabytes on a terminal, and a plain line with its seconds when it ends."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    start, shown = time.monotonic(), 0.0
+    with console.status(f"{name} ...") if console.is_terminal else _nothing() as status:
+
+        def progress(num_bytes: int) -> None:
+            nonlocal shown
+            if status is not None and time.monotonic() - shown > 0.2:
+                shown = time.monotonic()
+                status.update(f"{name}: {num_bytes / 1e6:.1f} MB")
+
+        yield progress
+    console.print(f"{name:<48} {time.monotonic() - start:7.1f} s")
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None

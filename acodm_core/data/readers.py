@@ -1,0 +1,295 @@
+"""Readers: from the members of an archive (or local files) to documents, one generator each.
+
+A reader takes the members and its options (keyword-only) and yields raw documents; cleaning comes after (documents.py).
+A new format is one function here: its name is what ``reader:`` says in the catalogue, its keywords are ``options:``.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import html
+import inspect
+import io
+import json
+import re
+import sqlite3
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+from acodm_core.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Member:
+    """A named stream of bytes: a member of an archive, or a file. Open it once, before asking for the next."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+    def bytes(self) -> bytes:
+        with self.open() as stream:
+            return stream.read()
+
+    def text(self) -> str:
+        """UTF-8, or Windows-1252 for the few old files that are not."""
+        raw = self.bytes()
+        try:
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            return raw.decode("cp1252", errors="replace")
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.bytes())
+        except ValueError as error:
+            raise UserError(f"not JSON: {error}", where=self.name) from error
+
+
+Members = Iterable[Member]
+Reader = Callable[..., Iterator[str]]
+
+
+# -- formats -----------------------------------------------------------------------------------------------------------
+
+
+def text(members: Members, *, separator: str | None = None) -> Iterator[str]:
+    """A document a file, or several divided by ``separator``."""
+    for member in members:
+        whole = member.text()
+        yield from whole.split(separator) if separator else [whole]
+
+
+def jsonl(members: Members, *, field: str = "text") -> Iterator[str]:
+    """A JSON object a line; the document is its ``field``. Names in .gz or .zst are decompressed as they stream."""
+    for member in members:
+        with _decompressed(member) as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield _json_field(line, field, f"{member.name}:{number}")
+
+
+def parquet(members: Members, *, field: str = "text") -> Iterator[str]:
+    """A row a document; the text is the column ``field``. Nulls are left out."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for member in members:
+        try:
+            file = pq.ParquetFile(pa.PythonFile(member.open(), mode="r"))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"not a Parquet file: {error}", where=member.name) from error
+        if field not in file.schema_arrow.names:
+            raise unknown_name("column", field, file.schema_arrow.names, where=member.name)
+        for batch in file.iter_batches(batch_size=256, columns=[field]):
+            yield from (value for value in batch.column(0).to_pylist() if value is not None)
+
+
+def table(members: Members, *, field: str = "text", replace: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A row of a CSV, or of the CSVs in a zip within the archive, a document. ``replace``: pieces of text to mend."""
+    csv.field_size_limit(sys.maxsize)
+    for member in members:
+        for name, stream in _csv_streams(member):
+            rows = csv.DictReader(io.TextIOWrapper(stream, "utf-8", newline=""))
+            if field not in (rows.fieldnames or []):
+                raise unknown_name("column", field, rows.fieldnames or [], where=name)
+            for row in rows:
+                document = row[field] or ""
+                for old, new in (replace or {}).items():
+                    document = document.replace(old, new)
+                yield document
+
+
+# -- particular packages -----------------------------------------------------------------------------------------------
+
+
+def pubmed(members: Members, *, with_copyright: bool = False) -> Iterator[str]:
+    """Titles and abstracts of PubMed XML.
+
+    A record with a CopyrightInformation element is its publisher's: left out unless asked for.
+    """
+    for member in members:
+        with gzip.open(member.open()) as stream:
+            for _, element in ElementTree.iterparse(stream):
+                if element.tag != "PubmedArticle":
+                    continue
+                if with_copyright or element.find(".//CopyrightInformation") is None:
+                    paragraphs = ["".join(part.itertext()) for part in element.findall(".//Abstract/AbstractText")]
+                    title = "".join(element.find(".//ArticleTitle").itertext()) if paragraphs else ""
+                    if paragraphs:
+                        yield html.unescape("\n\n".join([title, *paragraphs]))
+                element.clear()
+
+
+def gutenberg(members: Members) -> Iterator[str]:
+    """Books of Project Gutenberg, without its headers and footers. A file may hold several books."""
+    for member in members:
+        for book in filter(None, _BOOK.split(member.text().replace("\r\n", "\n"))):
+            yield _END_OF_BOOK.split(_START_OF_BOOK.split(book)[-1])[0]
+
+
+def verses(members: Members) -> Iterator[str]:
+    """A chapter of an SQLite Bible a document, a verse a line, without verse numbers."""
+    order = "TestamentID, BookID, ChapterID, VerseID"
+    for member in members:
+        connection = sqlite3.connect(":memory:")
+        connection.deserialize(member.bytes())
+        rows = connection.execute(
+            f"select TestamentID, BookID, ChapterID, Passage1, Passage2 from Bible order by {order}"
+        )
+        for _, chapter in groupby(rows, key=lambda row: row[:3]):
+            yield "\n".join(_VERSE_NUMBER.sub("\n", " ".join(filter(None, row[3:]))).strip() for row in chapter)
+        connection.close()
+
+
+def summaries(members: Members) -> Iterator[str]:
+    """Encyclopedia summaries: {title: {title, extract}}."""
+    for member in members:
+        for article in member.json().values():
+            yield f"{article['title']}\n\n{article['extract']}"
+
+
+def recipes(members: Members) -> Iterator[str]:
+    """Recipes: {name: {title, ingredients, steps}}."""
+    for member in members:
+        for recipe in member.json().values():
+            ingredients = [f"- {line}" for line in recipe["ingredients"]]
+            steps = [f"{number}. {line}" for number, line in enumerate(recipe["steps"], 1)]
+            whole = "\n".join([recipe["title"], "", "Ingredients:", *ingredients, "", "Steps:", *steps])
+            yield _TAG.sub("", html.unescape(whole))
+
+
+def dictionary(members: Members) -> Iterator[str]:
+    """An entry of a dictionary a document: word, part of speech, etymology, numbered senses, examples."""
+    for member in members:
+        for word, entry in member.json().items():
+            lines = []
+            for sense in entry["pos"]:
+                head = f"{word}, {sense.get('part_of_speech') or ''} {sense.get('etymology') or ''}"
+                definitions = sense["definitions"]
+                lines.append(_WEBSTER.sub("", head).strip(" ,"))
+                for number, definition in enumerate(definitions, 1):
+                    bullet = f"{number}. " if len(definitions) > 1 else ""
+                    lines.append(bullet + _WEBSTER.sub("", definition["text"]).strip())
+                    lines += [f"  {_WEBSTER.sub('', _plain(e)).strip()}" for e in definition.get("examples") or ()]
+            yield "\n".join(lines)
+
+
+def dialogue(members: Members) -> Iterator[str]:
+    """A conversation a document, a turn a line; the two speakers are A and B in the order in which they speak."""
+    for member in members:
+        for conversation in member.json().values():
+            names: dict[str, str] = {}
+            turns = []
+            for turn in filter(None, conversation["messages"]):
+                speaker = names.setdefault(turn[0]["sender"], chr(ord("A") + len(names)))
+                turns.append(f"{speaker}: " + " ".join(message["text"] for message in turn))
+            yield "\n".join(turns)
+
+
+def patents(members: Members) -> Iterator[str]:
+    """A full patent a document: title, abstract, brief, description, claims, without markup and paragraph numbers.
+
+    Old patents that are uncorrected OCR of their printed page are left out.
+    """
+    for member in members:
+        for patent in member.json():
+            sections = [patent.get(key) or "" for key in ("abstractHtml", "briefHtml", "descriptionHtml", "claimsHtml")]
+            body = _TAG.sub("", _BREAK.sub("\n", "\n\n".join([patent["inventionTitle"], *filter(None, sections)])))
+            if not _SCANNED.search(body):
+                yield _PARAGRAPH_NUMBER.sub("", html.unescape(body))
+
+
+def front_matter(members: Members, *, shortest: int = 400) -> Iterator[str]:
+    """Texts after a YAML header between ``---`` lines; English ones of at least ``shortest`` characters."""
+    for member in members:
+        _, _, rest = member.text().partition("---\n")
+        header, _, body = rest.partition("\n---\n")
+        if len(body) >= shortest and not _NOT_ENGLISH.search(header):
+            yield body
+
+
+# -- names and options -------------------------------------------------------------------------------------------------
+
+READERS: dict[str, Reader] = {
+    reader.__name__: reader
+    for reader in (
+        *(text, jsonl, parquet, table),
+        *(pubmed, gutenberg, verses, summaries, recipes, dictionary, dialogue, patents, front_matter),
+    )
+}
+
+
+def find_reader(name: str) -> Reader:
+    """The reader of this name, or a UserError that names the nearest one."""
+    if name not in READERS:
+        raise unknown_name("reader", name, READERS)
+    return READERS[name]
+
+
+def check_reader(name: str, options: Mapping[str, object]) -> None:
+    """Raise a UserError unless the reader exists and takes these options."""
+    parameters = inspect.signature(find_reader(name)).parameters.values()
+    valid = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in valid:
+            raise unknown_name(f"option of reader {name!r}", option, valid)
+
+
+# -- helpers -----------------------------------------------------------------------------------------------------------
+
+_BOOK = re.compile(r"^(?=The Project Gutenberg EBook of )", re.MULTILINE)
+_START_OF_BOOK = re.compile(
+    r"^\*\*\* ?START OF TH.*$|^\*END\*? ?THE SMALL PRINT!.*$|^\*END THE SMALL PRINT.*$", re.MULTILINE
+)
+_END_OF_BOOK = re.compile(
+    r"^\*\*\* ?END OF TH.*$|^End of (?:the |this )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE
+)
+_VERSE_NUMBER = re.compile(r"\s*\b\d+:\d+\s+")  # some rows hold two verses
+_WEBSTER = re.compile(r"\s*\[?1913 Webster\]?")
+_BREAK = re.compile(r"<br\s*/?>|</?(?:p|div|tr|table|li|ul|ol|h\d)\b[^>]*>", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+_SCANNED = re.compile(r"\AOCR SCANNED DOCUMENT|\A[^\n]*\n+United States Patent ")
+_PARAGRAPH_NUMBER = re.compile(r"^[ \t]*\(\d+\)[ \t]*", re.MULTILINE)
+_NOT_ENGLISH = re.compile(r"^language: (?!en\b)", re.MULTILINE)
+
+
+def _plain(example: object) -> str:
+    return example if isinstance(example, str) else str(example.get("text", "")) if isinstance(example, dict) else ""
+
+
+def _decompressed(member: Member) -> BinaryIO:
+    stream = member.open()
+    if member.name.endswith(".gz"):
+        return gzip.open(stream)
+    if member.name.endswith(".zst"):
+        import zstandard
+
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream))
+    return stream
+
+
+def _json_field(line: bytes, field: str, where: str) -> str:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"not JSON: {error}", where=where) from error
+    if not isinstance(value, dict) or field not in value:
+        raise unknown_name("key", field, value if isinstance(value, dict) else (), where=where)
+    if not isinstance(value[field], str):
+        raise UserError(f"{field!r} is {type(value[field]).__name__}, not text", where=where)
+    return value[field]
+
+
+def _csv_streams(member: Member) -> Iterator[tuple[str, BinaryIO]]:
+    if not member.name.endswith(".zip"):
+        yield member.name, member.open()
+        return
+    with zipfile.ZipFile(io.BytesIO(member.bytes())) as inner:
+        for name in sorted(inner.namelist()):
+            yield f"{member.name}/{name}", inner.open(name)

@@ -1,0 +1,81 @@
+"""The raw documents of a domain, wherever they come from: packages, files, the hub, a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from acodm_core.data import archives, mathematics, readers
+from acodm_core.data.catalogue import CorpusSpec, FilesDomain, GeneratorDomain, HubDomain, PackagesDomain
+from acodm_core.errors import UserError
+
+
+def read_domain(spec: CorpusSpec, domain: str, archives_dir: Path) -> Iterator[str]:
+    """Yield the raw documents of a domain, in an order that its entry fixes.
+
+    Raises:
+        UserError: an archive or file is missing or damaged, or a library or the network is.
+    """
+    entry = spec.entry(domain)
+    match entry:
+        case PackagesDomain():
+            return _from_packages(entry, domain, archives_dir)
+        case FilesDomain():
+            return _from_files(entry)
+        case HubDomain():
+            return _from_hub(entry, domain)
+        case GeneratorDomain():
+            cap = spec.cap_bytes(domain)  # a generated document is as good as any other: make no more than is kept
+            return mathematics.documents(
+                entry.seed, entry.megabytes if cap is None else min(entry.megabytes, cap / 1e6)
+            )
+
+
+def _from_packages(entry: PackagesDomain, domain: str, archives_dir: Path) -> Iterator[str]:
+    for part in entry.parts:
+        path = archives.check(part.archive, archives_dir, needed_by=[domain])
+        members = archives.members(path, part.members, part.exclude)
+        yield from readers.find_reader(part.reader)(members, **part.options)
+
+
+def _from_files(entry: FilesDomain) -> Iterator[str]:
+    members = (readers.Member(str(path), lambda path=path: path.open("rb")) for path in entry.files())
+    options = {"separator": entry.separator} if entry.format == "text" else {"field": entry.field}
+    return readers.find_reader(entry.format)(members, **options)
+
+
+def _from_hub(entry: HubDomain, domain: str) -> Iterator[str]:
+    where = f"corpus.domains.{domain}"
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("the `datasets` library is not installed", where=where, fix="pip install datasets") from error
+    try:
+        rows = datasets.load_dataset(
+            entry.dataset, name=entry.config, split=entry.split, revision=entry.revision, streaming=True
+        )
+        taken = 0
+        for row in rows:
+            if any(str(_column(row, key)) != value for key, value in entry.where.items()):
+                continue
+            yield str(_column(row, entry.field))
+            taken += 1
+            if taken == entry.documents:
+                return
+    except KeyError as error:
+        raise UserError(
+            f"{entry.dataset} has no column {error}", where=where, fix="correct `field` or `where`"
+        ) from error
+    except Exception as error:  # the hub raises a dozen kinds: no such data set, no such split, no network, gated
+        raise UserError(
+            f"cannot read {entry.dataset} from the hub: {type(error).__name__}: {error}",
+            where=where,
+            fix="check the name and the network, or use `from: files` with a copy of your own",
+        ) from error
+
+
+def _column(row: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        row = row[key]
+    return row

@@ -1,0 +1,34 @@
+"""Errors a user can act on: what is wrong, where, and what to type instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in the input, not in the code: printed without a traceback, exit status 1.
+
+    Args:
+        what: what is wrong, with the offending value.
+        where: the place to mend: a YAML path (``training.lr``), a file, a domain.
+        fix: what to type instead: valid names, a command, a corrected snippet.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.fix:
+            lines.append(f"  -> {self.fix}")
+        return "\n".join(lines)
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str], *, where: str = "") -> UserError:
+    """The error for a misspelt name: the nearest valid name first, then all of them."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UserError(f"unknown {kind} {name!r}", where=where, fix=f"{hint}valid: {', '.join(names) or 'none'}")

@@ -1,0 +1,61 @@
+"""Held-out loss of every domain: the same tokens in the same order for every method, seed and step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from acodm_core.data.corpus import Corpus
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    loss_K: np.ndarray  # mean nats a token
+    bits_per_byte_K: np.ndarray
+
+
+class Evaluator:
+    """The first ``sequences`` windows of each domain's ``split``, held in memory.
+
+    Args:
+        rows: sequences a forward pass.
+    """
+
+    def __init__(self, corpus: Corpus, split: str, *, sequences: int, context: int, rows: int) -> None:
+        windows, domain = [], []
+        for k, name in enumerate(corpus.domains):
+            tokens = corpus.tokens(split, name)
+            count = min(sequences, (len(tokens) - 1) // context)
+            if count < 1:
+                raise ValueError(f"domain {name!r} has {len(tokens)} {split} tokens, under one context of {context}")
+            windows += [np.asarray(tokens[i * context : (i + 1) * context + 1]) for i in range(count)]
+            domain += [k] * count
+        self._tokens_NS = torch.from_numpy(np.stack(windows).astype(np.int64))
+        self._domain_N = np.array(domain)
+        self.split, self._rows, self._domains = split, rows, len(corpus.domains)
+        bytes_N = torch.from_numpy(np.asarray(corpus.token_bytes, dtype=np.int64))[self._tokens_NS[:, 1:]].sum(1)
+        self._bytes_K = np.bincount(self._domain_N, bytes_N.numpy(), self._domains)
+        self._count_K = np.bincount(self._domain_N, minlength=self._domains) * context
+
+    @torch.no_grad()
+    def __call__(self, model: torch.nn.Module, autocast: torch.autocast) -> Evaluation:
+        """Mean loss of each domain under ``model``."""
+        device = next(model.parameters()).device
+        losses_N = []
+        model.eval()
+        for tokens_BS in self._tokens_NS.split(self._rows):
+            with autocast:
+                losses_N.append(token_losses(model, tokens_BS.to(device)).sum(1, dtype=torch.float64).cpu().numpy())
+        model.train()
+        nats_K = np.bincount(self._domain_N, np.concatenate(losses_N), self._domains)
+        return Evaluation(nats_K / self._count_K, nats_K / self._bytes_K / np.log(2))
+
+
+def token_losses(model: torch.nn.Module, tokens_BS: torch.Tensor) -> torch.Tensor:
+    """(B, S - 1) cross-entropy of every token given those before it, nats, float32."""
+    logits_BTV = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
+    loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BS[:, 1:].flatten(), reduction="none")
+    return loss.view(len(tokens_BS), -1)

@@ -1,0 +1,34 @@
+"""What a step costs, counted by torch's own counter on one real sequence: nothing is estimated."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from acodm_core.lm.evaluate import token_losses
+from acodm_core.lm.gram import DomainGradients
+
+# torch counts the attention kernels of GPUs; those of the CPU have the same products. Arguments arrive as shapes.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+
+
+def sequence_flops(model: torch.nn.Module, context: int) -> int:
+    """Floating-point operations of one sequence's forward and backward pass: matrix products and full (not halved) attention.
+
+    Leaves the model's gradients empty.
+    """
+    tokens_BS = torch.zeros(1, context + 1, dtype=torch.int64, device=next(model.parameters()).device)
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        token_losses(model, tokens_BS).mean().backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
+
+
+def gram_flops(gradients: DomainGradients | None) -> int:
+    """Operations a step that the Gram adds to the backward pass: the K x K inner products. Norms and the mixer are timed."""
+    return 0 if gradients is None else 2 * gradients.domains**2 * gradients.parameters

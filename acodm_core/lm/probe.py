@@ -1,0 +1,160 @@
+"""What a mixer costs: time in interleaved blocks on one shared model, peak memory in processes of their own.
+
+All arms train the same model in turn, so they differ only in what the mixer asks for; the blocks run A B C ... C B A, so a
+drift of the machine meets every arm alike.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from acodm_core.data.corpus import Corpus
+from acodm_core.data.sampler import Sampler
+from acodm_core.files import atomic, read_json
+from acodm_core.lm.model import build_model
+from acodm_core.lm.step import Learner
+from acodm_core.lm.train import start_mixer
+from acodm_core.mixing import Mixer, StepStats, simplex
+from acodm_core.study import provenance
+from acodm_core.study.clock import Clock
+from acodm_core.study.config import ProbeConfig
+from acodm_core.study.planner import Plan, RunSpec
+from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS
+
+PLAIN = "plain"
+PARTS = ("data", "forward", "backward", "optimiser", "signals", "mixer")
+
+
+class Arms:
+    """One model and optimiser, trained in turn by several mixers.
+
+    Args:
+        specs: arm -> spec; all of the same model and recipe. The arm "plain" draws uniformly and asks for nothing.
+        inputs: arm -> (role -> folder), for mixers that need another run.
+    """
+
+    def __init__(
+        self, specs: Mapping[str, RunSpec], corpus: Corpus, inputs: Mapping[str, Mapping[str, Path]], device: str
+    ) -> None:
+        spec = next(iter(specs.values()))
+        training = spec.training
+        self.clock, self.step, self.context = Clock(), 0, training.context
+        self.mixers: dict[str, Mixer] = {a: start_mixer(s, corpus, inputs.get(a, {})) for a, s in specs.items()}
+        model = build_model(spec.model.config, vocab_size=corpus.vocab_size, context=training.context, seed=0).to(
+            device
+        )
+        needs = frozenset().union(*(m.needs for m in self.mixers.values()))
+        self.learner = Learner(model, spec.model, training, domains=len(corpus.domains), needs=needs, clock=self.clock)
+        self.sampler = Sampler(corpus, seed=0, batch=training.batch, context=training.context, draw=training.draw)
+
+    def block(self, arm: str, steps: int) -> dict[str, float]:
+        """Run ``steps`` steps of ``arm``; mean seconds a step, the whole and its parts."""
+        mixer, lap = self.mixers[arm], self.clock.lap
+        self.clock.seconds.clear()
+        hidden = self.learner.gradients.seconds if self.learner.gradients else 0.0
+        self._synchronise()
+        start = time.perf_counter()
+        for _ in range(steps):
+            with lap("mixer"):
+                share_K, wants = simplex(mixer.sampling(self.step)), mixer.wants(self.step)
+            with lap("data"):
+                batch = self.sampler.next(share_K, self.step)
+            result = self.learner.step(batch, self.step, wants, mixer.loss_weights(self.step))
+            with lap("mixer"):
+                wanted = {s: v for s, v in result.signals.items() if s in wants}
+                mixer.observe(StepStats(self.step, batch.counts_K * self.context, wanted))
+            self.step += 1
+        self._synchronise()
+        found = {"step": time.perf_counter() - start, **self.clock.seconds}
+        if self.learner.gradients:  # the split's extra work happens inside the backward pass
+            inside = self.learner.gradients.seconds - hidden
+            found["backward"] -= inside
+            found["signals"] += inside
+        return {part: seconds / steps for part, seconds in found.items() if part in ("step", *PARTS)}
+
+    def _synchronise(self) -> None:
+        if self.learner.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def specs_by_model(plan: Plan) -> dict[str, dict[str, RunSpec]]:
+    """Model -> (arm -> spec): the methods that train it, and the plain arm first."""
+    grouped: dict[str, dict[str, RunSpec]] = {}
+    for (method, model), run in plan.probed().items():
+        spec = plan.runs[run]
+        plain = spec.model_copy(update={"method": PLAIN, "mixer": "uniform", "options": {}, "inputs": {}})
+        grouped.setdefault(model, {PLAIN: plain})[method] = spec
+    return grouped
+
+
+def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, device: str) -> pd.DataFrame:
+    """PROBE_COLUMNS rows: every method against plain, block by block."""
+    rows: list[dict[str, Any]] = []
+    for model, specs in specs_by_model(plan).items():
+        inputs = {arm: {role: runs / run for role, run in spec.inputs.items()} for arm, spec in specs.items()}
+        arms = Arms(specs, corpus, inputs, device)
+        for arm in specs:
+            arms.block(arm, config.warmup)
+        for block in range(config.blocks):
+            order = list(specs) if block % 2 == 0 else list(reversed(specs))
+            found = {arm: arms.block(arm, config.steps) for arm in order}
+            for arm, parts in found.items():
+                for method in [m for m in specs if m != PLAIN] if arm == PLAIN else [arm]:
+                    label = PLAIN if arm == PLAIN else "method"
+                    at = {"method": method, "model": model, "block": block, "arm": label}
+                    rows += [at | {"part": part, "seconds": seconds} for part, seconds in parts.items()]
+            print(f"probe {model}: block {block + 1} of {config.blocks}", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS))
+
+
+def probe_memory(
+    plan: Plan, corpus_folder: Path, runs: Path, config: ProbeConfig, device: str, jobs: int
+) -> pd.DataFrame:
+    """MEMORY_COLUMNS rows: peaks of fresh processes that each train a few steps of one arm."""
+
+    def measure(model: str, arm: str, spec: RunSpec, repeat: int) -> list[dict[str, Any]]:
+        with tempfile.TemporaryDirectory() as folder:
+            path, out = Path(folder) / "spec.json", Path(folder) / "memory.json"
+            path.write_text(spec.model_dump_json())
+            inputs = [f"--input={role}={runs / run}" for role, run in spec.inputs.items()]
+            command = [sys.executable, "-m", "acodm_core.cli", "probe-memory", str(path), f"--corpus={corpus_folder}"]
+            subprocess.run(
+                [*command, f"--out={out}", f"--device={device}", f"--steps={config.warmup}", *inputs], check=True
+            )
+            peaks = read_json(out)
+        methods = [m for m in grouped[model] if m != PLAIN] if arm == PLAIN else [arm]
+        label = PLAIN if arm == PLAIN else "method"
+        return [{"method": m, "model": model, "repeat": repeat, "arm": label, **peaks} for m in methods]
+
+    grouped = specs_by_model(plan)
+    with ThreadPoolExecutor(jobs if device == "cpu" else 1) as pool:
+        futures = [
+            pool.submit(measure, model, arm, spec, repeat)
+            for repeat in range(config.memory_repeats)
+            for model, specs in grouped.items()
+            for arm, spec in specs.items()
+        ]
+        rows = [row for future in futures for row in future.result()]
+    return pd.DataFrame(rows, columns=list(MEMORY_COLUMNS))
+
+
+def memory_of(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], device: str, steps: int) -> dict[str, int]:
+    """Peak bytes of this process after training ``steps`` steps of ``spec``."""
+    Arms({spec.method: spec}, corpus, {spec.method: inputs}, device).block(spec.method, steps)
+    return provenance.peak_memory(device)
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a probe's frame, whole or not at all."""
+    with atomic(path) as temporary:
+        frame.to_parquet(temporary, index=False)

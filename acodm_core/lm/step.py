@@ -1,0 +1,148 @@
+"""One optimiser step of the language model, with the signals that a mixer asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from acodm_core.data.sampler import Batch
+from acodm_core.lm.evaluate import token_losses
+from acodm_core.lm.gram import DomainGradients
+from acodm_core.lm.model import matching_layers
+from acodm_core.mixing import Signal
+from acodm_core.study.clock import Clock
+from acodm_core.study.config import ModelConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class StepResult:
+    loss: float  # mean nats a token of the batch, unweighted
+    grad_norm: float  # before clipping
+    lr: float
+    signals: dict[Signal, np.ndarray]  # what was wanted; LOSS always, because it costs nothing
+
+
+class Learner:
+    """The model and its optimiser; ``step`` is what every method shares.
+
+    Args:
+        total_steps: horizon of the learning-rate schedule.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: ModelConfig,
+        training: TrainingConfig,
+        *,
+        domains: int,
+        needs: Collection[Signal],
+        clock: Clock,
+    ) -> None:
+        self.model, self.training, self.clock = model, training, clock
+        self.peak_lr = config.lr
+        self.device = next(model.parameters()).device
+        decay = [p for p in model.parameters() if p.ndim >= 2]
+        plain = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": decay, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=self.peak_lr, betas=training.betas, fused=True)
+        self.gradients = None
+        if Signal.GRAD_GRAM in needs:
+            layers = matching_layers(model, config.gradient_layers, where="models.*.gradient_layers")
+            self.gradients = DomainGradients(layers, domains)
+        self.norm_weights = []
+        if {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & set(needs):
+            layers = matching_layers(model, config.norm_layers, where="models.*.norm_layers")
+            self.norm_weights = [layer.weight for layer in layers]
+
+    def autocast(self) -> torch.autocast:
+        """The autocast context of the recipe's precision on this device."""
+        enabled = resolve_precision(self.training.precision, self.device) == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def step(self, batch: Batch, step: int, wants: Collection[Signal], omega_K: np.ndarray | None = None) -> StepResult:
+        """Forward, backward, clip, update; returns what was measured.
+
+        Args:
+            step: 0-based.
+            omega_K: (K,) weights of the domains' tokens in the loss; None for the mean over all tokens.
+        """
+        lap = self.clock.lap
+        rows = self.training.micro_batch or self.training.batch
+        context = batch.tokens_BS.shape[1] - 1
+        domain_B = np.repeat(np.arange(len(batch.counts_K)), batch.counts_K)
+        weight_B = np.ones(len(domain_B)) if omega_K is None else omega_K[domain_B]
+        total_weight = float(weight_B.sum()) * context
+        gradients = self.gradients if Signal.GRAD_GRAM in wants else None
+        before = self._norm_snapshot() if Signal.PARAM_STEP_NORM in wants else None
+        losses_B = []
+        with gradients.step(math.ceil(len(domain_B) / rows)) if gradients else nullcontext():
+            for first in range(0, len(domain_B), rows):
+                part = slice(first, first + rows)
+                with lap("data"):
+                    tokens_BS = torch.from_numpy(batch.tokens_BS[part]).to(self.device)
+                    weight = torch.from_numpy(weight_B[part]).to(self.device, torch.float32)
+                if gradients:
+                    gradients.rows(np.bincount(domain_B[part], minlength=len(batch.counts_K)), context)
+                with lap("forward"), self.autocast():
+                    loss_B = token_losses(self.model, tokens_BS).sum(1)
+                    loss = (loss_B * weight).sum() / total_weight
+                losses_B.append(loss_B.detach())
+                with lap("backward"):
+                    loss.backward()
+        lr = self.peak_lr * schedule(step, self.training)
+        with lap("optimiser"):
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+        with lap("signals"):
+            nats_B = torch.cat(losses_B).double().cpu().numpy()
+            tokens_K = batch.counts_K * context
+            with np.errstate(divide="ignore", invalid="ignore"):
+                signals = {Signal.LOSS: np.bincount(domain_B, nats_B, len(tokens_K)) / tokens_K}
+                if gradients:
+                    mean_K = total_weight / (tokens_K * (1.0 if omega_K is None else omega_K))
+                    signals[Signal.GRAD_GRAM] = gradients.gram(np.where(tokens_K > 0, mean_K, np.nan))
+            if Signal.PARAM_NORM in wants:
+                signals[Signal.PARAM_NORM] = _norms(self.norm_weights)
+            if before is not None:
+                signals[Signal.PARAM_STEP_NORM] = _norms(torch._foreach_sub(self.norm_weights, before))
+        return StepResult(float(nats_B.sum() / tokens_K.sum()), float(norm), lr, signals)
+
+    def _norm_snapshot(self) -> list[torch.Tensor]:
+        return [weight.detach().clone() for weight in self.norm_weights]
+
+
+@torch.no_grad()
+def _norms(tensors: list[torch.Tensor]) -> np.ndarray:
+    return torch.stack(torch._foreach_norm([t.detach() for t in tensors])).double().cpu().numpy()
+
+
+def schedule(step: int, training: TrainingConfig) -> float:
+    """Learning rate over its peak at 0-based ``step``."""
+    warmup = round(training.warmup * training.steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, training.steps - warmup)
+    if training.schedule == "cosine":
+        return training.min_lr + (1 - training.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+    if training.schedule == "wsd":
+        left = (training.steps - step) / max(1.0, training.decay * training.steps)
+        return max(training.min_lr, min(1.0, left))
+    return 1.0
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``auto`` is bfloat16 where the device multiplies it in hardware, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"

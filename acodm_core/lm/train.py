@@ -1,0 +1,244 @@
+"""The training loop: decide, draw, train, observe, evaluate, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from acodm_core.data.corpus import Corpus
+from acodm_core.data.sampler import Sampler
+from acodm_core.errors import UserError
+from acodm_core.files import sha256, write_json
+from acodm_core.lm import checkpoint
+from acodm_core.lm.evaluate import Evaluation, Evaluator
+from acodm_core.lm.flops import gram_flops, sequence_flops
+from acodm_core.lm.journal import Journal
+from acodm_core.lm.model import build_model, non_embedding_parameters
+from acodm_core.lm.progress import Progress
+from acodm_core.lm.step import Learner, resolve_precision
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.study import provenance
+from acodm_core.study.clock import Clock
+from acodm_core.study.planner import RunSpec
+
+INIT_STREAM, MIXER_STREAM = 0, 1  # separate random streams of one seed; the sampler has its own
+
+
+class Interrupted(Exception):
+    """SIGTERM arrived: the run was checkpointed and can be continued."""
+
+
+@dataclass
+class Trainer:
+    """One run from its spec to its folder. ``run()`` starts it, or continues it from its last checkpoint.
+
+    Args:
+        corpus: the sealed corpus that the spec names.
+        folder: the run's folder; ``folder/state`` holds what is needed to continue.
+        inputs: role -> folder of a finished run.
+    """
+
+    spec: RunSpec
+    corpus: Corpus
+    folder: Path
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        spec, training = self.spec, self.spec.training
+        if tuple(self.corpus.domains) != spec.domains:
+            raise UserError(f"corpus has domains {list(self.corpus.domains)}, the run wants {list(spec.domains)}")
+        self.clock = Clock()
+        self.model = build_model(
+            spec.model.config,
+            vocab_size=self.corpus.vocab_size,
+            context=training.context,
+            seed=_stream(spec.seed, INIT_STREAM),
+            end_of_text=self.corpus.end_of_text,
+        ).to(self.device)
+        self.mixer = start_mixer(spec, self.corpus, self.inputs)
+        self.learner = Learner(
+            self.model, spec.model, training, domains=len(spec.domains), needs=self.mixer.needs, clock=self.clock
+        )
+        self.sampler = Sampler(
+            self.corpus, seed=spec.seed, batch=training.batch, context=training.context, draw=training.draw
+        )
+        self.state_folder = self.folder / "state"
+
+    def run(self) -> str:
+        """Train to the horizon and write the run's tables, weights and, last, its manifest. Returns the status.
+
+        Raises:
+            UserError: another process trains in this folder.
+            Interrupted: SIGTERM; a checkpoint was written.
+        """
+        with checkpoint.exclusive(self.state_folder), _sigterm() as stop:
+            first = self._resume()
+            with Progress(self.spec, first) as self.progress:
+                status = self._loop(first, stop)
+                if status == "finished":
+                    self._record(self._evaluator("test", self.spec.evaluation.test_sequences), self.spec.training.steps)
+            self._finish(status)
+        return status
+
+    def _loop(self, first: int, stop: _sigterm) -> str:
+        training, lap = self.spec.training, self.clock.lap
+        evaluator = self._evaluator("valid", self.spec.evaluation.valid_sequences)
+        if first == 0:
+            self._record(evaluator, 0)
+        for step in range(first, training.steps):
+            with lap("mixer"):
+                share_K = simplex(self.mixer.sampling(step), name=f"{self.spec.mixer}.sampling({step})")
+                omega_K = self.mixer.loss_weights(step)
+                wants = self.mixer.wants(step)
+            with lap("data"):
+                batch = self.sampler.next(share_K, step)
+            result = self.learner.step(batch, step, wants, omega_K)
+            if not math.isfinite(result.loss):
+                return "diverged"
+            with lap("mixer"):
+                tokens_K = batch.counts_K * training.context
+                wanted = {s: v for s, v in result.signals.items() if s in wants}
+                self.mixer.observe(StepStats(step, tokens_K, wanted))
+            done = step + 1
+            self.journal.append(
+                "step",
+                step=done,
+                tokens=done * training.batch * training.context,
+                requested=share_K,
+                drawn=batch.counts_K / training.batch,
+                loss=result.loss,
+                grad_norm=result.grad_norm,
+                lr=result.lr,
+                domain_loss=result.signals[Signal.LOSS],
+                diagnostics=self.mixer.diagnostics(),
+            )
+            self.progress.step(done, result.loss, share_K)
+            if done % self.spec.evaluation.every == 0 or done == training.steps:
+                self._record(evaluator, done)
+            if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
+                with lap("checkpoint"):
+                    self._save(done)
+            if stop.requested:
+                raise Interrupted(f"stopped at step {done} of {training.steps}; run the same command to continue")
+        return "finished"
+
+    def _evaluator(self, split: str, sequences: int) -> Evaluator:
+        training = self.spec.training
+        rows = training.micro_batch or training.batch
+        return Evaluator(self.corpus, split, sequences=sequences, context=training.context, rows=rows)
+
+    def _record(self, evaluator: Evaluator, done: int) -> None:
+        with self.clock.lap("evaluation"):
+            scores: Evaluation = evaluator(self.model, self.learner.autocast())
+        training = self.spec.training
+        self.journal.append(
+            "evaluation",
+            split=evaluator.split,
+            step=done,
+            tokens=done * training.batch * training.context,
+            loss=scores.loss_K,
+            bits_per_byte=scores.bits_per_byte_K,
+        )
+        self.progress.evaluation(evaluator.split, done, scores.loss_K)
+
+    def _save(self, done: int) -> None:
+        state = {
+            "step": done,
+            "model": self.model.state_dict(),
+            "optimiser": self.learner.optimiser.state_dict(),
+            "drawn": self.sampler.drawn_K,
+            "mixer": self.mixer.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "journal": self.journal.offset(),
+            "seconds": dict(self.clock.seconds),
+        }
+        checkpoint.save(self.state_folder, done, state)
+
+    def _resume(self) -> int:
+        state = checkpoint.load_latest(self.state_folder)
+        self.journal = Journal(self.state_folder / "journal.jsonl", state["journal"] if state else 0)
+        if state is None:
+            torch.manual_seed(_stream(self.spec.seed, INIT_STREAM))
+            return 0
+        self.model.load_state_dict(state["model"])
+        self.learner.optimiser.load_state_dict(state["optimiser"])
+        self.sampler.drawn_K[:] = state["drawn"]
+        self.mixer.load_state_dict(state["mixer"])
+        torch.set_rng_state(state["torch_rng"])
+        self.clock.seconds.update(state["seconds"])
+        return state["step"]
+
+    def _finish(self, status: str) -> None:
+        from safetensors.torch import save_file
+
+        from acodm_core.files import atomic
+
+        spec = self.spec
+        paths = self.journal.write_tables(self.folder, spec.run, spec.domains)
+        steps = sum(line["kind"] == "step" for line in self.journal.lines())
+        self.journal.close()
+        with atomic(self.folder / "weights.safetensors") as temporary:
+            save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, temporary)
+        self.model.config.save_pretrained(self.folder)
+        self.mixer.save(self.folder)
+        names = ["config.json", "weights.safetensors", *(p.name for p in paths)]
+        parameters = sum(p.numel() for p in self.model.parameters())
+        manifest: dict[str, Any] = {
+            "protocol": spec.protocol,
+            "run": spec.run,
+            "status": status,
+            "steps": steps,
+            "tokens": steps * spec.training.batch * spec.training.context,
+            "parameters": parameters,
+            "parameters_non_embedding": non_embedding_parameters(self.model),
+            "model_flops": steps * spec.training.batch * sequence_flops(self.model, spec.training.context),
+            "method_flops": steps * gram_flops(self.learner.gradients),
+            "precision": resolve_precision(spec.training.precision, torch.device(self.device)),
+            "seconds": dict(self.clock.seconds),
+            "memory": provenance.peak_memory(self.device),
+            "spec": spec.model_dump(mode="json"),
+            "inputs": {role: str(path) for role, path in self.inputs.items()},
+            "corpus": self.corpus.digest,
+            "code": provenance.code(),
+            "environment": provenance.environment(),
+            "hardware": provenance.hardware(self.device),
+            "artefacts": {name: sha256(self.folder / name) for name in names},
+        }
+        write_json(self.folder / "manifest.json", manifest)
+
+
+def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path]) -> Mixer:
+    """The spec's mixer, started on the corpus's domains."""
+    mixer = build_mixer(spec.mixer, spec.options)
+    tokens_K = np.asarray(corpus.train_tokens, dtype=np.float64)
+    rng = np.random.default_rng([spec.seed, MIXER_STREAM])
+    mixer.start(Start(spec.domains, tokens_K / tokens_K.sum(), tokens_K, spec.training.steps, rng, dict(inputs)))
+    return mixer
+
+
+def _stream(seed: int, stream: int) -> int:
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint32)[0])
+
+
+class _sigterm:
+    """While entered, SIGTERM sets ``requested`` instead of killing the process; the loop stops at the next step."""
+
+    requested = False
+
+    def __enter__(self) -> _sigterm:
+        self._before = signal.signal(signal.SIGTERM, self._request)
+        return self
+
+    def _request(self, *_: object) -> None:
+        self.requested = True
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)

@@ -1,0 +1,216 @@
+"""The contract between a mixer (which only decides) and the trainer (which measures what the mixer asked for).
+
+Time is strictly causal. At every optimiser step ``t`` the trainer calls ``sampling(t)`` and ``loss_weights(t)``, draws and
+trains on that mixture, then calls ``observe`` with what step ``t`` measured. A mixer never sees the future and never runs
+the model. Everything here is float64 numpy on the CPU; K is the number of domains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from acodm_core.errors import UserError, unknown_name
+
+
+class Signal(StrEnum):
+    """What a mixer may ask the trainer to measure. Only what is asked for is computed, and it is timed as the mixer's cost."""
+
+    LOSS = "loss"  # (K,) mean training loss of each domain in this step's batch, nats a token; NaN where absent
+    GRAD_GRAM = "grad_gram"  # (K, K) inner products of the gradients of the domains' mean losses on the probed layers
+    PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
+    PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a mixer knows before the first step."""
+
+    domains: tuple[str, ...]
+    prior: np.ndarray  # (K,) natural shares: training tokens of each domain over their sum
+    tokens_available: np.ndarray  # (K,) distinct training tokens of each domain
+    total_steps: int
+    rng: np.random.Generator  # the mixer's own random stream
+    inputs: Mapping[str, Path] = dataclasses.field(default_factory=dict)  # role -> folder of the run it names
+
+    def input(self, role: str) -> Path:
+        """Folder of the run that plays ``role``; a UserError that shows the YAML to add when there is none."""
+        if role not in self.inputs:
+            raise UserError(f"this mixer needs an input run {role!r}", fix=f"add  inputs: {{{role}: NAME_OF_A_METHOD}}")
+        return Path(self.inputs[role])
+
+
+@dataclass(frozen=True)
+class StepStats(Mapping[Signal, np.ndarray]):
+    """What one step measured. ``stats[Signal.LOSS]`` is an array; a domain absent from the step is NaN, never 0."""
+
+    step: int
+    tokens: np.ndarray  # (K,) training tokens drawn from each domain in this step
+    signals: Mapping[Signal, np.ndarray]
+
+    def __getitem__(self, signal: Signal) -> np.ndarray:
+        if signal not in self.signals:
+            raise KeyError(
+                f"{signal} was not measured at step {self.step}: add Signal.{signal.name} to `needs` (or `wants`)"
+            )
+        return self.signals[signal]
+
+    def __iter__(self):
+        return iter(self.signals)
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+
+class Mixer(ABC):
+    """Decides how much of each domain to draw. Subclasses are dataclasses of hyper-parameters; learned state ends in ``_``.
+
+    The state an attribute ``name_`` may hold: None, a number, a numpy array, a ``np.random.Generator``, a list of these, or
+    any object with ``state_dict()`` and ``load_state_dict()`` (a torch module or optimiser). ``start`` creates it.
+    """
+
+    needs: ClassVar[frozenset[Signal]] = frozenset()
+    cite: ClassVar[str] = ""  # BibTeX key or arXiv id of the method's paper
+
+    @abstractmethod
+    def start(self, start: Start) -> None:
+        """Create the learned state. Called once before the first step, also before a checkpoint is loaded."""
+
+    @abstractmethod
+    def sampling(self, step: int) -> np.ndarray:
+        """(K,) shares to draw at ``step``, on the simplex. Must not change state: it may be called again after a resume."""
+
+    def wants(self, step: int) -> frozenset[Signal]:
+        """The signals to measure at ``step``: a subset of ``needs``, smaller for mixers that look only now and then."""
+        return self.needs
+
+    def loss_weights(self, step: int) -> np.ndarray | None:
+        """(K,) weights of the domains' tokens in the loss, or None for the plain mean over tokens."""
+        return None
+
+    def observe(self, stats: StepStats) -> None:
+        """Learn from what the step just taken measured."""
+
+    def required_inputs(self) -> tuple[str, ...]:
+        """Roles that `inputs` in the configuration must name, given this mixer's options."""
+        return ()
+
+    def check(self, domains: tuple[str, ...], *, where: str) -> None:
+        """Refuse options that do not fit ``domains`` (a weight for an unknown domain) with a UserError; run by the planner."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Scalars worth recording after a step (rewards, TD errors, norms). Read only by the log."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """Write what later runs may use as an input (an actor, averaged weights) into ``folder``. Called once, at the end."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """A deep copy of the learned state."""
+        return {name: _dump(value) for name, value in vars(self).items() if name.endswith("_")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave, after ``start`` has been called with the same arguments."""
+        mine = {name for name in vars(self) if name.endswith("_")}
+        if mine != set(state):
+            raise ValueError(f"{type(self).__name__}: state differs: {sorted(mine ^ set(state))}")
+        for name, value in state.items():
+            setattr(self, name, _load(getattr(self, name), value))
+
+
+def _dump(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if hasattr(value, "state_dict"):
+        return value.state_dict()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list):
+        return [_dump(item) for item in value]
+    return value
+
+
+def _load(current: Any, value: Any) -> Any:
+    if isinstance(current, np.random.Generator):
+        current.bit_generator.state = value
+        return current
+    if hasattr(current, "load_state_dict"):
+        current.load_state_dict(value)
+        return current
+    if isinstance(current, list) and len(current) == len(value):
+        return [_load(mine, saved) for mine, saved in zip(current, value, strict=True)]
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def simplex(weights: np.ndarray, *, name: str = "weights") -> np.ndarray:
+    """``weights`` as a float64 point of the simplex; ValueError if an entry is negative, not finite, or all are zero."""
+    w = np.asarray(weights, dtype=np.float64)
+    if w.ndim != 1 or not np.all(np.isfinite(w)) or np.any(w < 0) or w.sum() <= 0:
+        raise ValueError(f"{name} must be finite, non-negative and not all zero: {np.array2string(w, precision=4)}")
+    return w / w.sum()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax of a vector, safe for large entries."""
+    z = np.exp(logits - np.max(logits))
+    return z / z.sum()
+
+
+def find_mixer(name: str, *, where: str = "") -> type[Mixer]:
+    """The one Mixer defined in module ``name``: a file of the baselines folder, or any importable dotted module.
+
+    Raises:
+        UserError: no such module, or not exactly one Mixer in it.
+    """
+    dotted = name if "." in name else f"acodm_baselines.{name}"
+    try:
+        module = importlib.import_module(dotted)
+    except ModuleNotFoundError as error:
+        if error.name and not dotted.startswith(error.name):
+            raise  # the mixer exists but one of its own imports is missing
+        raise unknown_name("mixer", name, baseline_names(), where=where) from error
+    found = [
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, Mixer) and not inspect.isabstract(cls) and cls.__module__.startswith(dotted)
+    ]
+    if len(found) != 1:
+        raise UserError(f"module {dotted} must define exactly one Mixer, found {[c.__name__ for c in found]}")
+    return found[0]
+
+
+def baseline_names() -> list[str]:
+    """Names of the mixers in the baselines folder, in alphabetical order; files that start with ``_`` are not mixers."""
+    package = importlib.import_module("acodm_baselines")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mixer:
+    """Instantiate mixer ``name``; its options are checked against its own dataclass fields.
+
+    Args:
+        where: YAML path of the method, for errors.
+
+    Raises:
+        UserError: an option that the mixer does not have (valid ones are listed), or one that its ``__post_init__`` refuses.
+    """
+    prefix = f"{where}." if where else ""
+    cls = find_mixer(name, where=f"{prefix}mixer")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for option in options:
+        if option not in fields:
+            raise unknown_name(f"option of mixer {name!r}", option, fields, where=f"{prefix}options.{option}")
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error

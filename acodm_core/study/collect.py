@@ -1,0 +1,109 @@
+"""The runs of one experiment put together: checked against the plan, then written as tidy tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from acodm_core import PROTOCOL
+from acodm_core.data.corpus import Corpus
+from acodm_core.errors import UserError
+from acodm_core.files import atomic, read_json, sha256, write_json
+from acodm_core.study import provenance
+from acodm_core.study.config import Experiment
+from acodm_core.study.planner import Plan, RunSpec
+from acodm_core.study.results import RUN_COLUMNS, TABLES, read_parquet, write_table
+
+
+def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out: Path) -> None:
+    """Read every planned run from ``runs/RUN`` and write the experiment's tables into ``out``.
+
+    Raises:
+        UserError: a run that is missing, truncated, changed since it was written, or trained on another corpus.
+    """
+    manifests = {run: _manifest(runs / run, spec, corpus) for run, spec in plan.runs.items()}
+    for name in TABLES:
+        tables = [read_parquet(runs / run / f"{name}.parquet") for run in manifests]
+        write_table(pd.concat(tables, ignore_index=True), name, out / f"{name}.parquet")
+    rows = [_row(experiment, plan, run, manifest) for run, manifest in manifests.items()]
+    with atomic(out / "runs.parquet") as temporary:
+        pd.DataFrame(rows, columns=list(RUN_COLUMNS)).to_parquet(temporary, index=False)
+    tokens = [int(n) for n in corpus.train_tokens]
+    training = experiment.training
+    description = {
+        "protocol": PROTOCOL,
+        "experiment": experiment.experiment,
+        "domains": list(corpus.domains),
+        "natural_weights": [n / sum(tokens) for n in tokens],
+        "compare": experiment.compare,
+        "titles": {m: experiment.methods[m].title or m for m in sorted({s.method for s in plan.runs.values()})},
+        "baseline": experiment.baseline,
+        "seeds": experiment.seeds,
+        "model": experiment.roles["target"],
+        "steps": training.steps,
+        "batch": training.batch,
+        "context": training.context,
+        "schedule": training.schedule,
+        "horizon": "fixed-horizon",
+        "corpus": {"name": experiment.corpus.name, "id": experiment.corpus.id, "train_tokens": tokens},
+        "code": provenance.code(),
+        "runs": list(plan.runs),
+    }
+    write_json(out / "experiment.json", description)
+
+
+def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    manifest = read_json(path)
+    if RunSpec.model_validate(manifest["spec"]) != spec:
+        raise UserError("this run was made from another spec than the one planned", where=str(path))
+    if manifest["corpus"] != corpus.digest:
+        raise UserError(f"trained on corpus {manifest['corpus']}, not on {corpus.digest}", where=str(path))
+    for name, recorded in manifest["artefacts"].items():
+        artefact = folder / name
+        if not artefact.exists():
+            raise UserError(
+                "file of a finished run is missing", where=str(artefact), fix=f"delete {path} and train again"
+            )
+        if sha256(artefact) != recorded:
+            raise UserError(
+                "its SHA-256 is not the one in the manifest: truncated or changed since",
+                where=str(artefact),
+                fix=f"delete {path} and train again",
+            )
+    return manifest
+
+
+def _row(experiment: Experiment, plan: Plan, run: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    spec, hardware = plan.runs[run], manifest["hardware"]
+    entry = experiment.methods[spec.method]
+    copied = (
+        "status",
+        "steps",
+        "tokens",
+        "parameters",
+        "parameters_non_embedding",
+        "model_flops",
+        "method_flops",
+        "precision",
+    )
+    return {
+        "run": run,
+        "method": spec.method,
+        "title": entry.title or spec.method,
+        "mixer": spec.mixer,
+        "compared": run in plan.compared.get(spec.method, ()),
+        "role": entry.model,
+        "model": spec.model_name,
+        "seed": spec.seed,
+        **{name: manifest[name] for name in copied},
+        "train_seconds": sum(manifest["seconds"].values()),
+        "ancestors": json.dumps(plan.ancestors(run)),
+        "device": hardware["device"],
+        "hardware": hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)",
+        "corpus": spec.corpus,
+        "commit": manifest["code"]["commit"],
+    }

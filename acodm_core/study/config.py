@@ -1,0 +1,193 @@
+"""An experiment's configuration: the pydantic models are its only truth, and every mistake in it is a UserError.
+
+A configuration is YAML laid over the shipped catalogues of models (``lm/models.yaml``), methods (``methods.yaml``) and
+domains (``data/catalogue.yaml``). Dictionaries merge, lists are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from acodm_core.data.catalogue import CorpusSpec
+from acodm_core.errors import UserError, unknown_name
+
+CORE = Path(__file__).resolve().parents[1]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """A language model: any Hugging Face causal-LM config."""
+
+    config: dict[str, Any] = Field(description="Hugging Face config: model_type and its fields, without vocab_size.")
+    lr: float = Field(gt=0, description="Peak learning rate.")
+    gradient_layers: str = Field(description="Regular expression: Linear layers of the per-domain gradients.")
+    norm_layers: str = Field(description="Regular expression: Linear layers whose weight norms are a signal.")
+
+
+class TrainingConfig(Section):
+    """The one recipe all runs of the experiment share."""
+
+    steps: int = Field(300, gt=0, description="Optimiser steps.")
+    batch: int = Field(16, gt=0, description="Sequences an optimiser step.")
+    micro_batch: int | None = Field(None, gt=0, description="Sequences a forward pass; default: the whole batch.")
+    context: int = Field(256, gt=1, description="Tokens a sequence.")
+    draw: Literal["systematic", "multinomial"] = Field(
+        "systematic",
+        description="How a step's sequences are drawn: within one of batch*share, or independently.",
+    )
+    schedule: Literal["cosine", "wsd", "constant"] = Field("cosine", description="Learning rate after warm-up.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
+    min_lr: float = Field(0.1, ge=0, le=1, description="Final learning rate over the peak.")
+    decay: float = Field(0.2, gt=0, le=1, description="Share of the steps that decay at the end (wsd only).")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moment decays.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay of matrices.")
+    clip: float = Field(1.0, gt=0, description="Largest L2 norm of the gradient.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Autocast of matrix products; auto: bfloat16 where the device has it in hardware."
+    )
+    checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints for resuming.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> TrainingConfig:
+        if self.batch % (self.micro_batch or self.batch):
+            raise ValueError(f"micro_batch {self.micro_batch} must divide batch {self.batch}")
+        return self
+
+
+class EvaluationConfig(Section):
+    """The one evaluation all runs share."""
+
+    every: int = Field(20, gt=0, description="Steps between validations; the last step is always validated.")
+    valid_sequences: int = Field(24, gt=0, description="Validation sequences a domain.")
+    test_sequences: int = Field(48, gt=0, description="Test sequences a domain, after the last step.")
+
+
+class MethodConfig(Section):
+    """A mixer with its options and inputs: one row of the comparison, or a stage of another method."""
+
+    mixer: str = Field(description="A file of baselines/, or a dotted module that defines one Mixer.")
+    title: str = Field("", description="Name in tables and figures; default: the method's own name.")
+    model: str = Field("target", description="Role of the model it trains: a key of `roles`.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The mixer's own fields.")
+    inputs: dict[str, str] = Field(default_factory=dict, description="Role -> method whose run it needs.")
+
+
+class ProbeConfig(Section):
+    """How overhead is measured: blocks of steps, plain and with the method, in the order A B B A."""
+
+    blocks: int = Field(16, ge=2, description="Blocks of each arm.")
+    steps: int = Field(4, gt=0, description="Steps a block.")
+    warmup: int = Field(4, ge=1, description="Steps of each arm that are not counted, first.")
+    memory_repeats: int = Field(3, ge=1, description="Processes in which each arm's peak memory is read.")
+
+
+class ResourcesConfig(Section):
+    """What a job may use. Never changes a number's meaning, so never part of a run's identity."""
+
+    threads: int = Field(1, gt=0, description="CPU threads a training run.")
+    gpus: int = Field(0, ge=0, description="GPUs a training run; 0: CPU.")
+    memory_mb: int = Field(2000, gt=0, description="Memory a training run, for schedulers.")
+    minutes: int = Field(120, gt=0, description="Longest time a training run, for schedulers.")
+
+
+class Experiment(Section):
+    """One experiment: the same corpus, recipe, seeds and evaluation for every method."""
+
+    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name; results go to results/NAME.")
+    seeds: list[int] = Field([0, 1], min_length=1, description="Seeds; five or more for a ranking.")
+    corpus: CorpusSpec = Field(description="Which text is trained on: domains of the catalogue, or your own.")
+    models: dict[str, ModelConfig] = Field(description="Catalogue of models; yours are added to lm/models.yaml.")
+    roles: dict[str, str] = Field(
+        {"target": "cpu-mini", "proxy": "cpu-nano"}, description="Role -> model. `target` is compared on."
+    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="The recipe all runs share.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The evaluation all runs share.")
+    methods: dict[str, MethodConfig] = Field(description="Catalogue of methods; yours are added to methods.yaml.")
+    compare: list[str] = Field(min_length=1, description="The methods compared: the rows of the tables.")
+    baseline: str = Field("natural", description="The method whose final loss is the target of steps-to-target.")
+    probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How overhead is measured.")
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig, description="What a job may use.")
+
+
+class readable_errors:
+    """Turns a pydantic ValidationError into a UserError with the YAML path, the value and the valid names."""
+
+    def __init__(self, prefix: str = "", model: type[BaseModel] | None = None) -> None:
+        self.prefix, self.model = prefix, model
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if not isinstance(error, ValidationError):
+            return
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in (*filter(None, [self.prefix]), *first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise unknown_name(
+                "key", str(first["loc"][-1]), _fields(self.model, first["loc"][:-1]), where=where
+            ) from None
+        ours = first.get("ctx", {}).get("error")  # raised by a validator of this project: it says all there is to say
+        what = str(ours or first["msg"])
+        if not ours and first["type"] != "missing":
+            what += f"; got {first['input']!r}"
+        raise UserError(what, where=where) from None
+
+
+def _fields(model: type[BaseModel] | None, path: tuple[str | int, ...]) -> list[str]:
+    """Names of the fields of the section that ``path`` leads to; empty where it leads out of the models."""
+    for part in path:
+        field = model.model_fields.get(str(part)) if model is not None else None
+        if field is None:  # a key of a dictionary of sections, as in methods.NAME
+            continue
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    return list(model.model_fields) if model is not None else []
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """``overlay`` laid over ``base``: dictionaries merge, everything else is replaced."""
+    out = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merge(out[key], value) if both else value
+    return out
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping; a UserError with file and line when it is not one."""
+    try:
+        value = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError("file not found", where=str(path)) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {error}", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise UserError(f"must hold a mapping, got {type(value).__name__}", where=str(path))
+    return value
+
+
+def load_experiment(*sources: Mapping[str, Any] | Path) -> Experiment:
+    """The experiment that ``sources`` (YAML files or mappings, later over earlier) describe.
+
+    Raises:
+        UserError: an unknown key or name, a value of the wrong type or range, with its YAML path.
+    """
+    merged: dict[str, Any] = {
+        "models": load_yaml(CORE / "lm" / "models.yaml"),
+        "methods": load_yaml(CORE / "study" / "methods.yaml"),
+    }
+    for source in sources:
+        merged = merge(merged, source if isinstance(source, Mapping) else load_yaml(source))
+    for name in merged.get("compare") or ():
+        if isinstance(name, str) and name not in merged["methods"]:
+            merged["methods"][name] = {"mixer": name}
+    with readable_errors(model=Experiment):
+        return Experiment.model_validate(merged)

@@ -1,0 +1,73 @@
+"""Where a number comes from: code, environment and hardware, as they were when it was measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "snakemake")
+
+
+def code() -> dict[str, Any]:
+    """This project's version and, in a git checkout, its commit and whether files differ from it."""
+    here = Path(__file__).parent
+    return {
+        "version": importlib.metadata.version("acodm-bench"),
+        "commit": _output("git", "-C", str(here), "rev-parse", "HEAD"),
+        "modified": bool(_output("git", "-C", str(here), "status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python and of the packages that numbers depend on."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"python": platform.python_version(), "packages": versions, "platform": platform.platform()}
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The processor, and the accelerator where one is used."""
+    found = {"device": device, "cpu": _cpu_name(), "cores": os.cpu_count(), "threads": None, "gpu": None}
+    import torch
+
+    found["threads"] = torch.get_num_threads()
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def peak_memory(device: str) -> dict[str, int]:
+    """Peak bytes of this process: of the host, and of the device where it is a GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {"host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "device_bytes": 0}
+    if device.startswith("cuda"):
+        import torch
+
+        peaks["device_bytes"] = torch.cuda.max_memory_allocated(device)
+    return peaks
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

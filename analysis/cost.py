@@ -1,0 +1,212 @@
+"""What reaching the natural mixture's loss costs, alone and all in, in steps, tokens, FLOPs and seconds.
+
+Alone: the target run up to the step where it reaches the target. All in: that, plus every run it depends on, each in
+full and charged once. FLOPs count the model's passes and the method's own, evenly over the steps. Seconds are steps times
+the probe's step time for that method and model, so a busy machine changes nothing. Break-even: after how many reuses
+of the phase paid up front the all-in cost falls to the baseline's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from acodm_core.study.results import Results
+from matplotlib.figure import Figure
+
+from . import style
+from .frames import baseline, compared_runs, crossings, summary, title
+from .tables import NOT_RUN, number, program, scientific, write_csv, write_table
+
+CURRENCIES = ("tokens", "flops", "seconds")
+
+
+def step_seconds(results: Results) -> dict[tuple[str, str], float]:
+    """(method, model) -> median seconds of a step with the method, from the probe."""
+    probe = results.probe
+    rows = probe[(probe["arm"] == "method") & (probe["part"] == "step")]
+    return rows.groupby(["method", "model"])["seconds"].median().to_dict()
+
+
+def phases(results: Results) -> pd.DataFrame:
+    """One row a (compared run, phase): the run itself and each run it depends on, once, in full.
+
+    Columns: run, method, seed, phase (``target`` or the ancestor's method), model, steps, tokens, flops, seconds; NaN where
+    a run or its probe is missing.
+    """
+    known, seconds = results.runs.set_index("run"), step_seconds(results)
+    rows = []
+    for run in compared_runs(results).itertuples():
+        for name in dict.fromkeys([run.run, *json.loads(run.ancestors or "[]")]):
+            row = {"run": run.run, "method": run.method, "seed": run.seed, "phase": name, "model": ""}
+            row |= dict.fromkeys(("steps", *CURRENCIES), float("nan"))
+            if name in known.index:
+                one = known.loc[name]
+                row |= {"phase": "target" if name == run.run else one["method"], "model": one["model"]}
+                row |= {"steps": float(one["steps"]), "tokens": float(one["tokens"])}
+                row["flops"] = float(one["model_flops"] + one["method_flops"])
+                row["seconds"] = one["steps"] * seconds.get((one["method"], one["model"]), float("nan"))
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["run", "method", "seed", "phase", "model", "steps", *CURRENCIES])
+
+
+def per_run(results: Results) -> pd.DataFrame:
+    """One row a compared run: ``steps`` to the natural target and, for each currency C, ``C_run`` (the whole run),
+    ``C_upfront`` (its ancestors), ``C_alone`` and ``C_all_in`` (to the target; ``inf`` when it is never reached)."""
+    table = phases(results)
+    to_target = crossings(results).query("target == 'natural'").set_index("run")["steps"]
+    frame = compared_runs(results)[["run", "method", "seed", "steps"]].set_index("run")
+    own = table[table["phase"] == "target"].set_index("run")
+    upfront = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].sum(min_count=1)
+    # A sum that holds an unknown phase is unknown, not smaller.
+    unknown = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].agg(lambda s: s.isna().any())
+    part = to_target.reindex(frame.index) / frame["steps"]
+    frame["steps"] = to_target.reindex(frame.index)
+    for name in CURRENCIES:
+        frame[f"{name}_run"] = own[name].reindex(frame.index)
+        known = upfront[name].mask(unknown[name].astype(bool)) if len(upfront) else upfront[name]
+        frame[f"{name}_upfront"] = known.reindex(frame.index).where(frame.index.isin(upfront.index), 0.0)
+        frame[f"{name}_alone"] = frame[f"{name}_run"] * part
+        frame[f"{name}_all_in"] = frame[f"{name}_alone"] + frame[f"{name}_upfront"]
+    return frame.reset_index()
+
+
+def reference(runs: pd.DataFrame, method: str, column: str) -> float:
+    """The baseline's cost to its own target: the median over seeds, or its whole run where that median is censored."""
+    mine = runs[runs["method"] == method]
+    value = float(np.median(mine[column])) if len(mine) else float("nan")
+    whole = {"steps": None}.get(column, column.rsplit("_a", 1)[0] + "_run")
+    return value if not math.isinf(value) or whole is None else float(np.median(mine[whole]))
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a compared method: medians over seeds of ``per_run`` and the break-even number of reuses."""
+    runs = per_run(results)
+    base = baseline(results)
+    rows = []
+    for method in results.compare:
+        mine = runs[runs["method"] == method]
+        row = {"method": method, "title": title(results, method), "n": len(mine)}
+        for name in CURRENCIES:
+            for way in ("run", "upfront", "alone", "all_in"):
+                row[f"{name}_{way}"] = float(np.median(mine[f"{name}_{way}"])) if len(mine) else float("nan")
+            saved = reference(runs, base, f"{name}_alone") - row[f"{name}_alone"]
+            row[f"{name}_break_even"] = break_even(row[f"{name}_upfront"], saved)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def break_even(upfront: float, saved: float) -> float:
+    """Target runs after which a phase that cost ``upfront`` has paid for itself at ``saved`` a run; ``inf``: never."""
+    if math.isnan(upfront) or math.isnan(saved):
+        return float("nan")
+    if upfront == 0:
+        return 0.0
+    return float(math.ceil(upfront / saved)) if saved > 0 else float("inf")
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table's cells; a cost that was never enough is ">" the whole run's."""
+
+    def to_target(row: pd.Series, name: str, way: str, text) -> str:
+        value, whole = row[f"{name}_{way}"], row[f"{name}_run"] + (row[f"{name}_upfront"] if way == "all_in" else 0.0)
+        return f">{text(whole)}" if math.isinf(value) and math.isfinite(whole) else text(value)
+
+    def reuses(row: pd.Series, name: str) -> str:
+        value = row[f"{name}_break_even"]
+        if math.isnan(value):
+            return NOT_RUN
+        return "no phase" if row[f"{name}_upfront"] == 0 else "never" if math.isinf(value) else f"{value:.0f}"
+
+    def seconds(value: float) -> str:
+        return number(value, 1)
+
+    rows = [row for _, row in frame.iterrows()]
+    cells = {"Method": frame["title"]}
+    for name, unit, text in (("flops", "FLOPs", scientific), ("seconds", "s", seconds)):
+        cells[f"Whole run ({unit})"] = [text(row[f"{name}_run"]) for row in rows]
+        cells[f"Up front ({unit})"] = [text(row[f"{name}_upfront"]) for row in rows]
+        cells[f"To target, alone ({unit})"] = [to_target(row, name, "alone", text) for row in rows]
+        cells[f"To target, all in ({unit})"] = [to_target(row, name, "all_in", text) for row in rows]
+        cells[f"Break-even runs ({unit})"] = [reuses(row, name) for row in rows]
+    return pd.DataFrame(cells)
+
+
+def bars(results: Results) -> pd.DataFrame:
+    """What the figure draws: per method, phase and currency the median cost to the target; ``censored`` bars are whole runs."""
+    runs, stages = per_run(results), phases(results)
+    rows = []
+    for method in results.compare:
+        mine = runs[runs["method"] == method]
+        for name in ("flops", "seconds"):
+            value = float(np.median(mine[f"{name}_alone"])) if len(mine) else float("nan")
+            whole = float(np.median(mine[f"{name}_run"])) if len(mine) else float("nan")
+            rows.append((method, title(results, method), "target", name, whole if math.isinf(value) else value, math.isinf(value)))
+            upfront = stages[(stages["method"] == method) & (stages["phase"] != "target")]
+            for phase, cost in upfront.groupby("phase", sort=False)[name].median().items():
+                rows.append((method, title(results, method), phase, name, cost, False))
+    return pd.DataFrame(rows, columns=["method", "title", "phase", "currency", "cost", "censored"])
+
+
+def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
+    """Bars of cost to the target, the target run first and the phases behind it, in FLOPs and in seconds."""
+    style.use()
+    methods = frame["method"].unique().tolist()
+    colours = style.colours([*methods, *sorted(set(frame["phase"]) - {"target", *methods})])
+    figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 1.0 + 0.36 * len(methods)), sharey=True)
+    figure.subplots_adjust(wspace=0.08)
+    for ax, name, words in zip(axes, ("flops", "seconds"), ("FLOPs to target", "Seconds to target (probed)"), strict=True):
+        rows = frame[frame["currency"] == name]
+        longest = np.nanmax(rows.groupby("method")["cost"].sum().to_numpy())
+        if not longest > 0:
+            style.plain(ax, f"{words}: not run")
+            continue
+        for y, method in enumerate(methods):
+            start = 0.0
+            mine = rows[rows["method"] == method]
+            for row in mine.itertuples():
+                if np.isnan(row.cost):
+                    ax.text(start + 0.01 * longest, y, NOT_RUN, va="center", color=style.FAINT, fontsize=7)
+                    continue
+                own = row.phase == "target"
+                bar = ax.barh(
+                    y, row.cost, left=start, height=0.58, color=colours[method] if own else "white", ec=colours[method],
+                    lw=0.8, hatch=None if own and not row.censored else "////", alpha=0.35 if row.censored else 1,
+                )  # fmt: skip
+                label = "target run" if own else titles.get(row.phase, row.phase)
+                style.tag(list(bar), method, f"{row.title}, {label}: {row.cost:.3g} {name}" + (" (not reached)" * row.censored))
+                start += row.cost
+            if start:
+                text = f"{'>' * bool(mine['censored'].any())}{scientific(start) if name == 'flops' else number(start, 0)}"
+                ax.text(start + 0.012 * longest, y, text, va="center", fontsize=6.5, color=style.FAINT)
+        own = rows[(rows["method"] == base) & (rows["phase"] == "target")]["cost"].max()
+        if np.isfinite(own):
+            ax.axvline(own, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=0)
+        ax.set_xlim(0, 1.2 * longest)
+        ax.set_xlabel(words)
+        ax.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(methods)), [frame.loc[frame["method"] == m, "title"].iloc[0] for m in methods])
+    axes[0].set_ylim(len(methods) - 0.5, -0.5)
+    keys = [plt.Rectangle((0, 0), 1, 1, fc=style.FAINT), plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////")]
+    figure.legend(keys, ["target run", "runs it depends on (all in)"], loc="upper left", bbox_to_anchor=(0.1, 1.02), ncols=2)
+    return figure
+
+
+def render(results: Results, out: Path) -> None:
+    frame, pieces = table(results), bars(results)
+    caption = (
+        f"Cost of reaching the {title(results, baseline(results))} mixture's final validation loss: medians over seeds. Alone:"
+        " the target run; all in: with every run it depends on, in full. Seconds: steps times probed step time."
+        " Break-even: target runs after which the up-front phase has paid for itself against the baseline."
+    )
+    write_table(frame, shown(frame), "cost", out, caption)
+    write_csv(pieces, out / "cost_phases.csv")
+    style.save(draw(pieces, results.experiment.get("titles", {}), baseline(results)), "cost", out)
+
+
+if __name__ == "__main__":
+    program("cost", __doc__, render)

@@ -1,0 +1,156 @@
+"""What a method costs a step: time and memory as ratios to a plain step, from the probe's interleaved blocks.
+
+The ratio is median(step with the method) / median(plain step); its 95 % interval resamples whole blocks, so that a
+drift of the machine, which both arms of a block share, cancels. Parts are medians too. Memory is the ratio of median
+peaks of processes of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from acodm_core.study.results import Results
+from matplotlib.figure import Figure
+
+from . import style
+from .frames import title
+from .statistics import bootstrap, generator, ratio_of_medians
+from .tables import NOT_RUN, number, program, with_interval, write_csv, write_table
+
+PARTS = ("data", "forward", "backward", "signals", "mixer", "communication", "optimiser", "other")
+SHADES = dict(
+    zip(PARTS, ("#cfcfcf", "#a9c4dc", "#6f97bd", "#d55e00", "#8c2d82", "#e6c34a", "#8fb39a", "#efefef"), strict=True)
+)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a compared method, on the model it trains: step seconds, ratio with interval, memory ratios; NaN: not run."""
+    models = results.runs.set_index("method")["model"].groupby(level=0).first()
+    return pd.DataFrame([_row(results, method, models.get(method)) for method in results.compare])
+
+
+def _row(results: Results, method: str, model: str | None) -> dict:
+    row = {"method": method, "title": title(results, method), "model": model or ""}
+    probe = results.probe
+    rows = probe[(probe["method"] == method) & (probe["model"] == model) & (probe["part"] == "step")]
+    arms = rows.groupby(["block", "arm"])["seconds"].median().unstack("arm").reindex(columns=["method", "plain"]).dropna()
+    nothing = float("nan")
+    row |= {"blocks": len(arms), "plain_seconds": nothing, "step_seconds": nothing}
+    row |= dict.fromkeys(("time_ratio", "time_ratio_low", "time_ratio_high"), nothing)
+    if len(arms):
+        pairs = arms.to_numpy()
+        row["step_seconds"], row["plain_seconds"] = np.median(pairs, axis=0)
+        row["time_ratio"] = float(ratio_of_medians(pairs))
+        interval = bootstrap(pairs, generator("overhead", method), ratio_of_medians)
+        row["time_ratio_low"], row["time_ratio_high"] = interval
+    memory = results.memory[(results.memory["method"] == method) & (results.memory["model"] == model)]
+    for kind in ("device", "host"):
+        peaks = memory.groupby("arm")[f"{kind}_bytes"].median().reindex(["method", "plain"]).astype(float)
+        # A CPU run has no device memory: 0 / 0 is not a ratio of one.
+        row[f"{kind}_bytes"] = peaks["method"]
+        row[f"{kind}_memory_ratio"] = peaks["method"] / peaks["plain"] if peaks["plain"] > 0 else nothing
+    return row
+
+
+def parts(results: Results) -> pd.DataFrame:
+    """Tidy: ``method``, ``title``, ``part``, ``seconds`` (median of the method's arm), with the unnamed rest as "other"."""
+    frame = table(results).set_index("method")
+    rows = []
+    for method in results.compare:
+        probe = results.probe
+        mine = probe[(probe["method"] == method) & (probe["model"] == frame.loc[method, "model"]) & (probe["arm"] == "method")]
+        medians = mine.groupby("part")["seconds"].median().to_dict()
+        whole = medians.pop("step", None)
+        if whole is None:
+            continue
+        named = [part for part in PARTS if part in medians] + sorted(set(medians) - set(PARTS))
+        rows += [(method, title(results, method), part, medians[part]) for part in named]
+        rows.append((method, title(results, method), "other", max(0.0, whole - sum(medians.values()))))
+    return pd.DataFrame(rows, columns=["method", "title", "part", "seconds"])
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table's cells."""
+    return pd.DataFrame(
+        {
+            "Method": frame["title"],
+            "Blocks": [str(blocks) if blocks else NOT_RUN for blocks in frame["blocks"]],
+            "Plain step (ms)": [number(1e3 * value, 1) for value in frame["plain_seconds"]],
+            "Step (ms)": [number(1e3 * value, 1) for value in frame["step_seconds"]],
+            "Step time (× plain)": [with_interval(row, "time_ratio") for _, row in frame.iterrows()],
+            "Peak device memory (× plain)": [number(value) for value in frame["device_memory_ratio"]],
+            "Peak host memory (× plain)": [number(value) for value in frame["host_memory_ratio"]],
+        }
+    )
+
+
+def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
+    """Left: time ratio with its interval. Middle: where the step's time goes. Right: memory ratios."""
+    if not frame["blocks"].any():
+        return style.said("The probe was not run: no step time, no memory.")
+    style.use()
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(style.WIDTH, 0.9 + 0.34 * len(frame)), sharey=True, width_ratios=[1.1, 1.5, 1.1]
+    )
+    figure.subplots_adjust(wspace=0.12)
+    colours = style.colours(frame["method"])
+    for y, row in enumerate(frame.itertuples()):
+        colour = colours[row.method]
+        if not row.blocks:
+            for ax in (left, middle):
+                ax.text(0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), color=style.FAINT, va="center", fontsize=7)
+            continue
+        tip = f"{row.title}: {row.time_ratio:.3f} × [{row.time_ratio_low:.3f}, {row.time_ratio_high:.3f}]"
+        line = left.plot([row.time_ratio_low, row.time_ratio_high], [y, y], color=colour, lw=2.2, alpha=0.5)
+        dot = left.plot(row.time_ratio, y, "o", color=colour, ms=5)
+        name = left.annotate(f"{row.time_ratio:.2f}", (row.time_ratio, y), (0, 5), textcoords="offset points", ha="center")
+        name.set_fontsize(6.5)
+        style.tag([*line, *dot, name], row.method, tip)
+        start = 0.0
+        for piece in pieces[pieces["method"] == row.method].itertuples():
+            bar = middle.barh(
+                y, 1e3 * piece.seconds, left=start, height=0.6, color=SHADES.get(piece.part, "#bbbbbb"), ec="white", lw=0.4
+            )
+            style.tag(list(bar), row.method, f"{row.title}, {piece.part}: {1e3 * piece.seconds:.1f} ms")
+            start += 1e3 * piece.seconds
+        for value, mark, kind in ((row.device_memory_ratio, "s", "device"), (row.host_memory_ratio, "o", "host")):
+            if np.isfinite(value):
+                face = colour if kind == "device" else "white"
+                point = right.plot(value, y, mark, mfc=face, mec=colour, ms=5.5 if kind == "device" else 5)
+                style.tag(point, row.method, f"{row.title}, {kind} memory: {value:.3f} ×")
+    for ax, words in ((left, "Step time (× plain step)"), (right, "Peak memory (× plain)")):
+        ax.axvline(1, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+        ax.set_xlabel(words)
+        ax.grid(axis="y", visible=False)
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, 0.98), max(high, 1.04))
+    middle.set_xlabel("Milliseconds a step, by part")
+    middle.grid(axis="y", visible=False)
+    left.set_yticks(range(len(frame)), frame["title"])
+    left.set_ylim(len(frame) - 0.5, -0.6)
+    used = [part for part in pieces["part"].unique() if 1e3 * pieces.loc[pieces["part"] == part, "seconds"].max() > 0.05]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=SHADES.get(part, "#bbbbbb")) for part in used]
+    middle.legend(
+        handles, used, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=0.9, columnspacing=0.9, fontsize=6.5
+    )
+    kinds = [plt.Line2D([], [], ls="", marker=m, mec=style.FAINT, mfc=f) for m, f in (("s", style.FAINT), ("o", "white"))]
+    right.legend(kinds, ["device", "host"], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6.5)
+    return figure
+
+
+def render(results: Results, out: Path) -> None:
+    frame, pieces = table(results), parts(results)
+    caption = (
+        "Cost of a step against a plain step of the same model (uniform mixture, no signals), timed in interleaved blocks;"
+        " ratio of medians with its 95 % bootstrap interval over blocks. Memory: ratio of median peaks."
+    )
+    write_table(frame, shown(frame), "overhead", out, caption)
+    write_csv(pieces, out / "overhead_parts.csv")
+    style.save(draw(frame, pieces), "overhead", out)
+
+
+if __name__ == "__main__":
+    program("overhead", __doc__, render)

@@ -1,0 +1,148 @@
+"""Statistics of paired seeds: pure functions on arrays, each a few lines, every random draw from a named generator.
+
+Conventions: lower is better; a run that failed or never reached a target is ``inf`` (so it counts, and is never dropped);
+a value that was not measured is ``nan``. One array holds one method's seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from acodm_core.files import digest
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+MIN_SEEDS = 5  # protocol, section 5: with fewer there is no interval, no rank and no verdict
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+Array = NDArray[np.float64]
+
+
+def generator(*names: object) -> np.random.Generator:
+    """A generator whose stream depends on ``names`` alone, so that no number depends on the order of the computations."""
+    return np.random.default_rng(int(digest([str(name) for name in names], 16), 16))
+
+
+def perplexity(loss_nats: ArrayLike) -> Array:
+    """exp(mean nats a token). The paper averages the domains' perplexities instead: a column of its own."""
+    return np.exp(np.asarray(loss_nats, dtype=float))
+
+
+def crossing(steps: ArrayLike, losses: ArrayLike, target: float) -> float:
+    """The step at which a validation curve reaches ``target`` (nats); ``inf`` when it never does.
+
+    It is the first evaluation from which the loss stays at or below the target for two evaluations, moved back to where
+    the loss, taken as linear in log(step) between that evaluation and the one before, equals the target. (From step 0,
+    which has no logarithm, the line is in steps.) The last evaluation has no successor to confirm it and is enough by
+    itself: otherwise the natural mixture could not reach its own final loss. A NaN is above every target.
+    """
+    steps, losses = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
+    if np.isnan(target):
+        return float("nan")
+    below = losses <= target
+    confirmed = below & np.append(below[1:], True)
+    if not confirmed.any():
+        return float("inf")
+    i = int(np.argmax(confirmed))
+    if i == 0 or not np.isfinite(losses[i - 1]):
+        return float(steps[i])
+    part = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
+    if steps[i - 1] <= 0:
+        return float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
+    return float(steps[i - 1] * (steps[i] / steps[i - 1]) ** part)
+
+
+def median(values: ArrayLike, axis: int = -1) -> Array:
+    """The median; ``inf`` when half of the values or more are."""
+    return np.median(np.asarray(values, dtype=float), axis=axis)
+
+
+def interquartile_mean(values: ArrayLike, axis: int = -1) -> Array:
+    """The mean of the middle half: a quarter of the values, rounded down, is cut at each end."""
+    return stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=axis)
+
+
+def bootstrap(
+    values: ArrayLike,
+    rng: np.random.Generator,
+    statistic: Callable[..., Array] = median,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """The 95 % percentile interval of ``statistic(values, axis=...)`` over resampled rows (axis 0 of ``values``).
+
+    ``values`` may have further columns: they stay together, which keeps pairs paired.
+    """
+    values = np.asarray(values, dtype=float)
+    drawn = values[rng.integers(len(values), size=(resamples, len(values)))]
+    estimates = statistic(drawn, axis=1)
+    tail = (1 - LEVEL) / 2
+    # Outward to an observed estimate: interpolating between a number and inf would give NaN.
+    return (
+        float(np.quantile(estimates, tail, method="lower")),
+        float(np.quantile(estimates, 1 - tail, method="higher")),
+    )
+
+
+def spread(values: ArrayLike, rng: np.random.Generator) -> tuple[float, float]:
+    """The interval of a cell: bootstrap of the median from five seeds on, smallest and largest value below that."""
+    values = np.asarray(values, dtype=float)
+    if len(values) == 0 or np.isnan(values).any():
+        return float("nan"), float("nan")
+    return bootstrap(values, rng) if len(values) >= MIN_SEEDS else (float(values.min()), float(values.max()))
+
+
+def interval_name(n: int) -> str:
+    """What ``spread`` gives for ``n`` seeds, in words."""
+    return "95 % bootstrap interval of the median" if n >= MIN_SEEDS else "smallest and largest seed"
+
+
+def ratio_of_medians(pairs: ArrayLike, axis: int = 0) -> Array:
+    """median(first column) / median(second column): for blocks that timed two arms."""
+    pairs = np.asarray(pairs, dtype=float)
+    return np.median(pairs[..., 0], axis=axis) / np.median(pairs[..., 1], axis=axis)
+
+
+def improvement(values: ArrayLike, baseline: ArrayLike) -> float:
+    """P(a seed of the method is lower than a seed of the baseline), over all pairs of seeds, ties counting half."""
+    x, y = np.asarray(values, dtype=float)[:, None], np.asarray(baseline, dtype=float)[None, :]
+    return float(np.mean((x < y) + 0.5 * (x == y)))
+
+
+def paired_p(differences: ArrayLike) -> float:
+    """Two-sided p of the paired t-test of "the mean difference is 0"; NaN below two pairs or with a failed run.
+
+    Not a sign or rank test: with five seeds those cannot go below 1/16 whatever the data say.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2 or not np.isfinite(differences).all():
+        return float("nan")
+    if np.ptp(differences) == 0:
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's step-down correction; NaN entries stay NaN and are not counted as tests."""
+    p_values = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p_values.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    scaled = p_values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted
+
+
+def detectable(sd: float, n: int, power: float = 0.8) -> float:
+    """The smallest mean difference that a two-sided paired t-test at 5 % finds with ``power``, from ``n`` pairs.
+
+    ``sd`` is the standard deviation of the paired differences. The usual approximation (t quantiles in place of the
+    noncentral t); a little optimistic at n = 3.
+    """
+    return float((stats.t.ppf(1 - (1 - LEVEL) / 2, n - 1) + stats.t.ppf(power, n - 1)) * sd / np.sqrt(n))
+
+
+def weighted(values: ArrayLike, weights: Sequence[float]) -> Array:
+    """The weighted mean over the last axis; weights need not sum to one."""
+    return np.average(np.asarray(values, dtype=float), axis=-1, weights=weights)

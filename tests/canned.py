@@ -1,0 +1,146 @@
+"""A made-up but plausible results folder, as ``collect`` and the probe write it: input of the analysis tests only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from acodm_core import PROTOCOL
+from acodm_core.files import write_json
+from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_table
+
+DOMAINS = [
+    "python_code", "web_pages", "mathematics", "gnu_manuals", "licences", "debian_news",
+    "unicode_tables", "man_pages", "rfc_texts", "javascript", "poetry_old", "dialogue",
+]  # fmt: skip
+NATURAL = np.array([0.31, 0.22, 0.12, 0.09, 0.07, 0.055, 0.045, 0.035, 0.025, 0.015, 0.01, 0.005])
+TITLES = {
+    "natural": "Natural", "uniform": "Uniform", "odm": "ODM", "acodm": "AC-ODM",
+    "acodm_proxy": "AC-ODM (proxy)", "acodm_proxy_run": "AC-ODM proxy run",
+}  # fmt: skip
+# final mean loss below natural's (nats), overhead of a step, device memory ratio, model
+KINDS = {
+    "natural": (0.0, 1.0, 1.0, "target"),
+    "uniform": (-0.02, 1.0, 1.0, "target"),
+    "odm": (-0.035, 1.01, 1.0, "target"),
+    "acodm": (-0.07, 1.08, 1.06, "target"),
+    "acodm_proxy": (-0.09, 1.01, 1.01, "target"),
+    "acodm_proxy_run": (-0.05, 1.11, 1.09, "proxy"),
+}
+COMPARE = [method for method in KINDS if method != "acodm_proxy_run"]
+STEPS, EVALUATIONS, BATCH, CONTEXT = 300, 15, 32, 256
+PARTS = {"data": 0.03, "forward": 0.31, "backward": 0.56, "optimiser": 0.1}
+
+
+def make(folder: Path, seeds: int = 5, *, probe: bool = True, diverged: tuple[str, int] | None = None) -> Path:
+    """Write the folder; ``diverged`` names one (method, seed) whose run stops half way."""
+    rng = np.random.default_rng(7)
+    runs, metrics, mixture = [], [], []
+    level = rng.normal(0, 0.35, len(DOMAINS))
+    for seed in range(seeds):
+        luck = rng.normal(0, 0.01)
+        for method, (gain, overhead, _, model) in KINDS.items():
+            run, failed = f"{method}-s{seed}", diverged == (method, seed)
+            steps = STEPS // 2 if failed else STEPS
+            runs.append(_run(run, method, model, seed, steps, overhead, "diverged" if failed else "finished"))
+            offset, tilt = rng.normal(0, 0.006) + luck, rng.normal(0, 0.02, len(DOMAINS))
+            for step in np.linspace(0, STEPS, EVALUATIONS + 1).astype(int):
+                if step > steps:
+                    break
+                part = 1 - np.exp(-step / 60)
+                mean = 8.3 - 4.55 * (1 - np.exp(-step / 40)) - 0.28 * step / STEPS + (gain + offset) * part
+                loss = mean + (level + tilt) * part + rng.normal(0, 0.004, len(DOMAINS))
+                if method != "natural":
+                    loss += part * 0.5 * abs(gain) * np.linspace(1, -1, len(DOMAINS)) ** 3
+                for split in ["valid", "test"] if step == STEPS else ["valid"]:
+                    for domain, value in zip(DOMAINS, loss + rng.normal(0, 0.002, len(DOMAINS)), strict=True):
+                        at = {"run": run, "step": step, "tokens": step * BATCH * CONTEXT, "split": split}
+                        metrics.append({**at, "domain": domain, "metric": "loss", "value": value})
+                        if split == "test":
+                            metrics.append({**at, "domain": domain, "metric": "bits_per_byte", "value": value / 2.6})
+            mixture += _mixture(run, method, steps, rng)
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(runs, columns=list(RUN_COLUMNS)).to_parquet(folder / "runs.parquet")
+    write_table(metrics, "metrics", folder / "metrics.parquet")
+    write_table(mixture, "mixture", folder / "mixture.parquet")
+    write_table([], "diagnostics", folder / "diagnostics.parquet")
+    if probe:
+        _probe(folder / "probe", rng)
+    write_json(folder / "experiment.json", _experiment(seeds, [row["run"] for row in runs]))
+    return folder
+
+
+def _run(run: str, method: str, model: str, seed: int, steps: int, overhead: float, status: str) -> dict:
+    size = 2_900_000 if model == "target" else 400_000
+    model_flops = 6.0 * size * steps * BATCH * CONTEXT
+    ancestors = [f"acodm_proxy_run-s{seed}"] if method == "acodm_proxy" else []
+    return dict(
+        run=run, method=method, title=TITLES[method], mixer="acodm" if "acodm" in method else method,
+        compared=method in COMPARE, role=model, model=model, seed=seed, status=status, steps=steps,
+        tokens=steps * BATCH * CONTEXT, parameters=size, parameters_non_embedding=size * 2 // 3,
+        model_flops=model_flops, method_flops=model_flops * (overhead - 1) * 0.7, train_seconds=steps * 0.21 * overhead,
+        ancestors=json.dumps(ancestors), device="cpu", hardware="2 cores, x86-64", precision="float32",
+        corpus="local-1a2b3c", commit="0123456789abcdef",
+    )  # fmt: skip
+
+
+def _mixture(run: str, method: str, steps: int, rng: np.random.Generator) -> list[dict]:
+    uniform = np.full(len(DOMAINS), 1 / len(DOMAINS))
+    goal = rng.dirichlet(np.full(len(DOMAINS), 6.0))
+    start, walk = uniform, np.zeros(len(DOMAINS))
+    rows = []
+    for step in range(1, steps + 1):
+        if method == "natural":
+            asked = NATURAL
+        elif method == "uniform":
+            asked = uniform
+        else:
+            walk = 0.97 * walk + rng.normal(0, 0.05, len(DOMAINS))
+            part = 1 - np.exp(-step / 90)
+            asked = ((1 - part) * start + part * goal) * np.exp(walk)
+            asked = asked / asked.sum()
+        counts = np.diff(np.floor(np.concatenate([[0], np.cumsum(asked)[:-1], [1]]) * BATCH + rng.random() * 0.999))
+        drawn = counts / counts.sum()
+        for domain, a, d in zip(DOMAINS, asked, drawn, strict=True):
+            rows.append({"run": run, "step": step, "domain": domain, "requested": a, "drawn": d})
+    return rows
+
+
+def _probe(folder: Path, rng: np.random.Generator) -> None:
+    rows, memory = [], []
+    for method, (_, overhead, bytes_ratio, model) in KINDS.items():
+        plain = 0.2 if model == "target" else 0.05
+        for block in range(12):
+            drift = 1 + 0.02 * np.sin(block)
+            for arm, extra in (("plain", 0.0), ("method", overhead - 1)):
+                noise = drift * rng.lognormal(0, 0.012)
+                parts = {name: plain * share * noise for name, share in PARTS.items()}
+                if arm == "method":
+                    parts |= {"signals": plain * extra * 0.8 * noise, "mixer": plain * extra * 0.2 * noise}
+                parts["step"] = sum(parts.values()) * 1.004
+                rows += [(method, model, block, arm, part, seconds) for part, seconds in parts.items()]
+        for repeat in range(3):
+            for arm, ratio in (("plain", 1.0), ("method", bytes_ratio)):
+                host = 9e8 * (1 + 0.4 * (ratio - 1)) * rng.lognormal(0, 0.003)
+                memory.append((method, model, repeat, arm, int(host), int(2.1e9 * ratio * rng.lognormal(0, 0.002))))
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows, columns=list(PROBE_COLUMNS)).to_parquet(folder / "probe.parquet")
+    pd.DataFrame(memory, columns=list(MEMORY_COLUMNS)).to_parquet(folder / "memory.parquet")
+
+
+def _experiment(seeds: int, runs: list[str]) -> dict:
+    return {
+        "protocol": PROTOCOL, "experiment": "canned", "domains": DOMAINS, "natural_weights": NATURAL.tolist(),
+        "compare": COMPARE, "titles": TITLES, "baseline": "natural", "steps": STEPS, "batch": BATCH, "context": CONTEXT,
+        "horizon": "fixed-horizon", "schedule": "cosine", "model": "target",
+        "corpus": {"name": "local", "id": "local-1a2b3c", "train_tokens": (NATURAL * 4e6).astype(int).tolist()},
+        "seeds": list(range(seeds)), "code": {"commit": "0123456789abcdef"}, "runs": runs,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    import sys
+
+    make(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,98 @@
+# Archives -> documents -> tokens: every domain by itself, the tokenizer over all of them.
+# The spec is `ancient`: its digest is in the folder's name, so its age says nothing.
+
+
+rule corpus_spec:
+    output:
+        f"{CORPUS}/spec.json",
+    params:
+        spec=EXPERIMENT.corpus.model_dump_json(),
+    log:
+        "logs/corpus/spec.log",
+    shell:
+        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+
+
+rule fetch:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+    output:
+        "data/archives/{archive}",
+    log:
+        "logs/fetch/{archive}.log",
+    message:
+        "Fetching {wildcards.archive}"
+    resources:
+        downloads=1,
+    shell:
+        "acodm data fetch {input.spec} --archive {wildcards.archive} --out {output} > {log} 2>&1"
+
+
+rule documents:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+        archives=lambda w: [f"data/archives/{a}" for a in EXPERIMENT.corpus.archives_of(w.domain)],
+        files=lambda w: EXPERIMENT.corpus.files_of(w.domain),
+    output:
+        f"{CORPUS}/documents/{{domain}}.parquet",
+    log:
+        "logs/documents/{domain}.log",
+    message:
+        "Reading, cleaning, de-duplicating and splitting {wildcards.domain}"
+    priority: 10
+    shell:
+        "acodm data documents {input.spec} {wildcards.domain} --archives data/archives --out {output} > {log} 2>&1"
+
+
+rule tokenizer:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+        documents=expand(f"{CORPUS}/documents/{{domain}}.parquet", domain=EXPERIMENT.corpus.domains),
+    output:
+        f"{CORPUS}/tokenizer.json",
+    log:
+        "logs/corpus/tokenizer.log",
+    message:
+        "Learning the vocabulary"
+    threads: workflow.cores
+    shell:
+        "RAYON_NUM_THREADS={threads} acodm data tokenizer {input.spec} --documents " + CORPUS + "/documents --out {output} > {log} 2>&1"
+
+
+rule tokenize:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+        documents=f"{CORPUS}/documents/{{domain}}.parquet",
+        tokenizer=f"{CORPUS}/tokenizer.json",
+    output:
+        expand(f"{CORPUS}/tokens/{{{{domain}}}}/{{split}}.{{kind}}", split=["train", "valid", "test"], kind=["bin", "idx.npy"]),
+    params:
+        folder=lambda w: f"{CORPUS}/tokens/{w.domain}",
+    log:
+        "logs/tokenize/{domain}.log",
+    message:
+        "Tokenising {wildcards.domain}"
+    shell:
+        "RAYON_NUM_THREADS={threads} acodm data tokenize {input.spec} {wildcards.domain} --documents {input.documents}"
+        " --tokenizer {input.tokenizer} --out {params.folder} > {log} 2>&1"
+
+
+rule seal:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+        tokenizer=f"{CORPUS}/tokenizer.json",
+        tokens=expand(
+            f"{CORPUS}/tokens/{{domain}}/{{split}}.bin", domain=EXPERIMENT.corpus.domains, split=["train", "valid", "test"]
+        ),
+    output:
+        manifest=f"{CORPUS}/manifest.json",
+        card=report(f"{CORPUS}/card.md", category="Corpus"),
+        bytes=f"{CORPUS}/token_bytes.npy",
+    params:
+        folder=CORPUS,
+    log:
+        "logs/corpus/seal.log",
+    message:
+        "Sealing the corpus"
+    shell:
+        "acodm data seal {input.spec} {params.folder} > {log} 2>&1"

@@ -1,0 +1,96 @@
+# Plan -> spec -> train -> probe -> collect. A run's folder is named by the digest of its spec, and its checkpoints lie beside the
+# declared outputs, which Snakemake deletes when a job fails, so that a killed run continues.
+
+
+rule spec:
+    output:
+        "results/runs/{run}/spec.json",
+    params:
+        spec=lambda w: PLAN.runs[w.run].model_dump_json(),
+    log:
+        "logs/spec/{run}.log",
+    shell:
+        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+
+
+rule train:
+    input:
+        spec=ancient("results/runs/{run}/spec.json"),
+        corpus=f"{CORPUS}/manifest.json",
+        inputs=lambda w: manifests(PLAN.runs[w.run].inputs.values()),
+    output:
+        manifest="results/runs/{run}/manifest.json",
+        metrics="results/runs/{run}/metrics.parquet",
+        mixture="results/runs/{run}/mixture.parquet",
+        diagnostics="results/runs/{run}/diagnostics.parquet",
+        weights="results/runs/{run}/weights.safetensors",
+    params:
+        corpus=CORPUS,
+        device=DEVICE,
+        inputs=lambda w: input_flags(PLAN.runs[w.run]),
+    log:
+        "logs/train/{run}.log",
+    message:
+        "Training {wildcards.run}"
+    threads: EXPERIMENT.resources.threads
+    resources:
+        gpu=EXPERIMENT.resources.gpus,
+        mem_mb=EXPERIMENT.resources.memory_mb,
+        runtime=EXPERIMENT.resources.minutes,
+    # Runs that others wait for go first.
+    priority: 5
+    shell:
+        "OMP_NUM_THREADS={threads} acodm train {input.spec} --corpus {params.corpus} --device {params.device}"
+        " --threads {threads} {params.inputs} > {log} 2>&1"
+
+
+rule experiment:
+    output:
+        f"{RESULTS}/plan.json",
+    params:
+        experiment=EXPERIMENT.model_dump_json(),
+    log:
+        "logs/experiment.log",
+    shell:
+        "printf '%s\\n' {params.experiment:q} > {output} 2> {log}"
+
+
+rule probe:
+    input:
+        plan=f"{RESULTS}/plan.json",
+        corpus=f"{CORPUS}/manifest.json",
+        inputs=manifests({run for probed in PLAN.probed().values() for run in PLAN.runs[probed].inputs.values()}),
+    output:
+        time=f"{RESULTS}/probe/probe.parquet",
+        memory=f"{RESULTS}/probe/memory.parquet",
+    params:
+        corpus=CORPUS,
+        device=DEVICE,
+        threads=EXPERIMENT.resources.threads,
+    log:
+        f"logs/probe/{EXPERIMENT.experiment}.log",
+    message:
+        "Probing the cost of every method, with the machine to itself"
+    threads: workflow.cores
+    resources:
+        gpu=EXPERIMENT.resources.gpus,
+    shell:
+        "OMP_NUM_THREADS={params.threads} acodm probe {input.plan} --corpus {params.corpus} --device {params.device}"
+        " --threads {params.threads} --jobs {threads} > {log} 2>&1"
+
+
+rule collect:
+    input:
+        plan=f"{RESULTS}/plan.json",
+        corpus=f"{CORPUS}/manifest.json",
+        runs=manifests(PLAN.runs),
+    output:
+        expand(f"{RESULTS}/{{name}}", name=["experiment.json", "runs.parquet", "metrics.parquet", "mixture.parquet", "diagnostics.parquet"]),
+    params:
+        corpus=CORPUS,
+    log:
+        f"logs/collect/{EXPERIMENT.experiment}.log",
+    message:
+        "Collecting {EXPERIMENT.experiment}"
+    shell:
+        "acodm collect {input.plan} --corpus {params.corpus} > {log} 2>&1"
