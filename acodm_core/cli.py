@@ -129,10 +129,10 @@ def probe(
 def probe_memory(
     spec: Path,
     corpus: CorpusFolder,
-    out: Path = typer.Option(...),
+    out: Annotated[Path, typer.Option()],
     steps: int = 2,
-    inputs: Inputs = [],
-    device: Device = "cpu",  # noqa: B006,B008
+    inputs: Inputs = [],  # noqa: B006
+    device: Device = "cpu",
 ) -> None:
     """Peak memory of a few training steps, in this process (called by `probe`)."""
     run_spec = _read_spec(spec)
@@ -145,9 +145,9 @@ def probe_memory(
 
 
 def _read_spec(path: Path):
+    from acodm_core.files import read_json
     from acodm_core.study.config import readable_errors
     from acodm_core.study.planner import RunSpec
-    from acodm_core.files import read_json
 
     with readable_errors(str(path), RunSpec):
         return RunSpec.model_validate(read_json(path))

@@ -75,8 +75,9 @@ class StepStats(Mapping[Signal, np.ndarray]):
 class Mixer(ABC):
     """Decides how much of each domain to draw. Subclasses are dataclasses of hyper-parameters; learned state ends in ``_``.
 
-    The state an attribute ``name_`` may hold: None, a number, a numpy array, a ``np.random.Generator``, a list of these, or
-    any object with ``state_dict()`` and ``load_state_dict()`` (a torch module or optimiser). ``start`` creates it.
+    The state an attribute ``name_`` may hold: None, a number, a numpy array, a ``np.random.Generator``, a list of these, a
+    dictionary of plain values, or any object with ``state_dict()`` and ``load_state_dict()`` (a torch module or optimiser).
+    ``start`` creates it.
     """
 
     needs: ClassVar[frozenset[Signal]] = frozenset()
@@ -137,6 +138,8 @@ def _dump(value: Any) -> Any:
         return value.copy()
     if isinstance(value, list):
         return [_dump(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _dump(item) for key, item in value.items()}
     return value
 
 
@@ -149,7 +152,7 @@ def _load(current: Any, value: Any) -> Any:
         return current
     if isinstance(current, list) and len(current) == len(value):
         return [_load(mine, saved) for mine, saved in zip(current, value, strict=True)]
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return _dump(value)  # a copy: the state that was loaded stays as it was
 
 
 def simplex(weights: np.ndarray, *, name: str = "weights") -> np.ndarray:

@@ -15,11 +15,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from acodm_core.study.results import Results
 from matplotlib.figure import Figure
 
+from acodm_core.study.results import Results
+
 from . import style
-from .frames import baseline, compared_runs, crossings, summary, title
+from .frames import baseline, compared_runs, crossings, title
 from .tables import NOT_RUN, number, program, scientific, write_csv, write_table
 
 CURRENCIES = ("tokens", "flops", "seconds")
@@ -75,12 +76,13 @@ def per_run(results: Results) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def reference(runs: pd.DataFrame, method: str, column: str) -> float:
+def reference(runs: pd.DataFrame, method: str, currency: str) -> float:
     """The baseline's cost to its own target: the median over seeds, or its whole run where that median is censored."""
     mine = runs[runs["method"] == method]
-    value = float(np.median(mine[column])) if len(mine) else float("nan")
-    whole = {"steps": None}.get(column, column.rsplit("_a", 1)[0] + "_run")
-    return value if not math.isinf(value) or whole is None else float(np.median(mine[whole]))
+    if mine.empty:
+        return float("nan")
+    value = float(np.median(mine[f"{currency}_alone"]))
+    return float(np.median(mine[f"{currency}_run"])) if math.isinf(value) else value
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -94,7 +96,7 @@ def table(results: Results) -> pd.DataFrame:
         for name in CURRENCIES:
             for way in ("run", "upfront", "alone", "all_in"):
                 row[f"{name}_{way}"] = float(np.median(mine[f"{name}_{way}"])) if len(mine) else float("nan")
-            saved = reference(runs, base, f"{name}_alone") - row[f"{name}_alone"]
+            saved = reference(runs, base, name) - row[f"{name}_alone"]
             row[f"{name}_break_even"] = break_even(row[f"{name}_upfront"], saved)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -165,6 +167,8 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
         if not longest > 0:
             style.plain(ax, f"{words}: not run")
             continue
+        power = int(np.floor(np.log10(longest))) if longest >= 1e5 else 0
+        scale, digits = 10.0**power, 2 if power else 1 if longest < 100 else 0
         for y, method in enumerate(methods):
             start = 0.0
             mine = rows[rows["method"] == method]
@@ -181,13 +185,15 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
                 style.tag(list(bar), method, f"{row.title}, {label}: {row.cost:.3g} {name}" + (" (not reached)" * row.censored))
                 start += row.cost
             if start:
-                text = f"{'>' * bool(mine['censored'].any())}{scientific(start) if name == 'flops' else number(start, 0)}"
-                ax.text(start + 0.012 * longest, y, text, va="center", fontsize=6.5, color=style.FAINT)
+                text = f"{'>' * bool(mine['censored'].any())}{number(start / scale, digits)}"
+                note = ax.text(start + 0.015 * longest, y, text, va="center", fontsize=6.5, color=style.FAINT)
+                note.set_bbox({"fc": "white", "ec": "none", "pad": 0.8})
         own = rows[(rows["method"] == base) & (rows["phase"] == "target")]["cost"].max()
         if np.isfinite(own):
             ax.axvline(own, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=0)
         ax.set_xlim(0, 1.2 * longest)
-        ax.set_xlabel(words)
+        ax.xaxis.set_major_formatter(lambda value, _, scale=scale: f"{value / scale:g}")
+        ax.set_xlabel(f"{words} (10$^{{{power}}}$)" if power else words)
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(methods)), [frame.loc[frame["method"] == m, "title"].iloc[0] for m in methods])
     axes[0].set_ylim(len(methods) - 0.5, -0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
 from acodm_core.study.results import Results
 
 from .statistics import crossing, generator, median, perplexity, spread, weighted

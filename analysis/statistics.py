@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from acodm_core.files import digest
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+
+from acodm_core.files import digest
 
 MIN_SEEDS = 5  # protocol, section 5: with fewer there is no interval, no rank and no verdict
 RESAMPLES = 10_000

@@ -14,11 +14,12 @@ matplotlib.use("Agg")  # no display, whatever the reader's machine has configure
 
 import matplotlib.pyplot as plt
 import numpy as np
-from acodm_core.files import atomic, digest
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
+
+from acodm_core.files import atomic, digest
 
 WIDTH = 7.2  # inches: two columns of a paper
 INK, FAINT, GRID = "#222222", "#6a6a6a", "#e3e3e3"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
 from acodm_core.study.results import Results
@@ -32,8 +33,8 @@ def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
 
 def scientific(value: float) -> str:
     """Three digits and a power of ten, as 1.23e15."""
-    if not math.isfinite(value):
-        return number(value)
+    if not math.isfinite(value) or value == 0:
+        return number(value, 0)
     return f"{value:.2e}".replace("e+", "e").replace("e0", "e")
 
 

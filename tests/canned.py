@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from acodm_core import PROTOCOL
 from acodm_core.files import write_json
 from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_table

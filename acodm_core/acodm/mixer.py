@@ -52,7 +52,7 @@ class AcOdm(Mixer):
     critic_lr: float = 3e-3
     replay: int = 10_000
     minibatch: int = 32
-    min_pool: int = 16  # transitions before the first update
+    min_pool: int = 8  # transitions before the first update
 
     cite = "acodm2026"
 
@@ -139,7 +139,7 @@ class AcOdm(Mixer):
         if not self.learn:
             return 0.0
         first, last = self.noise
-        sigma = first + (last - first) * step / self._total
+        sigma = first + (last - first) * min(1.0, step / self._total)
         return self.rng_.normal(0, sigma, len(self._domains))
 
     def diagnostics(self) -> dict[str, float]:

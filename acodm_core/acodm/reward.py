@@ -20,7 +20,7 @@ def alignment(gram_KK: np.ndarray) -> np.ndarray:
 
 
 def released_reward(gram_KK: np.ndarray) -> np.ndarray:
-    """(K,) the release's reward: alignment over the mean gradient norm, clipped to +-999, standardised over domains, clamped to +-3.
+    """(K,) the release's reward: alignment over the mean gradient norm, clipped, standardised over domains, clamped to +-3.
 
     Source: release at e95863e, megatron/data/agent.py:88-99. All domains must be present, as its forced floor guarantees.
     """

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from acodm_core.data.catalogue import Archive
-from acodm_core.data.files import sha256_of
 from acodm_core.data.readers import Member
 from acodm_core.errors import UserError
+from acodm_core.files import sha256
 
 _RETRY_SECONDS = 5.0
 _GOT = re.compile(r"Got\s+([0-9a-f]{64})")
@@ -72,7 +72,7 @@ def check(archive: Archive, folder: Path, *, needed_by: Sequence[str] = ()) -> P
         raise UserError(
             f"{archive.filename} is not in {folder}",
             where=_place(needed_by),
-            fix=f"`acodm data fetch SPEC.json --archive {archive.filename} --out {path}`{_or_drop(needed_by)}",
+            fix=f"`acodm data build SPEC.json` fetches it{_or_drop(needed_by)}",
         )
     _require_hash(archive, path, needed_by)
     return path
@@ -141,7 +141,7 @@ def _pip_download(archive: Archive, folder: Path, needed_by: Sequence[str]) -> N
 
 
 def _require_hash(archive: Archive, path: Path, needed_by: Sequence[str]) -> None:
-    found = sha256_of(path)
+    found = sha256(path)
     if found != archive.sha256:
         raise _wrong_hash(archive, found, str(path), needed_by)
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Split
-from acodm_core.data.files import sha256_of, whole_file
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.files import atomic, sha256
 
 FORMAT = 1
 MANIFEST, CARD, TOKENIZER, TOKEN_BYTES = "manifest.json", "card.md", "tokenizer.json", "token_bytes.npy"
@@ -71,13 +71,13 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
     tokenizer = load_tokenizer(corpus_dir / TOKENIZER)
     length_V = token_bytes(tokenizer)
     dtype = token_dtype(len(length_V))
-    with whole_file(corpus_dir / TOKEN_BYTES) as temporary, temporary.open("wb") as file:
+    with atomic(corpus_dir / TOKEN_BYTES) as temporary, temporary.open("wb") as file:
         np.save(file, length_V.astype("<i8"))
     records = {
         domain: {split: _record(corpus_dir / "tokens" / domain, split, dtype, length_V) for split in SPLITS}
         for domain in spec.domains
     }
-    tokenizer_sha256 = sha256_of(corpus_dir / TOKENIZER)
+    tokenizer_sha256 = sha256(corpus_dir / TOKENIZER)
     manifest = Manifest(
         format=FORMAT,
         spec=spec,
@@ -91,7 +91,7 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
         versions={"python": platform.python_version()} | {p: version(p) for p in ("numpy", "pyarrow", "tokenizers")},
     )
     for name, content in ((CARD, card(manifest)), (MANIFEST, manifest.model_dump_json(indent=1) + "\n")):
-        with whole_file(corpus_dir / name) as temporary:
+        with atomic(corpus_dir / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return manifest
 
@@ -186,10 +186,10 @@ class Corpus:
             for split, record in self.manifest.domains[domain].items():
                 expected[self._path(split, domain, "bin")] = record.bin_sha256
                 expected[self._path(split, domain, "idx.npy")] = record.idx_sha256
-        for path, sha256 in expected.items():
-            if (found := sha256_of(path)) != sha256:
+        for path, recorded in expected.items():
+            if (found := sha256(path)) != recorded:
                 raise UserError(
-                    f"changed: sha256 {found}, sealed as {sha256}", where=str(path), fix="build the corpus again"
+                    f"changed: sha256 {found}, sealed as {recorded}", where=str(path), fix="build the corpus again"
                 )
 
     def _path(self, split: str, domain: str, suffix: str) -> Path:
@@ -227,8 +227,8 @@ def _record(folder: Path, split: Split, dtype: np.dtype, length_V: np.ndarray) -
         documents=len(offsets) - 1,
         tokens=tokens,
         text_bytes=sum(int(length_V[block].sum()) for block in blocks),
-        bin_sha256=sha256_of(bin_path),
-        idx_sha256=sha256_of(idx_path),
+        bin_sha256=sha256(bin_path),
+        idx_sha256=sha256(idx_path),
     )
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.files import fingerprint, unit, whole_file
+from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.data.reading import read_domain
 from acodm_core.errors import UserError
+from acodm_core.files import atomic
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -82,7 +83,7 @@ def build_documents(
                 where=f"corpus.domains.{domain}",
                 fix="raise `max_megabytes`, give the domain more text, or drop it",
             )
-        with whole_file(out_path) as temporary:
+        with atomic(out_path) as temporary:
             _write(
                 temporary,
                 ((splits[d.key], t) for d, t in zip(documents, _texts(spool_path), strict=True) if d.key in splits),

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from acodm_core.data import archives
-from acodm_core.data.catalogue import CorpusSpec, embedded_spec, read_spec
-from acodm_core.errors import UserError, unknown_name
+from acodm_core.data.catalogue import Archive, CorpusSpec, PackagesDomain, embedded_spec, load_catalogue, read_spec
+from acodm_core.errors import UserError
+from acodm_core.files import atomic
 
 app = typer.Typer(help="From archives to memory-mapped domains.", no_args_is_help=True)
 
@@ -25,15 +27,24 @@ Out = Annotated[Path, typer.Option("--out", help="What to write.")]
 
 
 @app.command()
-def fetch(spec: Spec, archive: Annotated[str, typer.Option(help="File name of the archive.")], out: Out) -> None:
-    """Download one archive and check its hash."""
-    corpus = read_spec(spec)
-    known = corpus.archives()
-    if archive not in known:
-        raise unknown_name("archive", archive, known, where=str(spec))
-    if out.name != archive:
-        raise UserError(f"--out {out} must end in the archive's name", fix=f"--out {out.parent / archive}")
-    archives.fetch(known[archive], out.parent, needed_by=_readers_of(corpus, archive))
+def fetch(
+    archive: Annotated[
+        str, typer.Argument(help="The archive's pin, JSON, as under `archives` in the catalogue.", metavar="PIN")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to put it in.")] = Path("data/archives"),
+) -> None:
+    """Download one archive and check its hash (`build` fetches all that a corpus needs)."""
+    try:
+        pin = Archive.model_validate_json(archive)
+    except ValidationError as error:
+        raise UserError(
+            f"not an archive's pin: {error}", fix="package, version, filename and sha256, as JSON"
+        ) from None
+    shipped = load_catalogue().domains.items()
+    parts = {name: entry.parts for name, entry in shipped if isinstance(entry, PackagesDomain)}
+    archives.fetch(
+        pin, out, needed_by=[name for name, found in parts.items() if pin in [part.archive for part in found]]
+    )
 
 
 @app.command()
@@ -115,13 +126,13 @@ def build(
 
 def build_corpus(spec: CorpusSpec, data: Path) -> Path:
     """Build a corpus under ``data/corpora/<id>`` from archives under ``data/archives``; return its folder."""
-    from acodm_core.data import corpus, documents, files, tokenizer, tokens
+    from acodm_core.data import corpus, documents, tokenizer, tokens
 
     folder, archives_dir = data / "corpora" / spec.id, data / "archives"
     if (folder / corpus.MANIFEST).exists():
         corpus.Corpus.open(folder)
         return folder
-    with files.whole_file(folder / "spec.json") as temporary:
+    with atomic(folder / "spec.json") as temporary:
         temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for name, archive in spec.archives().items():
         with _step(f"fetch {name}"):

@@ -16,8 +16,9 @@ import numpy as np
 
 from acodm_core.data.catalogue import CorpusSpec, ExistingTokenizer, TrainedTokenizer
 from acodm_core.data.documents import read_documents
-from acodm_core.data.files import fingerprint, unit, whole_file
+from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.errors import UserError
+from acodm_core.files import atomic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,7 +43,7 @@ def train_tokenizer(spec: CorpusSpec, documents_dir: Path, out_path: Path) -> Pa
             tokenizer = _train(
                 wanted, (text for name in spec.domains for text in _sample(spec, documents_dir, name, wanted))
             )
-    with whole_file(out_path) as temporary:
+    with atomic(out_path) as temporary:
         tokenizer.save(str(temporary))
     return out_path
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Progress, read_documents
-from acodm_core.data.files import whole_file
 from acodm_core.data.tokenizer import end_of_text, load_tokenizer, token_bytes
 from acodm_core.errors import UserError
+from acodm_core.files import atomic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -49,7 +49,7 @@ def tokenize_domain(
     done_bytes = 0
     for split in SPLITS:
         offsets = [0]
-        with whole_file(out_dir / f"{split}.bin") as temporary, temporary.open("wb") as file:
+        with atomic(out_dir / f"{split}.bin") as temporary, temporary.open("wb") as file:
             for texts in _batches(read_documents(documents, split)):
                 done_bytes += (size := sum(len(text.encode()) for text in texts))
                 tokens, ends = _encode(tokenizer, texts, end, token_dtype(len(length_V)))
@@ -63,7 +63,7 @@ def tokenize_domain(
                 offsets.extend((ends + offsets[-1]).tolist())
                 if progress:
                     progress(done_bytes)
-        with whole_file(out_dir / f"{split}.idx.npy") as temporary, temporary.open("wb") as file:
+        with atomic(out_dir / f"{split}.idx.npy") as temporary, temporary.open("wb") as file:
             np.save(file, np.asarray(offsets, "<i8"))
 
 

@@ -22,6 +22,7 @@ _ALLOWED = [
     np._core.multiarray.scalar,
     np.ndarray,
     np.dtype,
+    bytes,  # how an empty array is pickled
     *(type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_, np.uint32, np.uint64)),
 ]
 
@@ -34,9 +35,11 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> No
         checksum = sha256(temporary)
     with atomic(path.with_suffix(".sha256")) as temporary:
         temporary.write_text(checksum + "\n")
-    for old in sorted(folder.glob("step-*.sha256"))[:-keep]:
-        old.unlink()
-        old.with_suffix(".pt").unlink(missing_ok=True)
+    marks = sorted(folder.glob("step-*.sha256"))
+    own = marks.index(path.with_suffix(".sha256"))
+    for mark in marks[: max(0, own + 1 - keep)] + marks[own + 1 :]:  # a later one is damaged: we began before it
+        mark.unlink()
+        mark.with_suffix(".pt").unlink(missing_ok=True)
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:

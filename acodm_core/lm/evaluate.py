@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from acodm_core.data.corpus import Corpus
+from acodm_core.lm.loss import token_losses
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,3 @@ class Evaluator:
         model.train()
         nats_K = np.bincount(self._domain_N, np.concatenate(losses_N), self._domains)
         return Evaluation(nats_K / self._count_K, nats_K / self._bytes_K / np.log(2))
-
-
-def token_losses(model: torch.nn.Module, tokens_BS: torch.Tensor) -> torch.Tensor:
-    """(B, S - 1) cross-entropy of every token given those before it, nats, float32."""
-    logits_BTV = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
-    loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BS[:, 1:].flatten(), reduction="none")
-    return loss.view(len(tokens_BS), -1)

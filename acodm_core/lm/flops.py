@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from acodm_core.lm.evaluate import token_losses
 from acodm_core.lm.gram import DomainGradients
+from acodm_core.lm.loss import token_losses
 
 # torch counts the attention kernels of GPUs; those of the CPU have the same products. Arguments arrive as shapes.
 _CPU_ATTENTION = {

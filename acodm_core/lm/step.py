@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from acodm_core.data.sampler import Batch
-from acodm_core.lm.evaluate import token_losses
 from acodm_core.lm.gram import DomainGradients
+from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import matching_layers
 from acodm_core.mixing import Signal
 from acodm_core.study.clock import Clock
@@ -25,6 +25,11 @@ class StepResult:
     grad_norm: float  # before clipping
     lr: float
     signals: dict[Signal, np.ndarray]  # what was wanted; LOSS always, because it costs nothing
+
+    def finite(self) -> bool:
+        """Whether the loss, the gradient and the measured weights are numbers; if not, the run has diverged."""
+        norms = [v for s, v in self.signals.items() if s in (Signal.PARAM_NORM, Signal.PARAM_STEP_NORM)]
+        return bool(np.isfinite(np.hstack([self.loss, self.grad_norm, *norms])).all())
 
 
 class Learner:

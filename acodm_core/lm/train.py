@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +100,7 @@ class Trainer:
             with lap("data"):
                 batch = self.sampler.next(share_K, step)
             result = self.learner.step(batch, step, wants, omega_K)
-            if not math.isfinite(result.loss):
+            if not result.finite():
                 return "diverged"
             with lap("mixer"):
                 tokens_K = batch.counts_K * training.context
@@ -121,8 +120,8 @@ class Trainer:
                 diagnostics=self.mixer.diagnostics(),
             )
             self.progress.step(done, result.loss, share_K)
-            if done % self.spec.evaluation.every == 0 or done == training.steps:
-                self._record(evaluator, done)
+            if (done % self.spec.evaluation.every == 0 or done == training.steps) and not self._record(evaluator, done):
+                return "diverged"
             if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
                 with lap("checkpoint"):
                     self._save(done)
@@ -135,7 +134,8 @@ class Trainer:
         rows = training.micro_batch or training.batch
         return Evaluator(self.corpus, split, sequences=sequences, context=training.context, rows=rows)
 
-    def _record(self, evaluator: Evaluator, done: int) -> None:
+    def _record(self, evaluator: Evaluator, done: int) -> bool:
+        """Evaluate and write down; whether every domain's loss is a number."""
         with self.clock.lap("evaluation"):
             scores: Evaluation = evaluator(self.model, self.learner.autocast())
         training = self.spec.training
@@ -148,6 +148,7 @@ class Trainer:
             bits_per_byte=scores.bits_per_byte_K,
         )
         self.progress.evaluation(evaluator.split, done, scores.loss_K)
+        return bool(np.isfinite(scores.loss_K).all())
 
     def _save(self, done: int) -> None:
         state = {

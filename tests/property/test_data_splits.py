@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from acodm_core.data.catalogue import TrainedTokenizer
 from acodm_core.data.documents import Document, choose, clean, split_documents
-from acodm_core.data.files import fingerprint, unit
+from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.data.tokenizer import _train, token_bytes
 
 documents = st.lists(

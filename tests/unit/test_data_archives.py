@@ -12,8 +12,8 @@ import pytest
 
 from acodm_core.data import archives
 from acodm_core.data.catalogue import Archive
-from acodm_core.data.files import sha256_of
 from acodm_core.errors import UserError
+from acodm_core.files import sha256
 
 FILES = {"pkg/data/a.txt": "alpha", "pkg/data/sub/b.txt": "beta", "pkg/code.py": "x = 1"}
 
@@ -34,8 +34,8 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def pinned(path: Path, sha256: str | None = None) -> Archive:
-    return Archive(package="pkg", version="1", filename=path.name, sha256=sha256 or sha256_of(path))
+def pinned(path: Path, digest: str | None = None) -> Archive:
+    return Archive(package="pkg", version="1", filename=path.name, sha256=digest or sha256(path))
 
 
 def texts(path: Path, *patterns: str, exclude: tuple[str, ...] = ()) -> dict[str, str]:
@@ -64,14 +64,14 @@ def test_check_names_domain_file_and_both_hashes(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError) as error:
         archives.check(archive, path.parent, needed_by=["books"])
-    for piece in ("books", path.name, archive.sha256, sha256_of(path), "drop 'books' from `corpus.domains`"):
+    for piece in ("books", path.name, archive.sha256, sha256(path), "drop 'books' from `corpus.domains`"):
         assert piece in str(error.value)
 
 
 def test_missing_archive_says_how_to_get_it(path: Path) -> None:
     archive = pinned(path)
     path.unlink()
-    with pytest.raises(UserError, match="acodm data fetch"):
+    with pytest.raises(UserError, match="acodm data build"):
         archives.check(archive, path.parent, needed_by=["books"])
 
 

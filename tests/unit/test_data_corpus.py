@@ -240,8 +240,8 @@ def test_steps_by_hand_give_what_build_gives(built: tuple[CorpusSpec, Path], tmp
     assert run("seal", path, out).strip() == Corpus.open(folder).digest
     assert "| numbers |" in run("card", out)
     assert "as it was sealed" in run("verify", out)
-    with pytest.raises(UserError, match="unknown archive"):
-        run("fetch", path, "--archive", "x.whl", "--out", tmp_path / "x.whl")
+    with pytest.raises(UserError, match="not an archive's pin"):
+        run("fetch", '{"package": "x"}', "--out", tmp_path)
 
 
 def test_opening_imports_nothing_heavy(built: tuple[CorpusSpec, Path]) -> None:

@@ -14,10 +14,10 @@ rule corpus_spec:
 
 
 rule fetch:
-    input:
-        spec=ancient(f"{CORPUS}/spec.json"),
     output:
         "data/archives/{archive}",
+    params:
+        pin=lambda w: EXPERIMENT.corpus.archives()[w.archive].model_dump_json(),
     log:
         "logs/fetch/{archive}.log",
     message:
@@ -25,7 +25,7 @@ rule fetch:
     resources:
         downloads=1,
     shell:
-        "acodm data fetch {input.spec} --archive {wildcards.archive} --out {output} > {log} 2>&1"
+        "acodm data fetch {params.pin:q} --out data/archives > {log} 2>&1"
 
 
 rule documents:

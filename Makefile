@@ -1,0 +1,59 @@
+# Two commands on a machine that has Python 3.11 or newer and make:
+#
+#   make reproduce    set up .venv, run the preset `quick`, print the main table and the path of the report
+#   make test         set up .venv and run the whole test suite
+#
+# PRESET=smoke make reproduce runs another preset. TORCH=cuda installs the default (CUDA) build of torch; without it a machine
+# that has no NVIDIA driver gets the CPU build.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+PRESET ?= quick
+TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+RUN := source .venv/bin/activate &&
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint lock clean
+
+help:
+	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
+
+reproduce: $(STAMP)
+	@$(RUN) snakemake --configfile workflow/config/$(PRESET).yaml
+	@$(RUN) python -m acodm_analysis.comparison results/$(PRESET) results/$(PRESET)/rendered --print
+	@echo "Report: results/$(PRESET)/report.html"
+
+test: $(STAMP)
+	@$(RUN) python -m pytest
+
+lint: $(STAMP)
+	@$(RUN) ruff check . && ruff format --check .
+
+# torch first and by itself: its CPU build lives on an index of its own, and everything else then finds it installed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(RUN) python -m pip install --quiet --retries 2 uv -c constraints.txt
+ifeq ($(TORCH),cpu)
+	@$(RUN) python -c 'import torch' 2>/dev/null \
+	  || python -m pip install --quiet --retries 0 --extra-index-url $(TORCH_CPU_INDEX) 'torch==$(TORCH_VERSION)+cpu' -c constraints.txt \
+	  || { echo "The CPU build of torch cannot be reached: taking the default build" >&2; \
+	       python -m pip install --quiet 'torch==$(TORCH_VERSION)' -c constraints.txt; }
+endif
+	@$(RUN) uv pip install --quiet -c constraints.txt -e '.[test]' || python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+# Rewrite the lock from what pyproject.toml allows. torch brings its own exact pins of NVIDIA's packages, so they stay out.
+lock: $(STAMP)
+	@$(RUN) printf 'uv\ntorch==%s\n' '$(TORCH_VERSION)' \
+	  | uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header --no-annotate pyproject.toml - \
+	  | grep -vE '^(nvidia|cuda|triton)' | sed -E 's/^(torch==[0-9.]+).*/\1/' | uniq > constraints.part && mv constraints.part constraints.txt
+
+clean:
+	rm -rf .venv .snakemake build *.egg-info

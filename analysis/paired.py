@@ -1,0 +1,134 @@
+"""Is a method different from the baseline, seed by seed? Differences of the final test loss, and a verdict.
+
+Runs with the same seed share their initialisation and their documents, so each seed gives one difference. The verdict is
+the paired t-test's, corrected by Holm over the methods; with fewer than five seeds there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from acodm_core.study.results import Results
+
+from .frames import baseline, finals, title
+from .statistics import MIN_SEEDS, bootstrap, detectable, generator, holm, improvement, interquartile_mean, paired_p
+from .tables import NOT_RUN, number, program, with_interval, write_table
+
+LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable", "failed runs"
+NOISE_SEEDS = 8  # protocol, section 5: the noise card needs at least these many seeds of the baseline
+
+
+def differences(results: Results, column: str = "test_mean") -> pd.DataFrame:
+    """One row a (method, seed) that the baseline also has: ``difference`` = method − baseline (nats); inf: a run failed."""
+    final = finals(results)
+    base = final[final["method"] == baseline(results)].set_index("seed")[column]
+    others = final[(final["method"] != baseline(results)) & final["seed"].isin(base.index)]
+    values = others[column].to_numpy()
+    to = base.reindex(others["seed"]).to_numpy()
+    with np.errstate(invalid="ignore"):
+        gap = np.where(np.isinf(values), np.inf, values - to)
+    return others[["method", "seed"]].assign(value=values, baseline=to, difference=gap).reset_index(drop=True)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a compared method but the baseline: n pairs, mean paired difference with interval, p, Holm's p, verdict."""
+    pairs = differences(results)
+    rows = []
+    for method in results.compare:
+        if method == baseline(results):
+            continue
+        mine = pairs[(pairs["method"] == method) & pairs["difference"].notna()]
+        gaps = mine["difference"].to_numpy()
+        row = {"method": method, "title": title(results, method), "n": len(gaps)}
+        row |= dict.fromkeys(("difference", "difference_low", "difference_high", "iqm", "improvement"), float("nan"))
+        if len(gaps):
+            row["difference"], row["iqm"] = float(np.mean(gaps)), float(interquartile_mean(gaps))
+            low, high = float(gaps.min()), float(gaps.max())
+            if len(gaps) >= MIN_SEEDS:
+                low, high = bootstrap(gaps, generator("paired", method), np.mean)
+            row["difference_low"], row["difference_high"] = low, high
+            row["improvement"] = improvement(mine["value"], mine["baseline"])
+        row["p"] = paired_p(gaps) if len(gaps) >= MIN_SEEDS else float("nan")
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=_COLUMNS[:-2])
+    frame["holm"] = holm(frame["p"])
+    frame["verdict"] = [_verdict(row) for row in frame.itertuples()]
+    return frame
+
+
+_COLUMNS = ["method", "title", "n", "difference", "difference_low", "difference_high", "iqm", "improvement", "p"]
+_COLUMNS += ["holm", "verdict"]
+
+
+def _verdict(row) -> str:
+    if not row.n:
+        return NOT_RUN
+    if math.isinf(row.difference):
+        return FAILED
+    if row.n < MIN_SEEDS:
+        return f"n = {row.n}: no verdict"
+    if not row.holm < 0.05:
+        return SAME
+    return LOWER if row.difference < 0 else HIGHER
+
+
+def noise(results: Results) -> dict[str, float]:
+    """The noise card: the baseline's standard deviation (nats), and the smallest difference n = 3, 5, 10 pairs can find.
+
+    Taken as for independent runs, sd × √2: paired runs usually do better. Empty with fewer than eight seeds.
+    """
+    final = finals(results)
+    values = final.loc[final["method"] == baseline(results), "test_mean"].to_numpy()
+    if len(values) < NOISE_SEEDS or not np.isfinite(values).all():
+        return {}
+    sd = float(np.std(values, ddof=1))
+    return {"n": len(values), "sd": sd} | {f"detectable_{n}": detectable(sd * math.sqrt(2), n) for n in (3, 5, 10)}
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table's cells."""
+    rows = [row for _, row in frame.iterrows()]
+    return pd.DataFrame(
+        {
+            "Method": frame["title"],
+            "Pairs": [str(row["n"]) if row["n"] else NOT_RUN for row in rows],
+            "Difference (nats)": [with_interval(row, "difference", 4, signed=True) for row in rows],
+            "Interquartile mean": [number(row["iqm"], 4, signed=True) for row in rows],
+            "P(improvement)": [number(row["improvement"], 2) for row in rows],
+            "p (Holm)": [_p(row["holm"]) for row in rows],
+            "Verdict": frame["verdict"],
+        }
+    )
+
+
+def _p(value: float) -> str:
+    return "none" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def caption(results: Results) -> str:
+    """What the table's numbers are."""
+    text = (
+        f"Final mean test loss against {title(results, baseline(results))}, seed by seed (negative is better): mean"
+        " difference; in brackets the 95 % bootstrap interval, or with fewer than five seeds the smallest and largest"
+        " difference. P(improvement): over all pairs of seeds. p: paired t-test, Holm's correction."
+    )
+    card = noise(results)
+    if card:
+        found = ", ".join(f"{card[f'detectable_{n}']:.4f} at n = {n}" for n in (3, 5, 10))
+        text += f" Noise: sd {card['sd']:.4f} nats over {card['n']} baseline seeds; smallest detectable difference {found}."
+    else:
+        text += f" No noise card: it needs {NOISE_SEEDS} seeds of the baseline."
+    return text
+
+
+def render(results: Results, out: Path) -> None:
+    frame = table(results)
+    write_table(frame, shown(frame), "paired", out, caption(results))
+
+
+if __name__ == "__main__":
+    program("paired", __doc__, render)

@@ -1,0 +1,105 @@
+"""Steps to each of the three targets: the median over seeds as a bar, every seed as a dot, censored runs at the horizon.
+
+Three targets (the natural mixture's final loss, uniform's, the best static method's) show whether an order hangs on one number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from acodm_core.study.results import Results
+from matplotlib.figure import Figure
+
+from . import style
+from .frames import TARGETS, crossings, horizon, targets, title
+from .statistics import median
+from .tables import NOT_RUN, program, steps_cell, write_table
+
+NAMES = {"natural": "natural's final loss", "uniform": "uniform's final loss", "best_static": "best static final loss"}
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a (target, method, seed): ``steps`` (inf: censored, NaN: not run), ``goal`` (nats) and the method's ``median``."""
+    goals = targets(results).set_index("target")
+    frame = crossings(results)
+    frame["median"] = frame.groupby(["target", "method"])["steps"].transform(lambda steps: float(median(steps)))
+    frame["goal"] = frame["target"].map(goals["loss"])
+    frame["set_by"] = frame["target"].map(goals["method"])
+    frame.insert(2, "title", [title(results, method) for method in frame["method"]])
+    return frame.drop(columns="run")
+
+
+def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """Cells: one row a method, one column a target; every method compared has its row."""
+    cells = {"Method": [title(results, method) for method in results.compare]}
+    medians = frame.groupby(["target", "method"])["median"].first()
+    for name in TARGETS:
+        mine = [medians.get((name, method), float("nan")) for method in results.compare]
+        cells[f"To {NAMES[name]}"] = [steps_cell(value, horizon(results)) for value in mine]
+    return pd.DataFrame(cells)
+
+
+def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
+    """One panel a target; hatched bars are censored medians, open triangles censored seeds."""
+    style.use()
+    methods = list(order)
+    figure, axes = plt.subplots(1, len(TARGETS), figsize=(style.WIDTH, 1.1 + 0.36 * len(methods)), sharey=True)
+    figure.subplots_adjust(wspace=0.08)
+    colours = style.colours(methods)
+    for ax, name in zip(axes, TARGETS, strict=True):
+        rows = frame[frame["target"] == name]
+        goal = rows["goal"].max()
+        ax.set_title(f"{NAMES[name].capitalize()}\n" + (f"{goal:.4f} nats ({order.get(rows['set_by'].max(), '')})" * np.isfinite(goal)))
+        ax.title.set_fontweight("normal")
+        for y, method in enumerate(methods):
+            mine = rows[rows["method"] == method]
+            middle = mine["median"].max() if len(mine) else np.nan
+            if np.isnan(middle):
+                ax.text(0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), va="center", color=style.FAINT, fontsize=7)
+                continue
+            censored, colour = np.isinf(middle), colours[method]
+            bar = ax.barh(
+                y, limit if censored else middle, height=0.56, color="white" if censored else colour, ec=colour,
+                alpha=1 if censored else 0.35, hatch="////" if censored else None, lw=0.8,
+            )  # fmt: skip
+            style.tag(list(bar), method, f"{order[method]}: median {steps_cell(middle, limit)} steps")
+            places = y + np.linspace(-0.17, 0.17, len(mine)) if len(mine) > 1 else [y]
+            for place, seed in zip(places, mine.itertuples(), strict=True):
+                lost = np.isinf(seed.steps)
+                dot = ax.plot(
+                    limit if lost else seed.steps, place, ">" if lost else "o", ms=4.2 if lost else 3.4, color=colour,
+                    mfc="white" if lost else colour, mew=0.8, clip_on=False, zorder=4,
+                )  # fmt: skip
+                style.tag(dot, method, f"{order[method]}, seed {seed.seed}: {steps_cell(seed.steps, limit)} steps")
+            note = ax.text(0.03, y, steps_cell(middle, limit), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+            note.set_bbox({"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1})
+        ax.set_xlim(0, 1.06 * limit)
+        ax.axvline(limit, color=style.FAINT, lw=0.7, zorder=1)
+        ax.set_xlabel("Steps")
+        ax.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(methods)), list(order.values()))
+    axes[0].set_ylim(len(methods) - 0.5, -0.5)
+    keys = [plt.Line2D([], [], ls="", marker="o", color=style.FAINT, ms=4)]
+    keys += [plt.Line2D([], [], ls="", marker=">", mfc="white", color=style.FAINT, ms=5)]
+    keys += [plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////")]
+    words = ["a seed", f"a seed that did not reach it (>{limit})", "median not reached"]
+    figure.legend(keys, words, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, handlelength=1.2)
+    return figure
+
+
+def render(results: Results, out: Path) -> None:
+    frame = table(results)
+    caption = (
+        f"Steps to three targets: medians over seeds; >{horizon(results)}: not reached. Horizon rule:"
+        f" {results.experiment.get('horizon', 'fixed-horizon')}."
+    )
+    write_table(frame, shown(frame, results), "steps_to_target", out, caption)
+    order = {method: title(results, method) for method in results.compare}
+    style.save(draw(frame, order, horizon(results)), "steps_to_target", out)
+
+
+if __name__ == "__main__":
+    program("steps_to_target", __doc__, render)
