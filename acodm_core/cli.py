@@ -118,11 +118,21 @@ def probe(
     probing.write(frame, folder / "probe.parquet")
     memory = probing.probe_memory(planned, corpus, runs, experiment.probe, device, jobs)
     probing.write(memory, folder / "memory.parquet")
-    step = frame[frame.part == "step"].pivot_table(
-        index=["model", "method"], columns="arm", values="seconds", aggfunc="median"
-    )
-    for (model, method), row in step.iterrows():
-        print(f"{model}  {method}: {row['method'] * 1e3:.1f} ms a step, {row['method'] / row['plain']:.4f} of plain")
+    print("\n".join(probing.summary(frame)))
+
+
+@app.command()
+def reference(
+    what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), or methods (Markdown).")],
+) -> None:
+    """Print a document that is generated from the code: every setting, the schema, or the methods' cards."""
+    from acodm_core.errors import unknown_name
+    from acodm_core.study import reference as pages
+
+    documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": pages.methods}
+    if what not in documents:
+        raise unknown_name("document", what, documents, where="acodm reference")
+    print(documents[what](), end="")
 
 
 @app.command(hidden=True)

@@ -35,13 +35,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file; a UserError that names it when it is missing or cut short."""
+    """A JSON object in a file; a UserError that names the file when it is missing, cut short or something else."""
     try:
-        return json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("file not found", where=str(path)) from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise UserError(f"not valid JSON ({error}): truncated or foreign", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise UserError(f"must hold a JSON object, got {type(value).__name__}", where=str(path))
+    return value
 
 
 def sha256(path: Path) -> str:

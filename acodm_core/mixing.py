@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -213,7 +214,24 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
     for option in options:
         if option not in fields:
             raise unknown_name(f"option of mixer {name!r}", option, fields, where=f"{prefix}options.{option}")
+    options = _typed(cls, options, where=f"{prefix}options")
     try:
         return cls(**options)
     except (TypeError, ValueError) as error:
         raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error
+
+
+def _typed(cls: type[Mixer], options: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """``options`` with the types that the dataclass declares (a YAML list becomes a tuple); UserError where they don't fit."""
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    hints = typing.get_type_hints(cls)
+    config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model = create_model("Options", __config__=config, **{name: (hints[name], ...) for name in options})
+    try:
+        checked = model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{first['msg']}; got {first['input']!r}", where=f"{where}.{place}") from None
+    return {name: getattr(checked, name) for name in options}

@@ -147,7 +147,16 @@ def bars(results: Results) -> pd.DataFrame:
         for name in ("flops", "seconds"):
             value = float(np.median(mine[f"{name}_alone"])) if len(mine) else float("nan")
             whole = float(np.median(mine[f"{name}_run"])) if len(mine) else float("nan")
-            rows.append((method, title(results, method), "target", name, whole if math.isinf(value) else value, math.isinf(value)))
+            rows.append(
+                (
+                    method,
+                    title(results, method),
+                    "target",
+                    name,
+                    whole if math.isinf(value) else value,
+                    math.isinf(value),
+                )
+            )
             upfront = stages[(stages["method"] == method) & (stages["phase"] != "target")]
             for phase, cost in upfront.groupby("phase", sort=False)[name].median().items():
                 rows.append((method, title(results, method), phase, name, cost, False))
@@ -161,7 +170,9 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
     colours = style.colours([*methods, *sorted(set(frame["phase"]) - {"target", *methods})])
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 1.0 + 0.36 * len(methods)), sharey=True)
     figure.subplots_adjust(wspace=0.08)
-    for ax, name, words in zip(axes, ("flops", "seconds"), ("FLOPs to target", "Seconds to target (probed)"), strict=True):
+    for ax, name, words in zip(
+        axes, ("flops", "seconds"), ("FLOPs to target", "Seconds to target (probed)"), strict=True
+    ):
         rows = frame[frame["currency"] == name]
         longest = np.nanmax(rows.groupby("method")["cost"].sum().to_numpy())
         if not longest > 0:
@@ -182,7 +193,11 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
                     lw=0.8, hatch=None if own and not row.censored else "////", alpha=0.35 if row.censored else 1,
                 )  # fmt: skip
                 label = "target run" if own else titles.get(row.phase, row.phase)
-                style.tag(list(bar), method, f"{row.title}, {label}: {row.cost:.3g} {name}" + (" (not reached)" * row.censored))
+                style.tag(
+                    list(bar),
+                    method,
+                    f"{row.title}, {label}: {row.cost:.3g} {name}" + (" (not reached)" * row.censored),
+                )
                 start += row.cost
             if start:
                 text = f"{'>' * bool(mine['censored'].any())}{number(start / scale, digits)}"
@@ -197,8 +212,13 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(methods)), [frame.loc[frame["method"] == m, "title"].iloc[0] for m in methods])
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    keys = [plt.Rectangle((0, 0), 1, 1, fc=style.FAINT), plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////")]
-    figure.legend(keys, ["target run", "runs it depends on (all in)"], loc="upper left", bbox_to_anchor=(0.1, 1.02), ncols=2)
+    keys = [
+        plt.Rectangle((0, 0), 1, 1, fc=style.FAINT),
+        plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////"),
+    ]
+    keys.append(plt.Line2D([], [], color=style.INK, lw=0.8, ls=(0, (4, 3))))
+    words = ["target run", "runs it depends on (all in)", "baseline alone"]
+    figure.legend(keys, words, loc="upper left", bbox_to_anchor=(0.1, 1.02), ncols=3)
     return figure
 
 

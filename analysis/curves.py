@@ -11,9 +11,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from acodm_core.study.results import Results
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from acodm_core.study.results import Results
 
 from . import style
 from .frames import baseline, crossings, losses, targets, title
@@ -62,11 +63,11 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
     style.use()
     methods = frame["method"].unique().tolist()
     colours, horizon = style.colours(methods), frame["step"].max()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.1))
-    figure.subplots_adjust(wspace=0.62)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.2))
+    figure.subplots_adjust(wspace=0.78)
     shown = frame[np.isfinite(frame["loss"])]
-    # The first tenth or so is the same steep fall for every method; it would flatten the part that is compared.
-    late = shown[shown["step"] >= 0.12 * horizon]
+    # The first third or so is the same steep fall for every method; it would flatten the part that is compared.
+    late = shown[shown["step"] >= 0.3 * horizon]
     late = late if len(late) else shown
     ends = {left: [], right: []}
     for method in methods:
@@ -79,14 +80,18 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
             if rows.empty:
                 continue
             x, y = rows["step"], scale(rows[value])
-            band = ax.fill_between(x, scale(rows[f"{value}_low"]), scale(rows[f"{value}_high"]), color=colour, alpha=0.14, lw=0)
+            band = ax.fill_between(
+                x, scale(rows[f"{value}_low"]), scale(rows[f"{value}_high"]), color=colour, alpha=0.14, lw=0
+            )
             line = ax.plot(x, y, color=colour, lw=1.2 if method == base else 1.6)
             crosses = rows[rows["ended"] > 0]
-            worst = ax.plot(crosses["step"], scale(crosses[f"{value}_high"]), "X", color=colour, ms=6, mec="white", mew=0.6)
+            worst = ax.plot(
+                crosses["step"], scale(crosses[f"{value}_high"]), "X", color=colour, ms=6, mec="white", mew=0.6
+            )
             final = f"{name}: {scale(rows[value].iloc[-1]):.4g} at step {rows['step'].iloc[-1]}"
             style.tag([band, *line, *worst], method, final)
             ends[ax].append((x.iloc[-1], float(np.asarray(y)[-1]), name, colour, method))
-    _left(left, late, reached, colours, horizon)
+    _left(left, late, reached, colours, horizon, base)
     right.axhline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     right.set_title(f"Difference to {frame.loc[frame['method'] == base, 'title'].max()} (nats a token)")
     for ax in (left, right):
@@ -98,24 +103,35 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
     return figure
 
 
-def _left(ax: plt.Axes, late: pd.DataFrame, reached: pd.DataFrame, colours: dict[str, str], horizon: float) -> None:
+def _left(
+    ax: plt.Axes, late: pd.DataFrame, reached: pd.DataFrame, colours: dict[str, str], horizon: float, base: str
+) -> None:
     """Axis, target line and crossings of the perplexity panel."""
     low, high = perplexity(late["loss_low"].min()), perplexity(late["loss_high"].max())
     ax.set_yscale("log")
-    ax.set_ylim(low / (high / low) ** 0.06, high)
+    ax.set_ylim(low / (high / low) ** 0.16, high)
     ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_title("Validation perplexity, mean over domains")
-    goal = reached["loss"].max()
+    goal, own = reached["loss"].max(), reached.loc[reached["method"] == base, "steps"].max()
     if not np.isfinite(goal):
         return
     goal = float(perplexity(goal))
     ax.axhline(goal, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     words = ax.annotate(f"target {goal:.2f}", (0, goal), (4, -3), textcoords="offset points", va="top", fontsize=7)
     words.set_color(style.INK)
-    for row in reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)].itertuples():
+    early = reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)]
+    places = style.spread_labels((early["steps"] / horizon).tolist(), 0.19, 0.0, 1.0)
+    for place, row in zip(places, early.itertuples(), strict=True):
         colour = colours[row.method]
+        fewer = 100 * (1 - row.steps / min(own, horizon))
+        if fewer >= 2:
+            note = ax.text(
+                place, 0.015, f"−{fewer:.0f} %", color=colour, transform=ax.transAxes, ha="center", fontsize=7
+            )
+            note.set_bbox({"fc": "white", "ec": "none", "pad": 0.6})
+            style.tag(note, row.method, f"{fewer:.0f} % fewer steps than the baseline")
         drop = ax.plot([row.steps, row.steps], [ax.get_ylim()[0], goal], color=colour, lw=0.9, ls=":", zorder=2)
         dot = ax.plot(row.steps, goal, "o", color=colour, ms=4.5, mec="white", mew=0.7, zorder=5)
         style.tag([*drop, *dot], row.method, f"reaches the target at step {row.steps:.0f}")

@@ -11,8 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from acodm_core.study.results import Results
 from matplotlib.figure import Figure
+
+from acodm_core.study.results import Results
 
 from . import style
 from .frames import baseline, by_domain, compared_runs, title
@@ -91,11 +92,15 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
         colour, y = colours[method], np.arange(len(domains)) + offset
         name, failed = titles[method], np.isinf(rows["difference"]).any()
         handles.append(plt.Line2D([], [], ls="", marker=shapes[method], color=colour, ms=4.5))
-        handles[-1].set_label(f"{name} (failed)" if failed else name if rows["difference"].notna().any() else f"{name} (not run)")
+        handles[-1].set_label(
+            f"{name} (failed)" if failed else name if rows["difference"].notna().any() else f"{name} (not run)"
+        )
         for place, row in zip(y, rows.itertuples(), strict=True):
             if not np.isfinite(row.difference):
                 continue
-            span = ax.plot([row.low, min(row.high, 1e3) if np.isfinite(row.high) else row.difference], [place] * 2, color=colour)
+            span = ax.plot(
+                [row.low, min(row.high, 1e3) if np.isfinite(row.high) else row.difference], [place] * 2, color=colour
+            )
             span[0].set(lw=1.1, alpha=0.45)
             dot = ax.plot(row.difference, place, shapes[method], color=colour, ms=4.2)
             tip = f"{name}, {row.Index}: {row.difference:+.4f} nats, perplexity {row.perplexity:.2f}"

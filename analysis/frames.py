@@ -37,7 +37,9 @@ def compared_runs(results: Results) -> pd.DataFrame:
 def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFrame:
     """One row a (run, step), one column a domain; NaN where a domain was not evaluated."""
     metrics = results.metrics
-    rows = metrics[(metrics["metric"] == metric) & (metrics["split"] == split) & metrics["domain"].isin(results.domains)]
+    rows = metrics[
+        (metrics["metric"] == metric) & (metrics["split"] == split) & metrics["domain"].isin(results.domains)
+    ]
     wide = rows.pivot(index=["run", "step"], columns="domain", values="value")
     return wide.reindex(columns=results.domains).sort_index()
 
@@ -79,7 +81,8 @@ def finals(results: Results) -> pd.DataFrame:
 
 def static_methods(results: Results) -> list[str]:
     """The compared methods whose requested mixture never moved, read off what they asked for."""
-    span = results.mixture.groupby(["run", "domain"])["requested"].agg(np.ptp).groupby("run").max()
+    ends = results.mixture.groupby(["run", "domain"])["requested"].agg(["min", "max"])
+    span = (ends["max"] - ends["min"]).groupby("run").max().rename("requested")
     moved = compared_runs(results).set_index("run")["method"].to_frame().join(span, how="inner")
     largest = moved.groupby("method")["requested"].max()
     return [method for method in results.compare if largest.get(method, np.inf) < 1e-9]

@@ -12,8 +12,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from acodm_core.study.results import Results
 from matplotlib.figure import Figure
+
+from acodm_core.study.results import Results
 
 from . import style
 from .frames import baseline, compared_runs, horizon, static_methods, title
@@ -34,8 +35,9 @@ def table(results: Results) -> pd.DataFrame:
     seeds = means.groupby(["method", "domain", "stretch"])
     frame = seeds["requested"].agg(share="median", low="min", high="max")
     frame["drawn"], frame["step"] = seeds["drawn"].median(), seeds["step"].median()
-    order = {name: i for i, name in enumerate([*results.compare, *results.domains])}
-    frame = frame.reset_index().sort_values(["method", "domain", "stretch"], key=lambda s: s.map(order) if s.dtype != "int64" else s)
+    frame = frame.reset_index()
+    places = [frame["method"].map(results.compare.index), frame["domain"].map(results.domains.index), frame["stretch"]]
+    frame = frame.iloc[np.lexsort(places[::-1])]
     frame["natural"] = frame["domain"].map(results.natural_weights)
     frame["static"] = frame["method"].isin(static_methods(results))
     frame.insert(1, "title", [title(results, method) for method in frame["method"]])
@@ -61,7 +63,9 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
             if method == base or rows.empty:
                 continue
             fixed = bool(rows["static"].all())
-            band = ax.fill_between(rows["step"], 100 * rows["low"], 100 * rows["high"], color=colours[method], alpha=0.13, lw=0)
+            band = ax.fill_between(
+                rows["step"], 100 * rows["low"], 100 * rows["high"], color=colours[method], alpha=0.13, lw=0
+            )
             line = ax.plot(rows["step"], 100 * rows["share"], color=colours[method], lw=1.0 if fixed else 1.4)
             tip = f"{rows['title'].iloc[0]}, {domain}: {100 * rows['share'].iloc[-1]:.1f} % at the end"
             style.tag([band, *line], method, tip)
@@ -69,7 +73,7 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
         ax.set_title(domain, fontweight="normal", fontsize=7.5, pad=3)
         top = max(100 * natural, np.nanmax(100 * mine["high"].to_numpy()))
         ax.set_ylim(0, 1.08 * top)
-        ax.yaxis.set_major_locator(plt.MaxNLocator(3, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_locator(plt.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         ax.xaxis.set_major_locator(plt.MaxNLocator(3))
     unused = axes.flat[len(weights) :]
     for ax in unused:
@@ -81,10 +85,17 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
         ax.xaxis.set_tick_params(labelbottom=True)
     titles = frame.drop_duplicates("method").set_index("method")["title"]
     handles = [
-        plt.Line2D([], [], color=colours[m], lw=1.8 if m != base else 1, ls=(0, (4, 3)) if m == base else "-") for m in methods
+        plt.Line2D([], [], color=colours[m], lw=1.8 if m != base else 1, ls=(0, (4, 3)) if m == base else "-")
+        for m in methods
     ]
     names = [f"{titles[m]} (fixed)" if m == base else titles[m] for m in methods]
-    figure.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 0.9 + 0.012 * lines), ncols=min(6, len(methods)))
+    figure.legend(
+        handles,
+        names,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.88 + 0.24 / figure.get_figheight()),
+        ncols=min(6, len(methods)),
+    )
     return figure
 
 

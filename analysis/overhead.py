@@ -37,7 +37,9 @@ def _row(results: Results, method: str, model: str | None) -> dict:
     row = {"method": method, "title": title(results, method), "model": model or ""}
     probe = results.probe
     rows = probe[(probe["method"] == method) & (probe["model"] == model) & (probe["part"] == "step")]
-    arms = rows.groupby(["block", "arm"])["seconds"].median().unstack("arm").reindex(columns=["method", "plain"]).dropna()
+    arms = (
+        rows.groupby(["block", "arm"])["seconds"].median().unstack("arm").reindex(columns=["method", "plain"]).dropna()
+    )
     nothing = float("nan")
     row |= {"blocks": len(arms), "plain_seconds": nothing, "step_seconds": nothing}
     row |= dict.fromkeys(("time_ratio", "time_ratio_low", "time_ratio_high"), nothing)
@@ -62,7 +64,9 @@ def parts(results: Results) -> pd.DataFrame:
     rows = []
     for method in results.compare:
         probe = results.probe
-        mine = probe[(probe["method"] == method) & (probe["model"] == frame.loc[method, "model"]) & (probe["arm"] == "method")]
+        mine = probe[
+            (probe["method"] == method) & (probe["model"] == frame.loc[method, "model"]) & (probe["arm"] == "method")
+        ]
         medians = mine.groupby("part")["seconds"].median().to_dict()
         whole = medians.pop("step", None)
         if whole is None:
@@ -102,18 +106,28 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
         colour = colours[row.method]
         if not row.blocks:
             for ax in (left, middle):
-                ax.text(0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), color=style.FAINT, va="center", fontsize=7)
+                ax.text(
+                    0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), color=style.FAINT, va="center", fontsize=7
+                )
             continue
         tip = f"{row.title}: {row.time_ratio:.3f} × [{row.time_ratio_low:.3f}, {row.time_ratio_high:.3f}]"
         line = left.plot([row.time_ratio_low, row.time_ratio_high], [y, y], color=colour, lw=2.2, alpha=0.5)
         dot = left.plot(row.time_ratio, y, "o", color=colour, ms=5)
-        name = left.annotate(f"{row.time_ratio:.2f}", (row.time_ratio, y), (0, 5), textcoords="offset points", ha="center")
+        name = left.annotate(
+            f"{row.time_ratio:.2f}", (row.time_ratio, y), (0, 5), textcoords="offset points", ha="center"
+        )
         name.set_fontsize(6.5)
         style.tag([*line, *dot, name], row.method, tip)
         start = 0.0
         for piece in pieces[pieces["method"] == row.method].itertuples():
             bar = middle.barh(
-                y, 1e3 * piece.seconds, left=start, height=0.6, color=SHADES.get(piece.part, "#bbbbbb"), ec="white", lw=0.4
+                y,
+                1e3 * piece.seconds,
+                left=start,
+                height=0.6,
+                color=SHADES.get(piece.part, "#bbbbbb"),
+                ec="white",
+                lw=0.4,
             )
             style.tag(list(bar), row.method, f"{row.title}, {piece.part}: {1e3 * piece.seconds:.1f} ms")
             start += 1e3 * piece.seconds
@@ -132,12 +146,23 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
     middle.grid(axis="y", visible=False)
     left.set_yticks(range(len(frame)), frame["title"])
     left.set_ylim(len(frame) - 0.5, -0.6)
-    used = [part for part in pieces["part"].unique() if 1e3 * pieces.loc[pieces["part"] == part, "seconds"].max() > 0.05]
+    used = [
+        part for part in pieces["part"].unique() if 1e3 * pieces.loc[pieces["part"] == part, "seconds"].max() > 0.05
+    ]
     handles = [plt.Rectangle((0, 0), 1, 1, color=SHADES.get(part, "#bbbbbb")) for part in used]
     middle.legend(
-        handles, used, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, handlelength=0.9, columnspacing=0.9, fontsize=6.5
+        handles,
+        used,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=4,
+        handlelength=0.9,
+        columnspacing=0.9,
+        fontsize=6.5,
     )
-    kinds = [plt.Line2D([], [], ls="", marker=m, mec=style.FAINT, mfc=f) for m, f in (("s", style.FAINT), ("o", "white"))]
+    kinds = [
+        plt.Line2D([], [], ls="", marker=m, mec=style.FAINT, mfc=f) for m, f in (("s", style.FAINT), ("o", "white"))
+    ]
     right.legend(kinds, ["device", "host"], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6.5)
     return figure
 

@@ -119,7 +119,9 @@ def caption(results: Results) -> str:
     card = noise(results)
     if card:
         found = ", ".join(f"{card[f'detectable_{n}']:.4f} at n = {n}" for n in (3, 5, 10))
-        text += f" Noise: sd {card['sd']:.4f} nats over {card['n']} baseline seeds; smallest detectable difference {found}."
+        text += (
+            f" Noise: sd {card['sd']:.4f} nats over {card['n']} baseline seeds; smallest detectable difference {found}."
+        )
     else:
         text += f" No noise card: it needs {NOISE_SEEDS} seeds of the baseline."
     return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+
 from acodm_core.study.results import Results
 
 from .frames import compared_runs, title

@@ -10,8 +10,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from acodm_core.study.results import Results
 from matplotlib.figure import Figure
+
+from acodm_core.study.results import Results
 
 from . import style
 from .frames import TARGETS, crossings, horizon, targets, title
@@ -52,13 +53,19 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
     for ax, name in zip(axes, TARGETS, strict=True):
         rows = frame[frame["target"] == name]
         goal = rows["goal"].max()
-        ax.set_title(f"{NAMES[name].capitalize()}\n" + (f"{goal:.4f} nats ({order.get(rows['set_by'].max(), '')})" * np.isfinite(goal)))
+        by = rows["set_by"].max()
+        ax.set_title(
+            NAMES[name].capitalize()
+            + (f"\n{goal:.4f} nats ({order.get(by, by)})" if np.isfinite(goal) else "\nnot run")
+        )
         ax.title.set_fontweight("normal")
         for y, method in enumerate(methods):
             mine = rows[rows["method"] == method]
             middle = mine["median"].max() if len(mine) else np.nan
             if np.isnan(middle):
-                ax.text(0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), va="center", color=style.FAINT, fontsize=7)
+                ax.text(
+                    0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), va="center", color=style.FAINT, fontsize=7
+                )
                 continue
             censored, colour = np.isinf(middle), colours[method]
             bar = ax.barh(
@@ -74,7 +81,9 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
                     mfc="white" if lost else colour, mew=0.8, clip_on=False, zorder=4,
                 )  # fmt: skip
                 style.tag(dot, method, f"{order[method]}, seed {seed.seed}: {steps_cell(seed.steps, limit)} steps")
-            note = ax.text(0.03, y, steps_cell(middle, limit), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+            note = ax.text(
+                0.03, y, steps_cell(middle, limit), transform=ax.get_yaxis_transform(), va="center", fontsize=7
+            )
             note.set_bbox({"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1})
         ax.set_xlim(0, 1.06 * limit)
         ax.axvline(limit, color=style.FAINT, lw=0.7, zorder=1)

@@ -109,7 +109,13 @@ def label_lines(ax: Axes, ends: Sequence[tuple[float, float, str, str, str]], *,
     places = spread_labels([u[1] for u in units], 1.25 * lines * size / height, 0.02, 0.98)
     for (_, _, text, colour, method), (ux, uy), place in zip(ends, units, places, strict=True):
         leader = ax.plot(
-            [ux, 1.015, 1.035], [uy, place, place], transform=ax.transAxes, color=colour, lw=0.7, alpha=0.6, clip_on=False
+            [ux, 1.015, 1.035],
+            [uy, place, place],
+            transform=ax.transAxes,
+            color=colour,
+            lw=0.7,
+            alpha=0.6,
+            clip_on=False,
         )
         name = ax.text(1.045, place, text, transform=ax.transAxes, color=colour, va="center", fontsize=size)
         tag([*leader, name], method)

@@ -19,7 +19,16 @@ FAILED = "failed"
 
 _TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 _TEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", ">": r"$>$", "<": r"$<$", "×": r"$\times$"}
-_TEX |= {"−": "$-$", "–": "--", "…": r"\dots{}", "∞": r"$\infty$", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "\u202f": r"\,"}
+_TEX |= {
+    "−": "$-$",
+    "–": "--",
+    "…": r"\dots{}",
+    "∞": r"$\infty$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "\u202f": r"\,",
+}
 
 
 def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
@@ -98,7 +107,9 @@ def write_table(frame: pd.DataFrame, shown: pd.DataFrame, name: str, out: Path, 
             temporary.write_text(text, encoding="utf-8")
 
 
-def program(name: str, about: str | None, render: Callable[[Results, Path], None], printer: Callable | None = None) -> None:
+def program(
+    name: str, about: str | None, render: Callable[[Results, Path], None], printer: Callable | None = None
+) -> None:
     """The command line of every output: ``python -m acodm_analysis.NAME RESULTS OUT``."""
     parser = argparse.ArgumentParser(
         prog=f"python -m acodm_analysis.{name}",
@@ -106,7 +117,9 @@ def program(name: str, about: str | None, render: Callable[[Results, Path], None
         epilog=f"example: python -m acodm_analysis.{name} results/quick results/quick/rendered",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder that `collect` wrote, with experiment.json")
+    parser.add_argument(
+        "results", type=Path, metavar="RESULTS", help="folder that `collect` wrote, with experiment.json"
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the files; made when it is missing")
     if printer:
         parser.add_argument("--print", action="store_true", help="also print the table to the terminal")

@@ -22,6 +22,7 @@ from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner, resolve_precision
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import CORE, ModelConfig, TrainingConfig, load_yaml
+from acodm_core.study.ratio import ratio_of_medians
 
 
 class Bare:
@@ -94,12 +95,8 @@ def main() -> None:
             rates[name].append(options.steps * recipe.batch * recipe.context / (time.perf_counter() - start))
     for name, found in rates.items():
         print(f"{name}: median {np.median(found):,.0f} tokens/s  (best {max(found):,.0f})")
-    rng, ours, bare = np.random.default_rng(0), np.array(rates["ours"]), np.array(rates["bare"])
-    picks = rng.integers(0, options.blocks, (2000, options.blocks))
-    low, high = np.quantile(np.median(ours[picks], 1) / np.median(bare[picks], 1), [0.025, 0.975])
-    print(
-        f"ours / bare: {np.median(ours) / np.median(bare):.3f}  [{low:.3f}, {high:.3f}]  over {options.blocks} blocks"
-    )
+    ratio, low, high = ratio_of_medians(np.array(rates["ours"]), np.array(rates["bare"]), np.random.default_rng(0))
+    print(f"ours / bare: {ratio:.3f}  [{low:.3f}, {high:.3f}]  over {options.blocks} blocks")
 
 
 if __name__ == "__main__":

@@ -159,16 +159,28 @@ class AcOdm(Mixer):
         import torch
         from safetensors import safe_open
 
-        with safe_open(folder / ACTOR_FILE, "numpy") as file:
+        path = folder / ACTOR_FILE
+        if not path.exists():
+            raise UserError(
+                "no actor here", where=str(path), fix="inputs: {actor: NAME} must name a method whose mixer is AC-ODM"
+            )
+        with safe_open(path, "numpy") as file:
             domains = tuple(json.loads(file.metadata()["domains"]))
             if domains != self._domains:
                 raise UserError(
                     f"the actor was learned on domains {list(domains)}, this run has {list(self._domains)}",
-                    where=str(folder / ACTOR_FILE),
+                    where=str(path),
                     fix="train the proxy on the same domains in the same order",
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         actor = {n.removeprefix("actor."): torch.from_numpy(t) for n, t in tensors.items() if n.startswith("actor.")}
-        self.agent_.actor.load_state_dict(actor)
+        try:
+            self.agent_.actor.load_state_dict(actor)
+        except RuntimeError:
+            raise UserError(
+                f"the actor was learned with other networks than hidden {self.hidden}, layers {self.layers}",
+                where=str(path),
+                fix="give this method the options `hidden` and `layers` of the run that learned it",
+            ) from None
         self.state_normaliser_.load_state_dict({n: tensors[f"state.{n}"] for n in ("count", "mean", "m2")})
         self.state_normaliser_.frozen = True

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -24,14 +25,15 @@ from acodm_core.files import atomic, read_json
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
 from acodm_core.lm.train import start_mixer
-from acodm_core.mixing import Mixer, StepStats, simplex
+from acodm_core.mixing import Mixer, Signal, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ProbeConfig
 from acodm_core.study.planner import Plan, RunSpec
+from acodm_core.study.ratio import ratio_of_medians
 from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS
 
-PLAIN = "plain"
+PLAIN, GRAM = "plain", "gram"  # arms beside the methods: the step as it is, and the step with the Gram and nothing else
 PARTS = ("data", "forward", "backward", "optimiser", "signals", "mixer")
 
 
@@ -54,19 +56,22 @@ class Arms:
             device
         )
         needs = frozenset().union(*(m.needs for m in self.mixers.values()))
+        if Signal.GRAD_GRAM in needs:
+            self.mixers[GRAM] = start_mixer(plain_arm(spec), corpus, {})
         self.learner = Learner(model, spec.model, training, domains=len(corpus.domains), needs=needs, clock=self.clock)
         self.sampler = Sampler(corpus, seed=0, batch=training.batch, context=training.context, draw=training.draw)
 
     def block(self, arm: str, steps: int) -> dict[str, float]:
         """Run ``steps`` steps of ``arm``; mean seconds a step, the whole and its parts."""
         mixer, lap = self.mixers[arm], self.clock.lap
+        always = {Signal.GRAD_GRAM} if arm == GRAM else frozenset()
         self.clock.seconds.clear()
         hidden = self.learner.gradients.seconds if self.learner.gradients else 0.0
         self._synchronise()
         start = time.perf_counter()
         for _ in range(steps):
             with lap("mixer"):
-                share_K, wants = simplex(mixer.sampling(self.step)), mixer.wants(self.step)
+                share_K, wants = simplex(mixer.sampling(self.step)), mixer.wants(self.step) | always
             with lap("data"):
                 batch = self.sampler.next(share_K, self.step)
             result = self.learner.step(batch, self.step, wants, mixer.loss_weights(self.step))
@@ -92,9 +97,13 @@ def specs_by_model(plan: Plan) -> dict[str, dict[str, RunSpec]]:
     grouped: dict[str, dict[str, RunSpec]] = {}
     for (method, model), run in plan.probed().items():
         spec = plan.runs[run]
-        plain = spec.model_copy(update={"method": PLAIN, "mixer": "uniform", "options": {}, "inputs": {}})
-        grouped.setdefault(model, {PLAIN: plain})[method] = spec
+        grouped.setdefault(model, {PLAIN: plain_arm(spec)})[method] = spec
     return grouped
+
+
+def plain_arm(spec: RunSpec) -> RunSpec:
+    """``spec`` with a mixer that decides nothing and asks for nothing."""
+    return spec.model_copy(update={"method": PLAIN, "mixer": "uniform", "options": {}, "inputs": {}})
 
 
 def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, device: str) -> pd.DataFrame:
@@ -103,15 +112,14 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
     for model, specs in specs_by_model(plan).items():
         inputs = {arm: {role: runs / run for role, run in spec.inputs.items()} for arm, spec in specs.items()}
         arms = Arms(specs, corpus, inputs, device)
-        for arm in specs:
+        for arm in arms.mixers:
             arms.block(arm, config.warmup)
         for block in range(config.blocks):
-            order = list(specs) if block % 2 == 0 else list(reversed(specs))
-            found = {arm: arms.block(arm, config.steps) for arm in order}
-            for arm, parts in found.items():
-                for method in [m for m in specs if m != PLAIN] if arm == PLAIN else [arm]:
-                    label = PLAIN if arm == PLAIN else "method"
-                    at = {"method": method, "model": model, "block": block, "arm": label}
+            order = list(arms.mixers) if block % 2 == 0 else list(reversed(arms.mixers))
+            for arm, parts in {arm: arms.block(arm, config.steps) for arm in order}.items():
+                shared = arm in (PLAIN, GRAM)  # stands beside every method, so that each row has its own comparison
+                for method in [m for m in specs if m != PLAIN] if shared else [arm]:
+                    at = {"method": method, "model": model, "block": block, "arm": arm if shared else "method"}
                     rows += [at | {"part": part, "seconds": seconds} for part, seconds in parts.items()]
             print(f"probe {model}: block {block + 1} of {config.blocks}", file=sys.stderr, flush=True)
     return pd.DataFrame(rows, columns=list(PROBE_COLUMNS))
@@ -152,6 +160,23 @@ def memory_of(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], device:
     """Peak bytes of this process after training ``steps`` steps of ``spec``."""
     Arms({spec.method: spec}, corpus, {spec.method: inputs}, device).block(spec.method, steps)
     return provenance.peak_memory(device)
+
+
+def summary(frame: pd.DataFrame) -> list[str]:
+    """One line a method: milliseconds a step, and its ratio to the plain step with a 95 % interval; the Gram by itself too."""
+    lines: list[str] = []
+    steps, seen = frame[frame.part == "step"], set()
+    for (model, method), rows in steps.groupby(["model", "method"], sort=False):
+        block = rows.pivot(index="block", columns="arm", values="seconds")
+        gram = [(GRAM, "per-domain Gram alone")] if GRAM in block and model not in seen else []
+        seen.add(model)
+        for arm, name in [*gram, ("method", method)]:
+            rng = np.random.default_rng(0)
+            ratio, low, high = ratio_of_medians(block[arm].to_numpy(), block[PLAIN].to_numpy(), rng)
+            lines.append(
+                f"{model}  {name}: {block[arm].median() * 1e3:.1f} ms a step, {ratio:.4f} of plain [{low:.4f}, {high:.4f}]"
+            )
+    return lines
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

@@ -13,9 +13,21 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json, sha256, write_json
 from acodm_core.study import provenance
-from acodm_core.study.config import Experiment
+from acodm_core.study.config import Experiment, readable_errors
 from acodm_core.study.planner import Plan, RunSpec
 from acodm_core.study.results import RUN_COLUMNS, TABLES, read_parquet, write_table
+
+COPIED = (  # from a run's manifest to its row
+    "status",
+    "steps",
+    "tokens",
+    "parameters",
+    "parameters_non_embedding",
+    "model_flops",
+    "method_flops",
+    "precision",
+)
+MANIFEST_KEYS = (*COPIED, "seconds", "hardware", "code")
 
 
 def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out: Path) -> None:
@@ -58,7 +70,11 @@ def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out:
 def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
     path = folder / "manifest.json"
     manifest = read_json(path)
-    if RunSpec.model_validate(manifest["spec"]) != spec:
+    if missing := {"spec", "corpus", "artefacts", *MANIFEST_KEYS} - set(manifest):
+        raise UserError(f"not the manifest of a run: it has no {', '.join(sorted(missing))}", where=str(path))
+    with readable_errors(str(path), RunSpec):
+        made_from = RunSpec.model_validate(manifest["spec"])
+    if made_from != spec:
         raise UserError("this run was made from another spec than the one planned", where=str(path))
     if manifest["corpus"] != corpus.digest:
         raise UserError(f"trained on corpus {manifest['corpus']}, not on {corpus.digest}", where=str(path))
@@ -80,16 +96,6 @@ def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
 def _row(experiment: Experiment, plan: Plan, run: str, manifest: dict[str, Any]) -> dict[str, Any]:
     spec, hardware = plan.runs[run], manifest["hardware"]
     entry = experiment.methods[spec.method]
-    copied = (
-        "status",
-        "steps",
-        "tokens",
-        "parameters",
-        "parameters_non_embedding",
-        "model_flops",
-        "method_flops",
-        "precision",
-    )
     return {
         "run": run,
         "method": spec.method,
@@ -99,7 +105,7 @@ def _row(experiment: Experiment, plan: Plan, run: str, manifest: dict[str, Any])
         "role": entry.model,
         "model": spec.model_name,
         "seed": spec.seed,
-        **{name: manifest[name] for name in copied},
+        **{name: manifest[name] for name in COPIED},
         "train_seconds": sum(manifest["seconds"].values()),
         "ancestors": json.dumps(plan.ancestors(run)),
         "device": hardware["device"],

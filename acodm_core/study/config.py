@@ -120,8 +120,8 @@ class Experiment(Section):
 class readable_errors:
     """Turns a pydantic ValidationError into a UserError with the YAML path, the value and the valid names."""
 
-    def __init__(self, prefix: str = "", model: type[BaseModel] | None = None) -> None:
-        self.prefix, self.model = prefix, model
+    def __init__(self, prefix: str = "", model: type[BaseModel] | None = None, value: Any = None) -> None:
+        self.prefix, self.model, self.value = prefix, model, value
 
     def __enter__(self) -> None: ...
 
@@ -129,7 +129,7 @@ class readable_errors:
         if not isinstance(error, ValidationError):
             return
         first = error.errors()[0]
-        where = ".".join(str(part) for part in (*filter(None, [self.prefix]), *first["loc"]))
+        where = ".".join((*filter(None, [self.prefix]), *_yaml_path(first["loc"], self.value)))
         if first["type"] == "extra_forbidden":
             raise unknown_name(
                 "key", str(first["loc"][-1]), _fields(self.model, first["loc"][:-1]), where=where
@@ -139,6 +139,19 @@ class readable_errors:
         if not ours and first["type"] != "missing":
             what += f"; got {first['input']!r}"
         raise UserError(what, where=where) from None
+
+
+def _yaml_path(loc: tuple[str | int, ...], value: Any) -> list[str]:
+    """``loc`` without what pydantic puts in between: the names of a union's members, which are no keys of ``value``."""
+    if value is None:
+        return [str(part) for part in loc]
+    path = []
+    for part in loc[:-1]:
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
+        if inside:
+            value = value[part]
+            path.append(str(part))
+    return [*path, *map(str, loc[-1:])]
 
 
 def _fields(model: type[BaseModel] | None, path: tuple[str | int, ...]) -> list[str]:
@@ -186,8 +199,9 @@ def load_experiment(*sources: Mapping[str, Any] | Path) -> Experiment:
     }
     for source in sources:
         merged = merge(merged, source if isinstance(source, Mapping) else load_yaml(source))
-    for name in merged.get("compare") or ():
-        if isinstance(name, str) and name not in merged["methods"]:
-            merged["methods"][name] = {"mixer": name}
-    with readable_errors(model=Experiment):
+    if isinstance(merged.get("compare"), list) and isinstance(merged["methods"], dict):
+        for name in merged["compare"]:
+            if isinstance(name, str) and name not in merged["methods"]:
+                merged["methods"][name] = {"mixer": name}
+    with readable_errors(model=Experiment, value=merged):
         return Experiment.model_validate(merged)

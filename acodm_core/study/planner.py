@@ -6,6 +6,8 @@ gives a new run to the method and to what depends on it, and leaves every other 
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ class RunSpec(Section):
     protocol: int = PROTOCOL
     method: str
     mixer: str
-    options: dict[str, Any]
+    options: dict[str, Any] = Field(description="All options of the mixer, defaults written out.")
     model_name: str
     model: ModelConfig
     corpus: str = Field(description="Id of the corpus: its name and digest.")
@@ -99,7 +101,7 @@ def plan(experiment: Experiment) -> Plan:
         spec = RunSpec(
             method=method,
             mixer=entry.mixer,
-            options=entry.options,
+            options=resolved_options(entry),
             model_name=model_name,
             model=experiment.models[model_name],
             corpus=corpus.id,
@@ -114,6 +116,12 @@ def plan(experiment: Experiment) -> Plan:
 
     compared = {m: tuple(add(m, seed, ()) for seed in experiment.seeds) for m in experiment.compare}
     return Plan(runs=runs, compared=compared)
+
+
+def resolved_options(entry: MethodConfig) -> dict[str, Any]:
+    """The mixer's options with its defaults written out: a changed default is a changed run."""
+    options = dataclasses.asdict(build_mixer(entry.mixer, entry.options))
+    return json.loads(json.dumps(options))  # tuples as the lists that they are in a spec
 
 
 def read_experiment(path: Path) -> tuple[Experiment, Plan]:

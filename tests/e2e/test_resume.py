@@ -24,7 +24,7 @@ from acodm_core.files import read_json, write_json
 from acodm_core.study.planner import RunSpec, plan
 
 TABLES = ("metrics.parquet", "mixture.parquet", "diagnostics.parquet", "weights.safetensors")
-STEPS, EVERY = 90, 7
+STEPS, EVERY = 63, 6
 SERVER = """
 import os, sys
 import acodm_core.lm.train, acodm_core.data.corpus, transformers.models.gpt_neox.modeling_gpt_neox
@@ -161,7 +161,7 @@ def test_killed_at_random_moments(method: str, specs: dict[str, RunSpec], bench:
         before = marks(folder)
         # After one more checkpoint, somewhere within the next few steps, evaluations and checkpoints.
         wait_for(lambda before=before: marks(folder) != before, process)
-        time.sleep(rng.uniform(0, 0.15))
+        time.sleep(rng.uniform(0, 0.1))
         process.kill(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed: make it longer"
         assert not (folder / "manifest.json").exists()

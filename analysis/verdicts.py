@@ -1,0 +1,107 @@
+"""What the numbers say in plain words, and what a reader must keep in mind: sentences made from the tables, no more.
+
+With fewer than five seeds nothing is called better; a difference that the test does not find is "not distinguishable".
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from acodm_core.study.results import Results
+
+from . import paired
+from .frames import baseline, compared_runs, horizon, targets, title
+from .repetition import EPOCHS_FLAG
+from .statistics import MIN_SEEDS
+from .tables import number
+
+
+def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, str]]:
+    """One entry a compared method but the baseline: ``method``, ``title``, ``verdict`` and ``text``."""
+    base, found = title(results, baseline(results)), pairs.set_index("method")
+    entries = []
+    for row in main[main["method"] != baseline(results)].itertuples():
+        pair = found.loc[row.method]
+        if row.n == 0:
+            entries.append({"method": row.method, "title": row.title, "verdict": "not run", "text": "Not run."})
+            continue
+        text = " ".join(filter(None, [_loss(pair, base), _steps(row, results), _cost(row, base)]))
+        entries.append({"method": row.method, "title": row.title, "verdict": pair["verdict"], "text": text})
+    return entries
+
+
+def _loss(pair: pd.Series, base: str) -> str:
+    gap = pair["difference"]
+    if pair["verdict"] == paired.FAILED:
+        return "At least one run failed, so there is no mean difference."
+    if math.isnan(gap):
+        return "No test loss was measured beside the baseline's."
+    size = f"{number(abs(gap), 4)} nats {'below' if gap < 0 else 'above'} {base}"
+    low, high = (number(pair[f"difference_{end}"], 4, signed=True) for end in ("low", "high"))
+    if pair["n"] < MIN_SEEDS:
+        seeds = "1 seed" if pair["n"] == 1 else f"{pair['n']} seeds ({low} to {high})"
+        return f"Measured test loss {size} on {seeds}: too few for a verdict."
+    interval = f"95 % interval {low} to {high}, {pair['n']} paired seeds"
+    if pair["verdict"] == paired.SAME:
+        return f"Test loss not distinguishable from {base}'s ({interval})."
+    return f"Test loss {size} ({interval})."
+
+
+def _steps(row, results: Results) -> str:
+    if math.isnan(row.steps):
+        return ""
+    if math.isinf(row.steps):
+        return f"Its median seed did not reach the target in {horizon(results)} steps."
+    fewer = 100 * row.fewer_steps
+    words = f"{abs(fewer):.0f} % {'fewer' if fewer >= 0 else 'more'} than the baseline"
+    return f"It reached the target at step {row.steps:.0f} of {horizon(results)} ({words})."
+
+
+def _cost(row, base: str) -> str:
+    alone, all_in = row.flops_alone_speedup, row.flops_all_in_speedup
+    if not (alone > 0 and all_in > 0):
+        return ""
+    share = f"{100 / alone:.0f} % of {base}'s FLOPs"
+    if row.flops_upfront == 0:
+        return f"That took {share}."
+    return f"That took {share}, or {100 / all_in:.0f} % with the runs it depends on."
+
+
+def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[str]:
+    """What limits these results; only what applies to them."""
+    runs, said = compared_runs(results), []
+    if (main["n"] < MIN_SEEDS).any():
+        said.append(
+            f"Fewer than {MIN_SEEDS} seeds: ranges are the smallest and largest seed, nothing is ranked, and every number"
+            " is a measurement, not a finding."
+        )
+    for row in main.itertuples():
+        if row.n and row.statuses != f"{row.n} finished":
+            said.append(f"{row.title}: {row.statuses}. A run that failed counts as infinitely bad in every median.")
+    if results.experiment.get("horizon", "fixed-horizon") == "fixed-horizon" and _decays(results):
+        said.append(
+            f"The {results.experiment['schedule']} schedule ends at step {horizon(results)} for every run, so a curve that"
+            " crosses the target early does so at a high learning rate: steps to target are comparable between methods here,"
+            " not with runs whose schedule ends at the crossing."
+        )
+    if targets(results)["loss"].isna().all():
+        said.append("No target: the baseline did not finish, so steps to target could not be counted.")
+    for column, words in (("hardware", "hardware"), ("precision", "precision"), ("commit", "code commit")):
+        kinds = sorted({str(value) for value in runs[column].dropna()})
+        if len(kinds) > 1:
+            said.append(f"The runs differ in {words} ({', '.join(kinds)}): do not read small differences between them.")
+    if results.probe.empty:
+        said.append("The probe was not run: step times, seconds and memory are missing.")
+    for name, group in epochs[epochs["flag"]].groupby("title", sort=False):
+        worst = group.loc[group["epochs"].idxmax()]
+        said.append(
+            f"{name} repeated {len(group)} of {len(results.domains)} domains more than {EPOCHS_FLAG} times"
+            f" (most: {worst['domain']}, {worst['epochs']:.1f} epochs)."
+        )
+    return said
+
+
+def _decays(results: Results) -> bool:
+    return results.experiment.get("schedule") in {"cosine", "linear"}

@@ -1,0 +1,144 @@
+"""The whole workflow on real text: archives to report, then what a second run, a changed option and a new method cause."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPARED = ["natural", "uniform", "odm", "acodm", "acodm_proxy"]
+MINE = '''
+"""A mixer that lives outside the project."""
+from dataclasses import dataclass
+import numpy as np
+from acodm_core.mixing import Mixer, Start
+
+@dataclass
+class Halves(Mixer):
+    """Half of every batch to the first domain. Idea: none. Update: none. Source: none. Differences: none."""
+    def start(self, start: Start) -> None:
+        rest = len(start.domains) - 1
+        self.share_ = np.array([0.5] + [0.5 / rest] * rest)
+    def sampling(self, step):
+        return self.share_
+'''
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the shipped workflow with ``folder`` as its working directory."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+    environment["HF_HUB_OFFLINE"] = "1"
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=540)
+
+
+def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Rule -> jobs, from a dry run's table."""
+    table = (done.stdout + done.stderr).split("Job stats:")[1].split("Reasons:")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the smoke preset has run once. Archives are shared with the project's own, if it has them."""
+    path = tmp_path_factory.mktemp("smoke")
+    (ROOT / "data" / "archives").mkdir(parents=True, exist_ok=True)
+    (path / "data").mkdir()
+    (path / "data" / "archives").symlink_to(ROOT / "data" / "archives")
+    done = snakemake(path, "--configfile", str(ROOT / "workflow/config/smoke.yaml"))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return path
+
+
+def test_every_compared_method_is_in_the_main_table(folder):
+    table = pd.read_csv(folder / "results/smoke/rendered/comparison.csv")
+    runs = pd.read_parquet(folder / "results/smoke/runs.parquet")
+    assert sorted(runs[runs.compared].method) == sorted(COMPARED)
+    assert (runs.status == "finished").all()
+    assert len(table) == len(COMPARED)
+
+
+def test_the_report_shows_every_method_and_needs_no_network(folder):
+    report = (folder / "results/smoke/report.html").read_text()
+    runs = pd.read_parquet(folder / "results/smoke/runs.parquet")
+    for title in runs[runs.compared].title:
+        assert title in report
+    assert not re.findall(r'(?:src|href)="https?://[^"]+\.(?:js|css|png|svg)"', report)
+
+
+def test_the_proxy_run_is_charged_to_the_method_that_needs_it(folder):
+    runs = pd.read_parquet(folder / "results/smoke/runs.parquet").set_index("method")
+    assert runs.ancestors["acodm_proxy"] == f'["{runs.run["acodm_proxy_run"]}"]'
+    assert not runs.compared["acodm_proxy_run"]
+
+
+def test_validation_curves_fall(folder):
+    metrics = pd.read_parquet(folder / "results/smoke/metrics.parquet")
+    valid = metrics[(metrics.split == "valid") & (metrics.metric == "loss")]
+    mean = valid.groupby(["run", "step"]).value.mean().unstack()
+    assert (mean[mean.columns.max()] < mean[0] - 0.3).all()
+
+
+def test_a_second_run_does_nothing(folder):
+    start = time.monotonic()
+    done = snakemake(folder, "--configfile", str(ROOT / "workflow/config/smoke.yaml"))
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert time.monotonic() - start < 60  # 15 s on a quiet machine
+
+
+def test_a_changed_option_trains_only_that_method_again(folder):
+    changed = folder / "changed.yaml"
+    changed.write_text(yaml.safe_dump({"methods": {"odm": {"options": {"alpha": 0.5}}}}))
+    done = snakemake(folder, "-n", "--configfile", str(ROOT / "workflow/config/smoke.yaml"), str(changed))
+    assert jobs(done)["train"] == 1
+    assert not {"fetch", "documents", "tokenize", "seal"} & set(jobs(done))
+
+
+def test_a_changed_proxy_stage_trains_its_whole_chain_again(folder):
+    changed = folder / "chain.yaml"
+    changed.write_text(yaml.safe_dump({"methods": {"acodm_proxy_run": {"options": {"gamma": 0.9}}}}))
+    done = snakemake(folder, "-n", "--configfile", str(ROOT / "workflow/config/smoke.yaml"), str(changed))
+    assert jobs(done)["train"] == 2
+
+
+def test_a_mixer_from_elsewhere_runs_and_appears_in_the_tables(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere/__init__.py").touch()
+    (folder / "elsewhere/halves.py").write_text(MINE)
+    mine = folder / "mine.yaml"
+    mine.write_text(
+        yaml.safe_dump(
+            {"methods": {"halves": {"mixer": "elsewhere.halves", "title": "Halves"}}, "compare": [*COMPARED, "halves"]}
+        )
+    )
+    done = snakemake(folder, "--configfile", str(ROOT / "workflow/config/smoke.yaml"), str(mine))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "Halves" in (folder / "results/smoke/rendered/comparison.md").read_text()
+    mixture = pd.read_parquet(folder / "results/smoke/mixture.parquet")
+    halves = mixture[mixture.run.str.startswith("halves")]
+    assert (halves[halves.domain == "bible"].requested == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("overlay", "where", "names"),
+    [
+        ({"trainin": {}}, "trainin", "training"),
+        ({"compare": ["natural", "odn"]}, "compare[1]", "odm"),
+        ({"methods": {"odm": {"options": {"alfa": 1}}}}, "methods.odm.options.alfa", "alpha"),
+        ({"corpus": {"domains": ["bibel"]}}, "corpus.domains", "bible"),
+    ],
+)
+def test_a_mistake_ends_the_dry_run_with_a_message(tmp_path, overlay, where, names):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(yaml.safe_dump(overlay))
+    done = snakemake(tmp_path, "-n", "--configfile", str(ROOT / "workflow/config/smoke.yaml"), str(bad))
+    assert done.returncode == 1
+    assert where in done.stderr and names in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

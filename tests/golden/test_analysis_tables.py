@@ -1,0 +1,47 @@
+"""The tables of a canned results folder, byte for byte.
+
+After a wanted change: ``PYTHONPATH=tests python tests/golden/test_analysis_tables.py``, and read the diff.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import canned
+import pytest
+from acodm_analysis import comparison, cost, domains, overhead, paired, repetition, steps_to_target
+
+from acodm_core.study.results import Results
+
+KEPT = Path(__file__).with_name("analysis")
+MODULES = (comparison, cost, domains, overhead, paired, repetition, steps_to_target)
+SUFFIXES = (".csv", ".md", ".tex")
+TABLES = ("comparison", "cost", "domains_perplexity", "overhead", "paired", "repetition", "steps_to_target")
+
+
+def write(results: Path, out: Path) -> None:
+    for module in MODULES:
+        module.render(Results(canned.make(results, 5, diverged=("odm", 3))), out)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    out = tmp_path_factory.mktemp("fresh")
+    write(out / "results", out)
+    return out
+
+
+@pytest.mark.parametrize("name", [f"{table}{suffix}" for table in TABLES for suffix in SUFFIXES])
+def test_table(fresh, name):
+    assert (fresh / name).read_text() == (KEPT / name).read_text()
+
+
+if __name__ == "__main__":
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "results", Path(folder))
+        KEPT.mkdir(exist_ok=True)
+        for name in (f"{table}{suffix}" for table in TABLES for suffix in SUFFIXES):
+            shutil.copy(Path(folder) / name, KEPT / name)

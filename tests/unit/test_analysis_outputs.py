@@ -1,0 +1,261 @@
+"""Every output on a canned results folder: complete, a diverged run, no probe, two seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import xml.etree.ElementTree as ET
+
+import canned
+import numpy as np
+import pandas as pd
+import pytest
+from acodm_analysis import (
+    comparison,
+    cost,
+    domains,
+    frames,
+    mixtures,
+    overhead,
+    paired,
+    render,
+    repetition,
+    report,
+    style,
+)
+from acodm_analysis.verdicts import notes, verdicts
+
+from acodm_core.errors import UserError
+from acodm_core.study.results import Results
+
+FIGURES = ("curves", "steps_to_target", "domains", "mixtures", "overhead", "cost")
+TABLES = ("comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return canned.make(tmp_path_factory.mktemp("five"), 5)
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return Results(folder)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Two seeds, one AC-ODM run diverged, ODM never run, no probe."""
+    folder = canned.make(tmp_path_factory.mktemp("broken"), 2, probe=False, diverged=("acodm", 1))
+    runs = pd.read_parquet(folder / "runs.parquet")
+    runs[runs["method"] != "odm"].to_parquet(folder / "runs.parquet")
+    return Results(folder)
+
+
+@pytest.fixture(scope="module")
+def rendered(results, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rendered")
+    render.render(results, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rendered_broken(broken, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rendered_broken")
+    render.render(broken, out)
+    return out
+
+
+def test_target_is_the_median_final_loss_of_natural(results):
+    rows = results.metrics.query("split == 'valid' and step == 300 and metric == 'loss'")
+    means = [rows[rows["run"] == f"natural-s{seed}"]["value"].mean() for seed in range(5)]
+    goals = frames.targets(results).set_index("target")
+    assert goals.loc["natural", "loss"] == pytest.approx(np.median(means))
+    assert goals.loc["best_static", "method"] in ("natural", "uniform")
+    assert goals.loc["best_static", "loss"] == pytest.approx(goals["loss"].min())
+
+
+def test_finals_use_the_declared_means(results):
+    rows = results.metrics.query("split == 'test' and run == 'odm-s2' and metric == 'loss'").set_index("domain")[
+        "value"
+    ]
+    final = frames.finals(results).set_index("run").loc["odm-s2"]
+    assert final["test_mean"] == pytest.approx(rows.mean())
+    assert final["test_worst"] == pytest.approx(rows.max())
+    assert final["test_natural"] == pytest.approx(sum(rows[d] * w for d, w in results.natural_weights.items()))
+    assert final["test_mean_of_perplexities"] == pytest.approx(np.exp(rows).mean())
+
+
+def test_a_missing_domain_makes_a_mean_unknown_not_smaller(results, tmp_path):
+    metrics = results.metrics
+    gone = (metrics["run"] == "odm-s0") & (metrics["domain"] == "dialogue") & (metrics["split"] == "test")
+    clone = Results(results.folder)
+    clone.__dict__["metrics"] = metrics[~gone]
+    assert math.isnan(frames.finals(clone).set_index("run").loc["odm-s0", "test_mean"])
+
+
+def test_ancestors_are_charged_in_full_and_once(results):
+    runs = results.runs.set_index("run")
+    own, proxy = runs.loc["acodm_proxy-s1"], runs.loc["acodm_proxy_run-s1"]
+    clone = Results(results.folder)
+    twice = results.runs.copy()
+    twice.loc[twice["run"] == "acodm_proxy-s1", "ancestors"] = json.dumps(["acodm_proxy_run-s1"] * 2)
+    clone.__dict__["runs"] = twice
+    for one in (results, clone):
+        row = cost.per_run(one).set_index("run").loc["acodm_proxy-s1"]
+        upfront = proxy["model_flops"] + proxy["method_flops"]
+        assert row["flops_upfront"] == pytest.approx(upfront)
+        assert row["flops_alone"] == pytest.approx((own["model_flops"] + own["method_flops"]) * row["steps"] / 300)
+        assert row["flops_all_in"] == pytest.approx(row["flops_alone"] + upfront)
+    others = cost.per_run(results).query("method != 'acodm_proxy'")
+    assert (others["flops_upfront"] == 0).all()
+
+
+def test_a_missing_ancestor_makes_the_cost_unknown(results):
+    clone = Results(results.folder)
+    clone.__dict__["runs"] = results.runs[results.runs["run"] != "acodm_proxy_run-s1"]
+    rows = cost.per_run(clone).set_index("run")
+    assert math.isnan(rows.loc["acodm_proxy-s1", "flops_all_in"])
+    assert math.isfinite(rows.loc["acodm_proxy-s0", "flops_all_in"])
+
+
+def test_seconds_are_steps_times_probed_step_time(results):
+    probe = results.probe.query("method == 'acodm' and arm == 'method' and part == 'step'")["seconds"].median()
+    row = cost.per_run(results).set_index("run").loc["acodm-s0"]
+    assert row["seconds_run"] == pytest.approx(300 * probe)
+
+
+@pytest.mark.parametrize(
+    ("upfront", "saved", "runs"), [(0, 1, 0), (10, 4, 3), (10, 5, 2), (10, 0, math.inf), (10, -1, math.inf)]
+)
+def test_break_even(upfront, saved, runs):
+    assert cost.break_even(upfront, saved) == runs
+
+
+def test_paired_differences_are_by_seed(results):
+    final = frames.finals(results).set_index("run")["test_mean"]
+    row = paired.table(results).set_index("method").loc["acodm"]
+    assert row["difference"] == pytest.approx(
+        np.mean([final[f"acodm-s{s}"] - final[f"natural-s{s}"] for s in range(5)])
+    )
+    assert row["verdict"] == paired.LOWER and row["holm"] >= row["p"]
+
+
+def test_fewer_than_five_seeds_have_no_verdict(broken):
+    table = paired.table(broken).set_index("method")
+    assert table.loc["uniform", "verdict"] == "n = 2: no verdict"
+    assert table.loc["odm", "verdict"] == "not run"
+    assert table["holm"].isna().all()
+
+
+def test_a_diverged_run_stays_in_the_tables(broken):
+    table = comparison.table(broken).set_index("method")
+    assert table.loc["acodm", "statuses"] == "1 diverged, 1 finished"
+    assert math.isinf(table.loc["acodm", "test_mean"]) and math.isinf(table.loc["acodm", "steps"])
+    cells = comparison.shown(table.reset_index(), 300).set_index("Method")
+    assert cells.loc["AC-ODM", "Steps to target"].startswith(">300")
+    assert "diverged" in cells.loc["AC-ODM", "Seeds"]
+    assert set(cells.loc["ODM", ["Seeds", "Test loss", "Steps to target", "Fewer steps (%)"]]) == {"not run"}
+    assert set(cells["Step time (×)"]) == {"not run"}
+
+
+def test_verdicts_and_notes_say_only_what_is_there(results, broken):
+    for one, few in ((results, False), (broken, True)):
+        main = comparison.table(one)
+        text = " ".join(v["text"] for v in verdicts(one, main, paired.table(one)))
+        said = " ".join(notes(one, main, repetition.table(one)))
+        assert "nan" not in text and "inf" not in text.replace("infinite", "")
+        assert ("too few for a verdict" in text) == few
+        assert ("Fewer than 5 seeds" in said) == few
+        assert ("probe was not run" in said) == few and ("1 diverged" in said) == few
+
+
+def test_overhead_interval_holds_the_ratio(results):
+    table = overhead.table(results).set_index("method")
+    assert (table["time_ratio_low"] <= table["time_ratio"]).all() and (
+        table["time_ratio"] <= table["time_ratio_high"]
+    ).all()
+    assert table.loc["acodm", "time_ratio"] == pytest.approx(1.08, abs=0.02)
+    parts = overhead.parts(results).groupby("method")["seconds"].sum()
+    assert parts["acodm"] == pytest.approx(table.loc["acodm", "step_seconds"], rel=0.02)
+
+
+def test_repetition_adds_up_to_the_run(results):
+    table = repetition.table(results)
+    total = canned.STEPS * canned.BATCH * canned.CONTEXT
+    natural = table[table["method"] == "natural"]
+    assert natural["asked_tokens"].sum() == pytest.approx(total)
+    dialogue = table.set_index(["method", "domain"]).loc[("uniform", "dialogue")]
+    assert dialogue["epochs"] == pytest.approx(total / 12 / 20_000, rel=0.05) and dialogue["flag"]
+    assert not natural["flag"].any()
+
+
+def test_mixture_and_domain_tables_keep_the_declared_order(results):
+    assert mixtures.table(results)["method"].unique().tolist() == canned.COMPARE
+    assert domains.table(results).query("method == 'odm'")["domain"].tolist() == [*canned.DOMAINS, domains.MEAN]
+    reference = domains.table(results).query("method == 'uniform'")["difference"]
+    assert (reference == 0).all()
+
+
+def test_known_colours_are_fixed():
+    assert style.colours(["acodm", "mine"])["acodm"] == style.KNOWN["acodm"]
+    assert style.colours(["mine"])["mine"] == style.colours(["acodm", "mine", "odm"])["mine"]
+    assert len(set(style.KNOWN.values())) == len(style.KNOWN)
+
+
+@pytest.mark.parametrize("which", ["rendered", "rendered_broken"])
+def test_every_output_is_written(which, request):
+    out = request.getfixturevalue(which)
+    for name in FIGURES:
+        ET.fromstring((out / f"{name}.svg").read_text())
+        assert (out / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (out / f"{name}.csv").stat().st_size > 0
+    for name in TABLES:
+        for suffix in (".csv", ".md", ".tex"):
+            text = (out / f"{name}{suffix}").read_text()
+            assert text and (suffix == ".csv" or "nan" not in re.findall(r"[a-z]+", text))
+
+
+def test_figures_are_the_same_bytes_twice(results, rendered, tmp_path):
+    for module, name in ((cost, "cost"), (overhead, "overhead")):
+        module.render(results, tmp_path)
+        for suffix in (".svg", ".png", ".csv"):
+            assert (tmp_path / f"{name}{suffix}").read_bytes() == (rendered / f"{name}{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("which", ["", "_broken"])
+def test_report_is_whole_and_self_contained(which, request):
+    results = request.getfixturevalue("broken" if which else "results")
+    page = report.page(results, request.getfixturevalue(f"rendered{which}"))
+    assert not re.search(r"(?:https?:)?//[\w.-]+\.\w|src=|@import|<link", re.sub(r"data:text/csv;[^\"]*", "", page))
+    for key, heading, *_ in report.SECTIONS:
+        assert f'<section id="{key}">' in page and f"<h2>{heading}</h2>" in page
+    assert page.count("<svg") == len(FIGURES) == page.count('role="img"')
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert {name for name in re.findall(r'(?:href="#|url\(#)([^")]+)', page)} <= set(ids)
+    assert "diverged" in page if which else "diverged" not in page
+
+
+def test_report_says_what_to_render_first(results, tmp_path):
+    with pytest.raises(UserError, match="acodm_analysis.render"):
+        report.page(results, tmp_path)
+
+
+def test_programs_explain_themselves_and_fail_without_a_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cost", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        tables.program("cost", cost.__doc__, cost.render)
+    told = capsys.readouterr().out
+    assert "RESULTS" in told and "example:" in told and "Break-even" in told
+    monkeypatch.setattr(sys, "argv", ["cost", str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"experiment\.json: file not found"):
+        tables.program("cost", cost.__doc__, cost.render)
+
+
+def test_the_main_table_prints(results, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    comparison.show(results)
+    told = capsys.readouterr().out
+    assert "AC-ODM (proxy)" in told and "lower loss" in told and "Steps to" in told

@@ -1,0 +1,157 @@
+"""Collecting an experiment's runs: whole tables, or an error that names the file that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from acodm_core.errors import UserError
+from acodm_core.files import read_json, sha256, write_json
+from acodm_core.study.collect import collect
+from acodm_core.study.planner import plan
+from acodm_core.study.results import RUN_COLUMNS, Results
+
+
+@pytest.fixture(scope="module")
+def study(experiment_of, corpus, tmp_path_factory):
+    """An experiment of two methods, trained for a few steps."""
+    import torch
+
+    from acodm_core.lm.train import Trainer
+
+    torch.set_num_threads(1)
+    recipe = {"steps": 3, "batch": 4, "checkpoint_every": 100}
+    experiment = experiment_of(compare=["uniform", "natural"], training=recipe, evaluation={"every": 2})
+    planned, runs = plan(experiment), tmp_path_factory.mktemp("runs")
+    for run, spec in planned.runs.items():
+        assert Trainer(spec, corpus, runs / run).run() == "finished"
+    return SimpleNamespace(experiment=experiment, plan=planned, runs=runs, corpus=corpus)
+
+
+@pytest.fixture
+def copy(study, tmp_path: Path):
+    """The same with files that a test may damage."""
+    runs = tmp_path / "runs"
+    shutil.copytree(study.runs, runs)
+    return SimpleNamespace(**{**vars(study), "runs": runs, "first": runs / next(iter(study.plan.runs)), "out": tmp_path / "out"})
+
+
+def gather(study, out: Path) -> None:
+    collect(study.experiment, study.plan, study.corpus, study.runs, out)
+
+
+def refused(study) -> str:
+    with pytest.raises(UserError) as error:
+        gather(study, study.out)
+    assert not (study.out / "experiment.json").exists(), "nothing is reported that was not checked"
+    return str(error.value)
+
+
+def test_collects_every_run(study, tmp_path: Path) -> None:
+    gather(study, tmp_path)
+    found = Results(tmp_path)
+    assert tuple(found.runs.columns) == RUN_COLUMNS
+    assert set(found.runs.run) == set(study.plan.runs) == set(found.metrics.run) == set(found.mixture.run)
+    assert found.runs.status.tolist() == ["finished"] * 2 and found.runs.compared.all()
+    assert found.domains == list(study.corpus.domains) and found.compare == ["uniform", "natural"]
+    assert sum(found.natural_weights.values()) == pytest.approx(1)
+    assert set(found.metrics[found.metrics.split == "valid"].step) == {0, 2, 3}
+    assert (found.runs.tokens == 3 * 4 * 16).all() and (found.runs.model_flops > 0).all()
+    one = pd.read_parquet(study.runs / found.runs.run[0] / "metrics.parquet")
+    pd.testing.assert_frame_equal(found.metrics[found.metrics.run == found.runs.run[0]].reset_index(drop=True), one)
+
+
+def test_methods_with_the_same_seed_begin_alike_and_draw_apart(study) -> None:
+    first, second = (pd.read_parquet(study.runs / run / "metrics.parquet") for run in study.plan.runs)
+    at_start = [f[(f.step == 0)].drop(columns="run").reset_index(drop=True) for f in (first, second)]
+    pd.testing.assert_frame_equal(*at_start)
+    assert not first[first.step == 3].value.reset_index(drop=True).equals(second[second.step == 3].value.reset_index(drop=True))
+
+
+def test_missing_run(copy) -> None:
+    shutil.rmtree(copy.first)
+    assert str(copy.first / "manifest.json") in refused(copy)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe\x00", b'{"spec": {}, "corpus": "", "artefacts": {}}']
+)
+def test_manifest_that_is_none(copy, content: bytes) -> None:
+    (copy.first / "manifest.json").write_bytes(content)
+    assert str(copy.first / "manifest.json") in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        (name, how)
+        for name in ("metrics.parquet", "mixture.parquet", "diagnostics.parquet", "weights.safetensors")
+        for how in ("truncated", "changed", "missing", "another run's")
+        if (name, how) != ("diagnostics.parquet", "another run's")  # empty for both: the same bytes
+    ],
+)
+def test_file_that_is_not_the_one_written(copy, name: str, how: str) -> None:
+    path = copy.first / name
+    data = path.read_bytes()
+    other = next(p for p in copy.runs.iterdir() if p != copy.first) / name
+    match how:
+        case "truncated":
+            path.write_bytes(data[:-7])
+        case "changed":
+            path.write_bytes(data[:-7] + bytes([data[-7] ^ 1]) + data[-6:])
+        case "missing":
+            path.unlink()
+        case "another run's":
+            shutil.copyfile(other, path)
+    text = refused(copy)
+    assert str(path) in text and "train again" in text
+
+
+def test_foreign_table_with_a_right_hash_is_named(copy) -> None:
+    path = copy.first / "metrics.parquet"
+    path.write_bytes(b"not a parquet file at all")
+    manifest = read_json(copy.first / "manifest.json")
+    manifest["artefacts"]["metrics.parquet"] = sha256(path)
+    write_json(copy.first / "manifest.json", manifest)
+    assert str(path) in refused(copy)
+
+
+def test_run_of_another_corpus(copy) -> None:
+    path = copy.first / "manifest.json"
+    manifest = read_json(path)
+    manifest["corpus"] = "0" * 64
+    write_json(path, manifest)
+    text = refused(copy)
+    assert str(path) in text and "0" * 64 in text and copy.corpus.digest in text
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 7), ("options", {"tau": 0.5}), ("domains", ["one", "two"])])
+def test_run_of_another_spec(copy, key: str, value: object) -> None:
+    path = copy.first / "manifest.json"
+    manifest = read_json(path)
+    manifest["spec"][key] = value
+    write_json(path, manifest)
+    text = refused(copy)
+    assert str(path) in text and "another spec" in text
+
+
+def test_results_of_another_protocol(study, tmp_path: Path) -> None:
+    gather(study, tmp_path)
+    description = read_json(tmp_path / "experiment.json")
+    (tmp_path / "experiment.json").write_text(json.dumps(description | {"protocol": 99}))
+    with pytest.raises(UserError, match="99"):
+        Results(tmp_path)
+
+
+def test_corpus_of_other_domains_is_refused_before_training(study, tmp_path: Path) -> None:
+    from acodm_core.lm.train import Trainer
+
+    spec = next(iter(study.plan.runs.values())).model_copy(update={"domains": ("one", "two")})
+    with pytest.raises(UserError) as error:
+        Trainer(spec, study.corpus, tmp_path)
+    assert "one" in str(error.value) and "counting" in str(error.value)
