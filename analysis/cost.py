@@ -125,7 +125,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         return "no phase" if row[f"{name}_upfront"] == 0 else "never" if math.isinf(value) else f"{value:.0f}"
 
     def seconds(value: float) -> str:
-        return number(value, 1)
+        return number(value, 0 if value >= 100 else 1 if value >= 10 or value == 0 else 2)
 
     rows = [row for _, row in frame.iterrows()]
     cells = {"Method": frame["title"]}
@@ -179,7 +179,7 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
             style.plain(ax, f"{words}: not run")
             continue
         power = int(np.floor(np.log10(longest))) if longest >= 1e5 else 0
-        scale, digits = 10.0**power, 2 if power else 1 if longest < 100 else 0
+        scale, digits = 10.0**power, 2 if power or longest < 10 else 1 if longest < 100 else 0
         for y, method in enumerate(methods):
             start = 0.0
             mine = rows[rows["method"] == method]
@@ -205,7 +205,7 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
                 note.set_bbox({"fc": "white", "ec": "none", "pad": 0.8})
         own = rows[(rows["method"] == base) & (rows["phase"] == "target")]["cost"].max()
         if np.isfinite(own):
-            ax.axvline(own, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=0)
+            ax.axvline(own, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=0.9)
         ax.set_xlim(0, 1.2 * longest)
         ax.xaxis.set_major_formatter(lambda value, _, scale=scale: f"{value / scale:g}")
         ax.set_xlabel(f"{words} (10$^{{{power}}}$)" if power else words)

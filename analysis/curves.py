@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acodm_core.study.results import Results
@@ -21,11 +22,14 @@ from .frames import baseline, crossings, losses, targets, title
 from .statistics import median, perplexity
 from .tables import program, write_csv
 
+_ENDED = ("ended", "ended_loss", "ended_difference")
+
 
 def table(results: Results) -> pd.DataFrame:
     """One row a (method, step): loss and paired difference to the baseline (nats), each median, low and high over seeds.
 
-    ``ended``: failed runs whose last evaluation this is. From there on they count as ``inf`` in the median.
+    ``ended``: failed runs whose last evaluation this is, with their worst loss and difference. From there on they count
+    as ``inf`` in the median.
     """
     curves = losses(results, "valid")
     base = curves[curves["method"] == baseline(results)].set_index(["seed", "step"])["mean"]
@@ -44,9 +48,15 @@ def table(results: Results) -> pd.DataFrame:
                 low, high = (values.min(), values.max()) if len(values) else (np.nan, np.nan)
                 row |= {name: float(median([*values, *[np.inf] * lost])) if len(values) else np.nan}
                 row |= {f"{name}_low": low, f"{name}_high": high}
-            rows.append(row | {"ended": int(group["ended"].sum())})
+            fallen = group[group["ended"]]
+            row |= {
+                "ended": len(fallen),
+                "ended_loss": fallen["mean"].max(),
+                "ended_difference": fallen["difference"].max(),
+            }
+            rows.append(row)
     columns = ["method", "title", "step", "n", "loss", "loss_low", "loss_high"]
-    return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high", "ended"])
+    return pd.DataFrame(rows, columns=[*columns, "difference", "difference_low", "difference_high", *_ENDED])
 
 
 def marks(results: Results) -> pd.DataFrame:
@@ -64,7 +74,8 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
     methods = frame["method"].unique().tolist()
     colours, horizon = style.colours(methods), frame["step"].max()
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.2))
-    figure.subplots_adjust(wspace=0.78)
+    # Room for the names between the panels: about 4 points a letter.
+    figure.subplots_adjust(wspace=0.4 + 0.03 * frame["title"].str.len().max())
     shown = frame[np.isfinite(frame["loss"])]
     # The first third or so is the same steep fall for every method; it would flatten the part that is compared.
     late = shown[shown["step"] >= 0.3 * horizon]
@@ -86,11 +97,17 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
             line = ax.plot(x, y, color=colour, lw=1.2 if method == base else 1.6)
             crosses = rows[rows["ended"] > 0]
             worst = ax.plot(
-                crosses["step"], scale(crosses[f"{value}_high"]), "X", color=colour, ms=6, mec="white", mew=0.6
+                crosses["step"], scale(crosses[f"ended_{value}"]), "X", color=colour, ms=6, mec="white", mew=0.6
             )
             final = f"{name}: {scale(rows[value].iloc[-1]):.4g} at step {rows['step'].iloc[-1]}"
             style.tag([band, *line, *worst], method, final)
-            ends[ax].append((x.iloc[-1], float(np.asarray(y)[-1]), name, colour, method))
+            end = (x.iloc[-1], float(np.asarray(y)[-1]))
+            if end[0] == horizon:
+                ends[ax].append((*end, name, colour, method))
+            else:  # most seeds failed: the name belongs where the line stops
+                note = ax.annotate(f"{name} failed", end, (7, 0), textcoords="offset points", va="center", color=colour)
+                note.set(fontsize=7.5, path_effects=[withStroke(linewidth=2, foreground="white")])
+                style.tag(note, method)
     _left(left, late, reached, colours, horizon, base)
     right.axhline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     right.set_title(f"Difference to {frame.loc[frame['method'] == base, 'title'].max()} (nats a token)")
@@ -98,6 +115,7 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
         ax.set_xlabel("Optimiser steps")
         ax.set_xlim(0 if ax is left else 0.12 * horizon, horizon)
     right.margins(y=0.08)
+    right.yaxis.set_major_locator(plt.MaxNLocator(6))
     for ax, labels in ends.items():
         style.label_lines(ax, labels)
     return figure
@@ -110,7 +128,7 @@ def _left(
     low, high = perplexity(late["loss_low"].min()), perplexity(late["loss_high"].max())
     ax.set_yscale("log")
     ax.set_ylim(low / (high / low) ** 0.16, high)
-    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)))
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_title("Validation perplexity, mean over domains")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 
@@ -34,8 +36,9 @@ def compared_runs(results: Results) -> pd.DataFrame:
     return runs.assign(_place=place).sort_values(["_place", "seed"]).drop(columns="_place").reset_index(drop=True)
 
 
+@lru_cache(maxsize=8)
 def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFrame:
-    """One row a (run, step), one column a domain; NaN where a domain was not evaluated."""
+    """One row a (run, step), one column a domain; NaN where a domain was not evaluated. Shared: do not change it."""
     metrics = results.metrics
     rows = metrics[
         (metrics["metric"] == metric) & (metrics["split"] == split) & metrics["domain"].isin(results.domains)
@@ -79,13 +82,14 @@ def finals(results: Results) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def static_methods(results: Results) -> list[str]:
+@lru_cache(maxsize=8)
+def static_methods(results: Results) -> tuple[str, ...]:
     """The compared methods whose requested mixture never moved, read off what they asked for."""
     ends = results.mixture.groupby(["run", "domain"])["requested"].agg(["min", "max"])
     span = (ends["max"] - ends["min"]).groupby("run").max().rename("requested")
     moved = compared_runs(results).set_index("run")["method"].to_frame().join(span, how="inner")
     largest = moved.groupby("method")["requested"].max()
-    return [method for method in results.compare if largest.get(method, np.inf) < 1e-9]
+    return tuple(method for method in results.compare if largest.get(method, np.inf) < 1e-9)
 
 
 def targets(results: Results) -> pd.DataFrame:

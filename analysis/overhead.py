@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import title
+from .frames import compared_runs, title
 from .statistics import bootstrap, generator, ratio_of_medians
-from .tables import NOT_RUN, number, program, with_interval, write_csv, write_table
+from .tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
 
 PARTS = ("data", "forward", "backward", "signals", "mixer", "communication", "optimiser", "other")
 SHADES = dict(
@@ -29,7 +29,7 @@ SHADES = dict(
 
 def table(results: Results) -> pd.DataFrame:
     """One row a compared method, on the model it trains: step seconds, ratio with interval, memory ratios; NaN: not run."""
-    models = results.runs.set_index("method")["model"].groupby(level=0).first()
+    models = compared_runs(results).groupby("method")["model"].first()
     return pd.DataFrame([_row(results, method, models.get(method)) for method in results.compare])
 
 
@@ -56,6 +56,20 @@ def _row(results: Results, method: str, model: str | None) -> dict:
         row[f"{kind}_bytes"] = peaks["method"]
         row[f"{kind}_memory_ratio"] = peaks["method"] / peaks["plain"] if peaks["plain"] > 0 else nothing
     return row
+
+
+def gram_alone(results: Results) -> str:
+    """A sentence on what the per-domain Gram costs by itself, on the compared methods' model; "" where it was not timed."""
+    models = set(compared_runs(results)["model"])
+    rows = results.probe.query("part == 'step' and arm in ('gram', 'plain')")
+    # The arm is shared: it stands beside every method with the same numbers.
+    blocks = rows[rows["model"].isin(models)].groupby(["block", "arm"])["seconds"].median().unstack("arm")
+    if "gram" not in blocks or len(models) != 1:
+        return ""
+    pairs = blocks[["gram", "plain"]].dropna().to_numpy()
+    low, high = bootstrap(pairs, generator("overhead", "gram"), ratio_of_medians)
+    cell = between(*(number(float(value)) for value in (ratio_of_medians(pairs), low, high)))
+    return f" The per-domain Gram alone: {cell} × plain."
 
 
 def parts(results: Results) -> pd.DataFrame:
@@ -86,10 +100,16 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             "Plain step (ms)": [number(1e3 * value, 1) for value in frame["plain_seconds"]],
             "Step (ms)": [number(1e3 * value, 1) for value in frame["step_seconds"]],
             "Step time (× plain)": [with_interval(row, "time_ratio") for _, row in frame.iterrows()],
-            "Peak device memory (× plain)": [number(value) for value in frame["device_memory_ratio"]],
+            "Peak device memory (× plain)": [_device(row) for _, row in frame.iterrows()],
             "Peak host memory (× plain)": [number(value) for value in frame["host_memory_ratio"]],
         }
     )
+
+
+def _device(row: pd.Series) -> str:
+    """A CPU's runs were measured and have no device memory: that is not "not run"."""
+    none = np.isnan(row["device_memory_ratio"]) and np.isfinite(row["host_memory_ratio"])
+    return "no device" if none else number(row["device_memory_ratio"])
 
 
 def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
@@ -172,6 +192,7 @@ def render(results: Results, out: Path) -> None:
     caption = (
         "Cost of a step against a plain step of the same model (uniform mixture, no signals), timed in interleaved blocks;"
         " ratio of medians with its 95 % bootstrap interval over blocks. Memory: ratio of median peaks."
+        + gram_alone(results)
     )
     write_table(frame, shown(frame), "overhead", out, caption)
     write_csv(pieces, out / "overhead_parts.csv")

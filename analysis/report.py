@@ -105,7 +105,8 @@ def facts(results: Results) -> str:
     seeds = len(results.experiment.get("seeds", []))
     return (
         f"Target: {title(results, baseline(results))}'s median final validation loss, {reach}."
-        f" Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')}, {horizon(results)} steps. n = {seeds} seeds."
+        f" Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')}, {horizon(results)} steps."
+        f" n = {seeds} seed{'s' * (seeds != 1)}."
     )
 
 

@@ -31,15 +31,16 @@ KNOWN = {
     "acodm": "#d55e00",
     "acodm_proxy": "#8c2d82",
     "odm": "#0072b2",
+    "odm_released": "#56b4e9",
     "doremi": "#009e73",
-    "doge": "#56b4e9",
+    "doge": "#e69f00",
     "regmix": "#b8860b",
     "ado": "#cc79a7",
     "aioli": "#5b4a9e",
     "skillit": "#7a8b00",
     "temperature": "#8b5a2b",
     "pike": "#00838f",
-    "chameleon": "#e69f00",
+    "chameleon": "#c51b7d",
 }
 _POOL = ("#c2185b", "#33691e", "#3949ab", "#6d4c41", "#00a3a3", "#ad7fd6", "#f06292", "#827717", "#01579b", "#bf8040")
 _MARKERS = "osD^vP*X<>hpd8"

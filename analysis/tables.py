@@ -96,6 +96,8 @@ def latex(shown: pd.DataFrame, caption: str) -> str:
     head = " & ".join(map(escape, shown.columns)) + r" \\"
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'r' * (shown.shape[1] - 1)}}}", r"\toprule", head, r"\midrule", *body]
+    if shown.shape[1] > 7:
+        lines.insert(2, r"\footnotesize\setlength{\tabcolsep}{3pt}")  # wide tables still want a landscape page
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 

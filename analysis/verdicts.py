@@ -25,7 +25,7 @@ def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[
     for row in main[main["method"] != baseline(results)].itertuples():
         pair = found.loc[row.method]
         if row.n == 0:
-            entries.append({"method": row.method, "title": row.title, "verdict": "not run", "text": "Not run."})
+            entries.append({"method": row.method, "title": row.title, "verdict": "not run", "text": ""})
             continue
         text = " ".join(filter(None, [_loss(pair, base), _steps(row, results), _cost(row, base)]))
         entries.append({"method": row.method, "title": row.title, "verdict": pair["verdict"], "text": text})

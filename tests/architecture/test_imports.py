@@ -83,7 +83,9 @@ def test_no_file_reaches_outside_the_repository() -> None:
         path = ROOT / name
         if name != mine and path.is_file() and (path.suffix in suffixes or path.name == "Snakefile"):
             text = path.read_text(encoding="utf-8")
-            assert not any(word in text for word in ("/work/", "../shared", "/root/")), f"{name} names a path of a machine"
+            assert not any(word in text for word in ("/work/", "../shared", "/root/")), (
+                f"{name} names a path of a machine"
+            )
 
 
 @pytest.mark.parametrize(

@@ -164,9 +164,7 @@ def test_bandit_finds_the_rewarding_domain(best: int, sign: int) -> None:
     for step in range(216):
         state = rng.normal(size=4)
         share_K = ours.act(state, rng.normal(0, 0.3, k))
-        replay.add(
-            state=state, action=share_K, reward=reward_K + rng.normal(0, 0.1, k), next_state=rng.normal(size=4)
-        )
+        replay.add(state=state, action=share_K, reward=reward_K + rng.normal(0, 0.1, k), next_state=rng.normal(size=4))
         if step >= 16:
             ours.update(*replay.sample(32, rng))
     policies = np.array([ours.act(state) for state in rng.normal(size=(20, 4))])
@@ -435,9 +433,7 @@ def test_actor_of_other_domains_is_refused_with_both_lists(actor: Path) -> None:
         domains = changed or tuple(f"domain_{i}" for i in range(k))
         mixer = AcOdm(learn=False)
         with pytest.raises(UserError) as error:
-            mixer.start(
-                Start(domains, np.full(k, 1 / k), np.ones(k), 10, np.random.default_rng(0), {"actor": actor})
-            )
+            mixer.start(Start(domains, np.full(k, 1 / k), np.ones(k), 10, np.random.default_rng(0), {"actor": actor}))
         text = str(error.value)
         assert str(["domain_0", "domain_1", "domain_2"]) in text and str(list(domains)) in text
         assert "actor.safetensors" in text
@@ -445,15 +441,15 @@ def test_actor_of_other_domains_is_refused_with_both_lists(actor: Path) -> None:
 
 def test_actor_of_another_size_is_refused_in_words(actor: Path) -> None:
     for options in ({"hidden": 32}, {"layers": 3}):
-        with pytest.raises(UserError, match="hidden|layers") as error:
+        with pytest.raises(UserError, match=r"hidden|layers") as error:
             start(AcOdm(learn=False, **options), actor=actor)
         assert "actor.safetensors" in str(error.value)
 
 
 def test_input_run_without_an_actor_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="actor.safetensors"):
+    with pytest.raises(UserError, match=r"actor\.safetensors"):
         start(AcOdm(learn=False), actor=tmp_path)
-    with pytest.raises(UserError, match="inputs: {actor: NAME_OF_A_METHOD}"):
+    with pytest.raises(UserError, match=r"inputs: \{actor: NAME_OF_A_METHOD\}"):
         start(AcOdm(learn=False))
 
 

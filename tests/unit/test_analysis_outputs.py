@@ -24,6 +24,7 @@ from acodm_analysis import (
     repetition,
     report,
     style,
+    tables,
 )
 from acodm_analysis.verdicts import notes, verdicts
 
@@ -181,6 +182,22 @@ def test_overhead_interval_holds_the_ratio(results):
     assert parts["acodm"] == pytest.approx(table.loc["acodm", "step_seconds"], rel=0.02)
 
 
+def test_a_cpu_without_device_memory_is_not_called_not_run(results):
+    clone = Results(results.folder)
+    clone.__dict__["memory"] = results.memory.assign(device_bytes=0)
+    assert set(overhead.shown(overhead.table(clone))["Peak device memory (× plain)"]) == {"no device"}
+
+
+def test_the_gram_by_itself_is_reported_where_it_was_timed(results):
+    assert overhead.gram_alone(results) == ""
+    plain = results.probe.query("arm == 'plain' and part == 'step'")
+    clone = Results(results.folder)
+    gram = plain.assign(arm="gram", seconds=plain["seconds"] * 1.04)
+    clone.__dict__["probe"] = pd.concat([results.probe, gram], ignore_index=True)
+    assert "1.040" in overhead.gram_alone(clone)
+    pd.testing.assert_frame_equal(overhead.table(clone), overhead.table(results))
+
+
 def test_repetition_adds_up_to_the_run(results):
     table = repetition.table(results)
     total = canned.STEPS * canned.BATCH * canned.CONTEXT
@@ -239,7 +256,7 @@ def test_report_is_whole_and_self_contained(which, request):
 
 
 def test_report_says_what_to_render_first(results, tmp_path):
-    with pytest.raises(UserError, match="acodm_analysis.render"):
+    with pytest.raises(UserError, match=r"acodm_analysis\.render"):
         report.page(results, tmp_path)
 
 

@@ -38,7 +38,9 @@ def copy(study, tmp_path: Path):
     """The same with files that a test may damage."""
     runs = tmp_path / "runs"
     shutil.copytree(study.runs, runs)
-    return SimpleNamespace(**{**vars(study), "runs": runs, "first": runs / next(iter(study.plan.runs)), "out": tmp_path / "out"})
+    return SimpleNamespace(
+        **{**vars(study), "runs": runs, "first": runs / next(iter(study.plan.runs)), "out": tmp_path / "out"}
+    )
 
 
 def gather(study, out: Path) -> None:
@@ -70,7 +72,11 @@ def test_methods_with_the_same_seed_begin_alike_and_draw_apart(study) -> None:
     first, second = (pd.read_parquet(study.runs / run / "metrics.parquet") for run in study.plan.runs)
     at_start = [f[(f.step == 0)].drop(columns="run").reset_index(drop=True) for f in (first, second)]
     pd.testing.assert_frame_equal(*at_start)
-    assert not first[first.step == 3].value.reset_index(drop=True).equals(second[second.step == 3].value.reset_index(drop=True))
+    assert (
+        not first[first.step == 3]
+        .value.reset_index(drop=True)
+        .equals(second[second.step == 3].value.reset_index(drop=True))
+    )
 
 
 def test_missing_run(copy) -> None:

@@ -77,7 +77,9 @@ def test_tables_hold_what_was_measured_and_no_more(tmp_path: Path) -> None:
     found = tables(journal, tmp_path)
     metrics, mixture, diagnostics = found["metrics"], found["mixture"], found["diagnostics"]
     train = metrics[metrics.split == "train"]
-    assert set(train[(train.step == 1) & (train.metric == "loss")].domain) == {"", "other"}, "absent: no row, not a zero"
+    assert set(train[(train.step == 1) & (train.metric == "loss")].domain) == {"", "other"}, (
+        "absent: no row, not a zero"
+    )
     assert metrics.value.notna().all()
     assert set(metrics[metrics.split == "valid"].step) == {0} and set(metrics[metrics.split == "test"].step) == {2}
     assert set(metrics[metrics.split == "test"].metric) == {"loss", "bits_per_byte"}
