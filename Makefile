@@ -16,7 +16,7 @@ RUN := source .venv/bin/activate &&
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lock clean
+.PHONY: help setup reproduce test lint lock docs clean
 
 help:
 	@sed -n '3,9s/^# \{0,1\}//p' Makefile
@@ -54,6 +54,13 @@ lock: $(STAMP)
 	@$(RUN) printf 'uv\ntorch==%s\n' '$(TORCH_VERSION)' \
 	  | uv pip compile --quiet --universal --python-version 3.11 --extra test --no-header --no-annotate pyproject.toml - \
 	  | grep -vE '^(nvidia|cuda|triton)' | sed -E 's/^(torch==[0-9.]+).*/\1/' | uniq > constraints.part && mv constraints.part constraints.txt
+
+# The documents that are generated: from the code, and from the corpus of the preset once it is built.
+docs: $(STAMP)
+	@$(RUN) acodm reference methods > docs/methods.md
+	@$(RUN) acodm reference defaults > workflow/schemas/defaults.yaml
+	@$(RUN) acodm reference schema > workflow/schemas/experiment.schema.json
+	@$(RUN) acodm data card data/corpora/$$(python -c 'import json; print(json.load(open("results/$(PRESET)/experiment.json"))["corpus"]["id"])') > docs/corpus.md
 
 clean:
 	rm -rf .venv .snakemake build *.egg-info

@@ -136,14 +136,17 @@ def show(results: Results) -> None:
     from rich.table import Table
 
     cells = shown(table(results), horizon(results))
-    # A terminal is narrow: the intervals and the FLOPs stay in the files.
-    cells = cells.drop(columns=["Valid. loss", "FLOPs alone", "FLOPs all in"])
-    grid = Table(title=str(results.experiment.get("experiment", "")), caption=caption(results), header_style="bold")
+    # A terminal is narrow: intervals, FLOPs and verdicts stay in the files.
+    cells = cells[["Method", "Seeds", "Test perplexity", "Steps to target", *(c for c in cells if c.endswith("(×)"))]]
+    grid = Table(title=str(results.experiment["experiment"]), header_style="bold")
     for i, name in enumerate(cells.columns):
-        grid.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        grid.add_column(name.replace(" (×)", " ×"), justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in cells.values.tolist():
         grid.add_row(*(cell.split(" [")[0] for cell in row))
-    Console().print(grid)
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(grid)
+    console.print(caption(results), style="dim", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

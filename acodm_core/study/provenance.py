@@ -48,13 +48,22 @@ def hardware(device: str) -> dict[str, Any]:
 
 def peak_memory(device: str) -> dict[str, int]:
     """Peak bytes of this process: of the host, and of the device where it is a GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    peaks = {"host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "device_bytes": 0}
+    peaks = {"host_bytes": _peak_host_bytes(), "device_bytes": 0}
     if device.startswith("cuda"):
         import torch
 
         peaks["device_bytes"] = torch.cuda.max_memory_allocated(device)
     return peaks
+
+
+def _peak_host_bytes() -> int:
+    # Linux counts a parent's memory into the ru_maxrss of the process it starts, but not into VmHWM.
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _cpu_name() -> str:

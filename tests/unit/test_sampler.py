@@ -155,6 +155,9 @@ def test_steps_draw_independently_of_each_other(corpus) -> None:
     forward = [one.counts(share_K, step) for step in range(50)]
     backward = [one.counts(share_K, step) for step in reversed(range(50))]
     np.testing.assert_array_equal(forward, backward[::-1])
+    one.next(share_K, 0)
+    again = [one.counts(share_K, step) for step in range(50)]
+    np.testing.assert_array_equal(again, forward, "what was drawn before does not matter")
     assert len({tuple(counts) for counts in forward}) > 1
 
 

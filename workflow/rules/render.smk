@@ -10,6 +10,7 @@ FIGURES = {
     "cost": "Cost",
 }
 TABLES = ["comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost"]
+DRAWN = ["curves", "mixtures", "domains", "overhead_parts", "cost_phases"]  # what stands behind a figure and is no table
 
 
 def figure(name):
@@ -25,6 +26,7 @@ rule render:
     output:
         [figure(name) for name in FIGURES],
         expand(f"{RENDERED}/{{name}}.png", name=FIGURES),
+        expand(f"{RENDERED}/{{name}}.csv", name=DRAWN),
         expand(f"{RENDERED}/{{name}}.{{kind}}", name=TABLES, kind=["csv", "tex"]),
         [report(f"{RENDERED}/{name}.md", caption=f"../report/{name}.rst", category="Tables") for name in TABLES],
     params:
