@@ -47,7 +47,7 @@ class Sampler:
         rng = np.random.default_rng([self.seed, step, 0xD4A3])
         if self.draw == "multinomial":
             return rng.multinomial(self.batch, share_K)
-        edges = np.floor(np.cumsum(share_K) * self.batch + rng.random())
+        edges = np.minimum(np.floor(np.cumsum(share_K) * self.batch + rng.random()), self.batch)
         edges[-1] = self.batch  # the shares sum to one, but not to the last bit
         return np.diff(edges, prepend=0.0).astype(np.int64)
 

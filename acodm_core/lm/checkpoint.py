@@ -44,6 +44,8 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> No
 
 def load_latest(folder: Path) -> dict[str, Any] | None:
     """The newest checkpoint whose bytes are what was written, or None. A damaged one is named and passed over."""
+    for left in folder.glob(".*.part"):  # of a process that was killed while it wrote
+        left.unlink()
     for mark in sorted(folder.glob("step-*.sha256"), reverse=True):
         path = mark.with_suffix(".pt")
         if not path.exists() or sha256(path) != mark.read_text().strip():

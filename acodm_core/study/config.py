@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.errors import UserError, unknown_name
 
+ROLES = {"target": "cpu-mini", "proxy": "cpu-nano"}
 CORE = Path(__file__).resolve().parents[1]
 
 
@@ -105,9 +106,7 @@ class Experiment(Section):
     seeds: list[int] = Field([0, 1], min_length=1, description="Seeds; five or more for a ranking.")
     corpus: CorpusSpec = Field(description="Which text is trained on: domains of the catalogue, or your own.")
     models: dict[str, ModelConfig] = Field(description="Catalogue of models; yours are added to lm/models.yaml.")
-    roles: dict[str, str] = Field(
-        {"target": "cpu-mini", "proxy": "cpu-nano"}, description="Role -> model. `target` is compared on."
-    )
+    roles: dict[str, str] = Field(dict(ROLES), description="Role -> model. `target` is compared on.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The recipe all runs share.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The evaluation all runs share.")
     methods: dict[str, MethodConfig] = Field(description="Catalogue of methods; yours are added to methods.yaml.")
@@ -196,6 +195,7 @@ def load_experiment(*sources: Mapping[str, Any] | Path) -> Experiment:
     merged: dict[str, Any] = {
         "models": load_yaml(CORE / "lm" / "models.yaml"),
         "methods": load_yaml(CORE / "study" / "methods.yaml"),
+        "roles": ROLES,
     }
     for source in sources:
         merged = merge(merged, source if isinstance(source, Mapping) else load_yaml(source))

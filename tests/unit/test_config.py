@@ -40,7 +40,7 @@ def mine(mixer: str = "static", /, **options: Any) -> dict[str, Any]:
 def inputs(**of: str) -> dict[str, Any]:
     """Methods whose input is another: ``inputs(a="b")``; the first is compared."""
     return {
-        "methods": {name: {"mixer": "uniform", "inputs": {"x": other}} for name, other in of.items()},
+        "methods": {name: {"mixer": "static", "inputs": {"weights": other}} for name, other in of.items()},
         "compare": ["natural", next(iter(of))],
     }
 
@@ -123,6 +123,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["methods.odm.model:", "'proxi'", "did you mean 'proxy'", "target"],
     ),
     "missing input": (mine(), ["methods.mine.inputs:", "'weights'", "inputs: {weights: "]),
+    "input that the mixer does not take": (
+        {"methods": {"odm": {"inputs": {"actor": "uniform"}}}},
+        ["methods.odm.inputs.actor:", "unknown input of mixer 'odm'", "none"],
+    ),
     "cycle": (
         inputs(a="b", b="a"),
         ["methods.", ".inputs:", "a -> b -> a"],
