@@ -51,8 +51,8 @@ class Agent:
         nn.init.zeros_(self.actor[-1].weight)  # the untrained policy is uniform, not a random mixture
         nn.init.zeros_(self.actor[-1].bias)
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=actor_lr, foreach=True)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=critic_lr, foreach=True)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=actor_lr, fused=True)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=critic_lr, fused=True)
 
     def policy(self, logits: Tensor) -> Tensor:
         """Logits to a mixture: softmax above the floor."""

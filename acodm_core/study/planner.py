@@ -179,7 +179,9 @@ def _check_method(experiment: Experiment, name: str, entry: MethodConfig) -> Non
     mixer = build_mixer(entry.mixer, entry.options, where=where)
     for role in entry.inputs:
         if role not in mixer.required_inputs():
-            raise unknown_name(f"input of mixer {entry.mixer!r}", role, mixer.required_inputs(), where=f"{where}.inputs.{role}")
+            raise unknown_name(
+                f"input of mixer {entry.mixer!r}", role, mixer.required_inputs(), where=f"{where}.inputs.{role}"
+            )
     for role in mixer.required_inputs():
         if role not in entry.inputs:
             raise UserError(

@@ -33,7 +33,11 @@ class Halves(Mixer):
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the shipped workflow with ``folder`` as its working directory."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder)}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+    }
     environment["HF_HUB_OFFLINE"] = "1"
     return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=540)
 
