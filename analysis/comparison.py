@@ -130,14 +130,18 @@ def render(results: Results, out: Path) -> None:
     write_table(frame, shown(frame, horizon(results)), "comparison", out, caption(results))
 
 
+def short(results: Results) -> pd.DataFrame:
+    """The cells that fit a terminal or a README: validation loss, FLOPs and verdicts stay in the files."""
+    cells = shown(table(results), horizon(results))
+    return cells[["Method", "Seeds", "Test perplexity", "Steps to target", *(c for c in cells if c.endswith("(×)"))]]
+
+
 def show(results: Results) -> None:
     """Print the main table to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
-    cells = shown(table(results), horizon(results))
-    # A terminal is narrow: intervals, FLOPs and verdicts stay in the files.
-    cells = cells[["Method", "Seeds", "Test perplexity", "Steps to target", *(c for c in cells if c.endswith("(×)"))]]
+    cells = short(results)
     grid = Table(title=str(results.experiment["experiment"]), header_style="bold")
     for i, name in enumerate(cells.columns):
         grid.add_column(name.replace(" (×)", " ×"), justify="left" if i == 0 else "right", no_wrap=i == 0)

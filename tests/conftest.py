@@ -30,8 +30,8 @@ def _texts() -> dict[str, list[str]]:
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a sealed corpus of four small domains."""
+    from acodm_core.data.build import build_corpus
     from acodm_core.data.catalogue import CorpusSpec
-    from acodm_core.data.programs import build_corpus
 
     folder = tmp_path_factory.mktemp("tiny")
     domains = {}

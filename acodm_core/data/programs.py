@@ -5,19 +5,12 @@ The workflow calls the same commands, one a rule.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from acodm_core.data import archives
-from acodm_core.data.catalogue import Archive, CorpusSpec, PackagesDomain, embedded_spec, load_catalogue, read_spec
 from acodm_core.errors import UserError
-from acodm_core.files import atomic
 
 app = typer.Typer(help="From archives to memory-mapped domains.", no_args_is_help=True)
 
@@ -34,6 +27,11 @@ def fetch(
     out: Annotated[Path, typer.Option("--out", help="Folder to put it in.")] = Path("data/archives"),
 ) -> None:
     """Download one archive and check its hash (`build` fetches all that a corpus needs)."""
+    from pydantic import ValidationError
+
+    from acodm_core.data import archives
+    from acodm_core.data.catalogue import Archive, PackagesDomain, load_catalogue
+
     try:
         pin = Archive.model_validate_json(archive)
     except ValidationError as error:
@@ -55,6 +53,7 @@ def documents(
     out: Out,
 ) -> None:
     """Clean, de-duplicate and split the documents of one domain into a Parquet file."""
+    from acodm_core.data.catalogue import read_spec
     from acodm_core.data.documents import build_documents
 
     summary = build_documents(read_spec(spec), domain, archives_dir, out)
@@ -69,6 +68,7 @@ def tokenizer(
     spec: Spec, documents_dir: Annotated[Path, typer.Option("--documents", help="Folder of Parquet files.")], out: Out
 ) -> None:
     """Train the tokenizer on every domain's train split."""
+    from acodm_core.data.catalogue import read_spec
     from acodm_core.data.tokenizer import train_tokenizer
 
     train_tokenizer(read_spec(spec), documents_dir, out)
@@ -83,6 +83,7 @@ def tokenize(
     out: Out,
 ) -> None:
     """Write one domain's token files into a folder."""
+    from acodm_core.data.catalogue import read_spec
     from acodm_core.data.tokens import tokenize_domain
 
     tokenize_domain(read_spec(spec), domain, documents_path, tokenizer_path, out)
@@ -91,6 +92,7 @@ def tokenize(
 @app.command()
 def seal(spec: Spec, corpus_dir: Annotated[Path, typer.Argument(help="Folder of the corpus.")]) -> None:
     """Count and hash everything, and write the card and the manifest."""
+    from acodm_core.data.catalogue import read_spec
     from acodm_core.data.corpus import seal as seal_corpus
 
     typer.echo(seal_corpus(read_spec(spec), corpus_dir).digest)
@@ -120,63 +122,8 @@ def build(
     data: Annotated[Path, typer.Option("--data", help="Folder that holds archives/ and corpora/.")] = Path("data"),
 ) -> None:
     """All steps: fetch, documents, tokenizer, tokenize, seal. Finished steps are not repeated."""
+    from acodm_core.data.build import build_corpus
+    from acodm_core.data.catalogue import embedded_spec, read_spec
+
     folder = build_corpus(read_spec(spec) if spec else embedded_spec(), data)
     typer.echo(folder)
-
-
-def build_corpus(spec: CorpusSpec, data: Path) -> Path:
-    """Build a corpus under ``data/corpora/<id>`` from archives under ``data/archives``; return its folder."""
-    from acodm_core.data import corpus, documents, tokenizer, tokens
-
-    folder, archives_dir = data / "corpora" / spec.id, data / "archives"
-    if (folder / corpus.MANIFEST).exists():
-        corpus.Corpus.open(folder)
-        return folder
-    with atomic(folder / "spec.json") as temporary:
-        temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    for name, archive in spec.archives().items():
-        with _step(f"fetch {name}"):
-            archives.fetch(archive, archives_dir, needed_by=_readers_of(spec, name))
-    for domain in spec.domains:
-        out = folder / "documents" / f"{domain}.parquet"
-        if not out.exists():
-            with _step(f"documents {domain}") as progress:
-                documents.build_documents(spec, domain, archives_dir, out, progress)
-    if not (folder / corpus.TOKENIZER).exists():
-        with _step("tokenizer"):
-            tokenizer.train_tokenizer(spec, folder / "documents", folder / corpus.TOKENIZER)
-    for domain in spec.domains:
-        parquet, out = folder / "documents" / f"{domain}.parquet", folder / "tokens" / domain
-        with _step(f"tokenize {domain}") as progress:
-            tokens.tokenize_domain(spec, domain, parquet, folder / corpus.TOKENIZER, out, progress)
-    with _step("seal"):
-        corpus.seal(spec, folder)
-    return folder
-
-
-def _readers_of(spec: CorpusSpec, filename: str) -> list[str]:
-    return [domain for domain in spec.domains if filename in spec.archives_of(domain)]
-
-
-@contextmanager
-def _step(name: str) -> Iterator[Callable[[int], None]]:
-    """Show a step: a live line with megabytes on a terminal, and a plain line with its seconds when it ends."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-    start, shown = time.monotonic(), 0.0
-    with console.status(f"{name} ...") if console.is_terminal else _nothing() as status:
-
-        def progress(num_bytes: int) -> None:
-            nonlocal shown
-            if status is not None and time.monotonic() - shown > 0.2:
-                shown = time.monotonic()
-                status.update(f"{name}: {num_bytes / 1e6:.1f} MB")
-
-        yield progress
-    console.print(f"{name:<48} {time.monotonic() - start:7.1f} s")
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None

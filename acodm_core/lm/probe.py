@@ -1,7 +1,7 @@
 """What a mixer costs: time in interleaved blocks on one shared model, peak memory in processes of their own.
 
-All arms train the same model in turn, so they differ only in what the mixer asks for; the blocks run A B C ... C B A, so a
-drift of the machine meets every arm alike.
+All arms train the same model in turn, so they differ only in what the mixer asks for. Each block runs every arm once, in a new
+random order and then in its reverse, so that neither a drift of the machine nor a neighbour favours one.
 """
 
 from __future__ import annotations
@@ -114,8 +114,9 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
         arms = Arms(specs, corpus, inputs, device)
         for arm in arms.mixers:
             arms.block(arm, config.warmup)
+        rng, order = np.random.default_rng(0), []
         for block in range(config.blocks):
-            order = list(arms.mixers) if block % 2 == 0 else list(reversed(arms.mixers))
+            order = order[::-1] if block % 2 else list(rng.permutation(list(arms.mixers)))
             for arm, parts in {arm: arms.block(arm, config.steps) for arm in order}.items():
                 shared = arm in (PLAIN, GRAM)  # stands beside every method, so that each row has its own comparison
                 for method in [m for m in specs if m != PLAIN] if shared else [arm]:

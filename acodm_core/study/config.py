@@ -82,12 +82,12 @@ class MethodConfig(Section):
 
 
 class ProbeConfig(Section):
-    """How overhead is measured: blocks of steps, plain and with the method, in the order A B B A."""
+    """How overhead is measured: blocks of steps, each arm once a block, in a random order and then in its reverse."""
 
-    blocks: int = Field(16, ge=2, description="Blocks of each arm.")
-    steps: int = Field(4, gt=0, description="Steps a block.")
-    warmup: int = Field(4, ge=1, description="Steps of each arm that are not counted, first.")
-    memory_repeats: int = Field(3, ge=1, description="Processes in which each arm's peak memory is read.")
+    blocks: int = Field(32, ge=2, description="Blocks of each arm.")
+    steps: int = Field(2, gt=0, description="Steps of an arm in a block.")
+    warmup: int = Field(10, ge=1, description="Steps of each arm that are not counted, first.")
+    memory_repeats: int = Field(3, ge=0, description="Processes in which each arm's peak memory is read; 0: not run.")
 
 
 class ResourcesConfig(Section):

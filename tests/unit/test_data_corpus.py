@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from acodm_core.data.build import build_corpus
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.corpus import Corpus, seal
 from acodm_core.data.documents import SPLITS, read_documents
-from acodm_core.data.programs import app, build_corpus
+from acodm_core.data.programs import app
 from acodm_core.data.tokenizer import bits_per_byte, load_tokenizer, token_bytes, train_tokenizer
 from acodm_core.data.tokens import token_dtype, tokenize_domain
 from acodm_core.errors import UserError

@@ -15,6 +15,7 @@ except UserError as error:
 
 CORPUS = f"data/corpora/{EXPERIMENT.corpus.id}"
 RESULTS = f"results/{EXPERIMENT.experiment}"
+STAGES = sorted({run for spec in PLAN.runs.values() for run in spec.inputs.values()})
 DEVICE = "cuda" if EXPERIMENT.resources.gpus else "cpu"
 
 

@@ -37,11 +37,19 @@ rule train:
         gpu=EXPERIMENT.resources.gpus,
         mem_mb=EXPERIMENT.resources.memory_mb,
         runtime=EXPERIMENT.resources.minutes,
-    # Runs that others wait for go first.
-    priority: 5
     shell:
         "OMP_NUM_THREADS={threads} acodm train {input.spec} --corpus {params.corpus} --device {params.device}"
         " --threads {threads} {params.inputs} > {log} 2>&1"
+
+
+# Runs that others wait for go first, or the machine would stand half idle at the end.
+use rule train as train_first with:
+    wildcard_constraints:
+        run="|".join(STAGES) or "none",
+    priority: 5
+
+
+ruleorder: train_first > train
 
 
 rule experiment:

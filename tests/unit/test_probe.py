@@ -1,0 +1,74 @@
+"""The overhead probe on a small model: what it times, and that nothing of one arm leaks into another."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from acodm_core.lm import probe
+from acodm_core.mixing import Signal
+from acodm_core.study.planner import plan
+from acodm_core.study.ratio import ratio_of_medians
+from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS
+
+SETTINGS = {"blocks": 4, "steps": 2, "warmup": 9, "memory_repeats": 1}
+
+
+@pytest.fixture(scope="module")
+def experiment(experiment_of):
+    return experiment_of(compare=["uniform", "odm", "acodm"], probe=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def timed(experiment, corpus, tmp_path_factory) -> pd.DataFrame:
+    return probe.probe_time(plan(experiment), corpus, tmp_path_factory.mktemp("runs"), experiment.probe, "cpu")
+
+
+def test_every_method_stands_beside_the_plain_step_and_the_gram_in_every_block(timed):
+    assert list(timed.columns) == list(PROBE_COLUMNS)
+    steps = timed[timed.part == "step"]
+    found = steps.groupby("method").apply(lambda rows: sorted(zip(rows.block, rows.arm, strict=True)))
+    expected = sorted((block, arm) for block in range(4) for arm in ("gram", "method", "plain"))
+    assert sorted(found.index) == ["acodm", "odm", "uniform"]
+    assert all(rows == expected for rows in found)
+
+
+def test_the_parts_add_up_to_less_than_the_step_and_most_of_it(timed):
+    wide = timed.pivot_table(index=["method", "arm", "block"], columns="part", values="seconds")
+    parts = wide.drop(columns="step").sum(axis=1)
+    assert (parts <= wide.step * 1.001).all() and (parts > 0.6 * wide.step).all()
+
+
+def test_the_gram_costs_signals_and_the_plain_step_does_not(timed):
+    signals = timed[(timed.part == "signals") & (timed.method == "acodm")].groupby("arm").seconds.median()
+    assert signals["gram"] > 2 * signals["plain"]
+
+
+def test_the_summary_names_the_gram_once_a_model_and_every_method(timed):
+    lines = probe.summary(timed)
+    assert sum("Gram alone" in line for line in lines) == 1
+    assert {line.split()[1].rstrip(":") for line in lines if "Gram" not in line} == {"uniform", "odm", "acodm"}
+
+
+def test_the_actor_critic_learns_while_it_is_probed(experiment, corpus):
+    """Otherwise the probe would time an idle agent."""
+    specs = probe.specs_by_model(plan(experiment))["tiny"]
+    arms = probe.Arms(specs, corpus, {}, "cpu")
+    arms.block("acodm", SETTINGS["warmup"] + 1)
+    assert "td_error" in arms.mixers["acodm"].diagnostics()
+    assert Signal.GRAD_GRAM in arms.mixers["acodm"].needs
+
+
+def test_memory_is_read_in_processes_of_their_own(experiment_of, corpus, corpus_folder, tmp_path):
+    experiment = experiment_of(compare=["uniform"], probe=SETTINGS)
+    found = probe.probe_memory(plan(experiment), corpus_folder, tmp_path, experiment.probe, "cpu", 2)
+    assert list(found.columns) == list(MEMORY_COLUMNS)
+    assert sorted(found.arm) == ["method", "plain"]
+    assert (found.host_bytes > 50_000_000).all() and (found.device_bytes == 0).all()
+
+
+def test_the_ratio_of_medians_and_its_interval():
+    rng = np.random.default_rng(0)
+    under = rng.normal(1.0, 0.01, 60)
+    ratio, low, high = ratio_of_medians(under * 1.05 + rng.normal(0, 0.01, 60), under, rng)
+    assert low < ratio < high and low < 1.05 < high and high - low < 0.03
+    assert ratio_of_medians(under, under, rng)[0] == 1.0
