@@ -7,7 +7,6 @@ a loss in nats per token become bits per byte without approximation, and compare
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,8 +144,3 @@ def _require_byte_level(tokenizer: Tokenizer) -> None:
             where="corpus.tokenizer",
             fix="use a byte-level BPE (GPT-2, GPT-NeoX, Llama 3), or train one",
         )
-
-
-def bits_per_byte(nats: float, tokens: int, num_bytes: int) -> float:
-    """Bits a byte from a mean loss in nats a token over ``tokens`` tokens that spell ``num_bytes`` bytes."""
-    return nats * tokens / (num_bytes * math.log(2))

@@ -36,7 +36,8 @@ class Learner:
     """The model and its optimiser; ``step`` is what every method shares.
 
     Args:
-        total_steps: horizon of the learning-rate schedule.
+        needs: every signal that may be asked for; only their layers are looked up and wrapped.
+        clock: gets the laps data, forward, backward, optimiser and signals.
     """
 
     def __init__(
