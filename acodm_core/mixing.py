@@ -29,6 +29,8 @@ class Signal(StrEnum):
 
     LOSS = "loss"  # (K,) mean training loss of each domain in this step's batch, nats a token; NaN where absent
     GRAD_GRAM = "grad_gram"  # (K, K) inner products of the gradients of the domains' mean losses on the probed layers
+    GRAD_SKETCH = "grad_sketch"  # (K, D) random projections of those gradients: their inner products estimate the Gram's
+    ADAM_SKETCH = "adam_sketch"  # (K, D) the same in AdamW's metric: inner products estimate loss decreases of its steps
     PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
     PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
 
@@ -43,6 +45,11 @@ class Start:
     total_steps: int
     rng: np.random.Generator  # the mixer's own random stream
     inputs: Mapping[str, Path] = dataclasses.field(default_factory=dict)  # role -> folder of the run it names
+    target: np.ndarray | None = None  # (K,) weights of the domains in the loss that is compared by; None becomes uniform
+
+    def __post_init__(self) -> None:
+        k = len(self.domains)
+        object.__setattr__(self, "target", np.full(k, 1 / k) if self.target is None else simplex(self.target))
 
     def input(self, role: str) -> Path:
         """Folder of the run that plays ``role``; a UserError that shows the YAML to add when there is none."""
