@@ -29,10 +29,15 @@ class Signal(StrEnum):
 
     LOSS = "loss"  # (K,) mean training loss of each domain in this step's batch, nats a token; NaN where absent
     GRAD_GRAM = "grad_gram"  # (K, K) inner products of the gradients of the domains' mean losses on the probed layers
-    GRAD_SKETCH = "grad_sketch"  # (K, D) random projections of those gradients: their inner products estimate the Gram's
-    ADAM_SKETCH = "adam_sketch"  # (K, D) the same in AdamW's metric: inner products estimate loss decreases of its steps
+    GRAD_SKETCH = (
+        "grad_sketch"  # (K, D) random projections of those gradients: their inner products estimate the Gram's
+    )
+    ADAM_SKETCH = (
+        "adam_sketch"  # (K, D) the same in AdamW's metric: products estimate loss decreases; NaN at its first step
+    )
     PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
     PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
+    TYPE_TOKEN_RATIO = "type_token_ratio"  # (K,) distinct tokens over tokens of this step's sequences; NaN where absent
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class Start:
     total_steps: int
     rng: np.random.Generator  # the mixer's own random stream
     inputs: Mapping[str, Path] = dataclasses.field(default_factory=dict)  # role -> folder of the run it names
-    target: np.ndarray | None = None  # (K,) weights of the domains in the loss that is compared by; None becomes uniform
+    target: np.ndarray | None = (
+        None  # (K,) weights of the domains in the loss that is compared by; None becomes uniform
+    )
+    tensors: int = 0  # L, how many weight tensors PARAM_NORM measures
 
     def __post_init__(self) -> None:
         k = len(self.domains)

@@ -1,7 +1,8 @@
 """The main table: one row a compared method, from its loss to what reaching the target costs.
 
-Losses are unweighted means over domains (nats a token), perplexity is exp of that mean; the natural-weighted mean, the
-worst domain, bits a byte and the paper's mean of perplexities are columns of the CSV. A failed run counts as infinitely
+Losses are means over domains (nats a token) under the target's weights, uniform unless the experiment says; perplexity is
+exp of that mean. The natural-weighted mean, the worst domain that counts, bits a byte and the paper's mean of perplexities
+(both unweighted) are columns of the CSV, and so is the unweighted mean where it is another. A failed run counts as infinitely
 bad and is named in the column of seeds; a censored one is ">N".
 """
 
@@ -16,9 +17,31 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from . import cost, overhead, paired
-from .frames import baseline, crossings, finals, horizon, summary, targets, title
+from .frames import (
+    baseline,
+    crossings,
+    finals,
+    horizon,
+    statuses,
+    summary,
+    targets,
+    title,
+    uniformly_weighted,
+    weighting,
+)
 from .statistics import interval_name, perplexity
-from .tables import FAILED, NOT_RUN, between, number, program, scientific, steps_cell, with_interval, write_table
+from .tables import (
+    FAILED,
+    NOT_RUN,
+    between,
+    number,
+    program,
+    scientific,
+    seeds_cell,
+    steps_cell,
+    with_interval,
+    write_table,
+)
 
 LOSSES = ("valid_mean", "test_mean", "test_natural", "test_worst", "test_mean_of_perplexities", "test_bits_per_byte")
 
@@ -28,10 +51,10 @@ def table(results: Results) -> pd.DataFrame:
     final, runs = finals(results), cost.per_run(results)
     frame = pd.DataFrame({"method": results.compare, "title": [title(results, m) for m in results.compare]})
     frame = frame.set_index("method")
-    counts = final.groupby("method")["status"].value_counts().unstack(fill_value=0)
-    frame["n"] = counts.sum(axis=1).reindex(frame.index).fillna(0).astype(int)
-    frame["statuses"] = [_statuses(counts, method) for method in frame.index]
-    for name in LOSSES:
+    frame = frame.join(statuses(final, results.compare))
+    if trials := _trials(results):
+        frame["trials"] = [trials.get(method, 0) for method in frame.index]
+    for name in LOSSES if uniformly_weighted(results) else (*LOSSES, "test_unweighted"):
         _put(frame, name, summary(final, name))
     for end in ("", "_low", "_high"):
         frame[f"test_perplexity{end}"] = perplexity(frame[f"test_mean{end}"])
@@ -58,10 +81,10 @@ def _put(frame: pd.DataFrame, name: str, found: pd.DataFrame) -> None:
     frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = found["median"], found["low"], found["high"]
 
 
-def _statuses(counts: pd.DataFrame, method: str) -> str:
-    if method not in counts.index:
-        return NOT_RUN
-    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.loc[method].items() if count)
+def _trials(results: Results) -> dict[str, int]:
+    """Method -> configurations tried in tuning it; empty where nothing was tuned."""
+    trials = {method: int(n) for method, n in results.experiment.get("trials", {}).items() if method in results.compare}
+    return trials if any(trials.values()) else {}
 
 
 def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
@@ -79,10 +102,12 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
         value = 0.0 if row["verdict"] == "baseline" else row["fewer_steps"]
         return "never" if math.isinf(value) else number(100 * value, 1)
 
+    tuned = {"Trials": frame["trials"].astype(str)} if "trials" in frame else {}
     return pd.DataFrame(
         {
             "Method": frame["title"],
-            "Seeds": [str(row["n"]) if row["statuses"] == f"{row['n']} finished" else row["statuses"] for row in rows],
+            "Seeds": [seeds_cell(row) for row in rows],
+            **tuned,
             "Valid. loss": [with_interval(row, "valid_mean") for row in rows],
             "Test loss": [with_interval(row, "test_mean") for row in rows],
             "Test perplexity": [with_interval(row, "test_perplexity", 2) for row in rows],
@@ -115,6 +140,7 @@ def caption(results: Results) -> str:
     """Target, horizon rule, number of seeds and kind of interval: what every reader of the table must know."""
     goal = targets(results).set_index("target").loc["natural", "loss"]
     n = len(results.experiment.get("seeds", []))
+    tuned = " Trials: configurations tried in tuning, on data that this table does not use." if _trials(results) else ""
     reach = f"{goal:.4f} nats, perplexity {np.exp(goal):.2f}" if np.isfinite(goal) else NOT_RUN
     return (
         f"Medians over seeds; in brackets the {interval_name(n)}. Target: median final validation loss of"
@@ -122,6 +148,7 @@ def caption(results: Results) -> str:
         f" {horizon(results)} steps, {results.experiment.get('schedule', 'unstated')} schedule; >{horizon(results)}: not"
         f" reached. Speed-up: baseline's FLOPs to the target over the method's, alone and with every run it depends on."
         f" Step time and memory: against a plain step, from the probe. A {FAILED} run counts as infinite."
+        f"{tuned}{weighting(results)}"
     )
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import baseline, compared_runs, crossings, title
+from .frames import baseline, crossings, runs_of, title
 from .tables import NOT_RUN, number, program, scientific, write_csv, write_table
 
 CURRENCIES = ("tokens", "flops", "seconds")
@@ -41,7 +41,7 @@ def phases(results: Results) -> pd.DataFrame:
     """
     known, seconds = results.runs.set_index("run"), step_seconds(results)
     rows = []
-    for run in compared_runs(results).itertuples():
+    for run in runs_of(results).itertuples():
         for name in dict.fromkeys([run.run, *json.loads(run.ancestors or "[]")]):
             row = {"run": run.run, "method": run.method, "seed": run.seed, "phase": name, "model": ""}
             row |= dict.fromkeys(("steps", *CURRENCIES), float("nan"))
@@ -60,7 +60,7 @@ def per_run(results: Results) -> pd.DataFrame:
     ``C_upfront`` (its ancestors), ``C_alone`` and ``C_all_in`` (to the target; ``inf`` when it is never reached)."""
     table = phases(results)
     to_target = crossings(results).query("target == 'natural'").set_index("run")["steps"]
-    frame = compared_runs(results)[["run", "method", "seed", "steps"]].set_index("run")
+    frame = runs_of(results)[["run", "method", "seed", "steps"]].set_index("run")
     own = table[table["phase"] == "target"].set_index("run")
     upfront = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].sum(min_count=1)
     # A sum that holds an unknown phase is unknown, not smaller.

@@ -1,7 +1,7 @@
 """Validation curves: perplexity over steps, and each method's paired difference to the baseline in nats.
 
 The line is the median over seeds, the band runs from the smallest to the largest seed. Perplexity is exp(mean loss over
-domains); its axis is logarithmic, so it is the loss's axis too. A cross is where a failed run ended.
+domains, under the target's weights); its axis is logarithmic, so it is the loss's axis too. A cross is where a failed run ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import baseline, crossings, losses, targets, title
+from .frames import baseline, crossings, losses, mean_name, targets, title
 from .statistics import median, perplexity
 from .tables import program, write_csv
 
@@ -66,8 +66,8 @@ def marks(results: Results) -> pd.DataFrame:
     return steps.reset_index().assign(loss=goal)
 
 
-def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
-    """Left: perplexity with the target and the crossings; right: the difference to the baseline."""
+def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Figure:
+    """Left: perplexity of the ``mean`` with the target and the crossings; right: the difference to the baseline."""
     if frame.empty:
         return style.said("No validation curve: not run.")
     style.use()
@@ -108,6 +108,7 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str) -> Figure:
                 note = ax.annotate(f"{name} failed", end, (7, 0), textcoords="offset points", va="center", color=colour)
                 note.set(fontsize=7.5, path_effects=[withStroke(linewidth=2, foreground="white")])
                 style.tag(note, method)
+    left.set_title(f"Validation perplexity, {mean}")
     _left(left, late, reached, colours, horizon, base)
     right.axhline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     right.set_title(f"Difference to {frame.loc[frame['method'] == base, 'title'].max()} (nats a token)")
@@ -131,7 +132,6 @@ def _left(
     ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.set_title("Validation perplexity, mean over domains")
     goal, own = reached["loss"].max(), reached.loc[reached["method"] == base, "steps"].max()
     if not np.isfinite(goal):
         return
@@ -158,7 +158,7 @@ def _left(
 def render(results: Results, out: Path) -> None:
     frame = table(results)
     write_csv(frame, out / "curves.csv")
-    style.save(draw(frame, marks(results), baseline(results)), "curves", out)
+    style.save(draw(frame, marks(results), baseline(results), mean_name(results)), "curves", out)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,9 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import baseline, by_domain, compared_runs, title
-from .statistics import median, perplexity
+from .frames import baseline, by_domain, mean_kind, mean_name, runs_of, title, weighting
+from .statistics import median, perplexity, weighted
 from .tables import number, program, write_csv, write_table
-
-MEAN = "mean over domains"
 
 
 def reference(results: Results) -> str:
@@ -29,10 +27,10 @@ def reference(results: Results) -> str:
 
 
 def seeds(results: Results) -> pd.DataFrame:
-    """One row a (method, seed, domain): final test ``loss`` (nats; inf: the run failed), with the mean as a domain."""
-    runs = compared_runs(results).set_index("run")
+    """One row a (method, seed, domain): final test ``loss`` (nats; inf: the run failed), with their mean as one more domain."""
+    runs = runs_of(results).set_index("run")
     wide = by_domain(results, "test").groupby("run").last().reindex(runs.index)
-    wide[MEAN] = wide[results.domains].mean(axis=1, skipna=False)
+    wide[mean_name(results)] = weighted(wide[results.domains], list(results.target_weights.values()))
     wide[runs["status"] != "finished"] = np.inf
     tidy = wide.rename_axis(columns="domain").stack().rename("loss").reset_index()
     return tidy.assign(method=tidy["run"].map(runs["method"]), seed=tidy["run"].map(runs["seed"])).drop(columns="run")
@@ -54,7 +52,9 @@ def table(results: Results) -> pd.DataFrame:
     frame["perplexity"] = perplexity(frame["loss"])
     frame["difference"] = groups["difference"].agg(lambda s: float(median(s)))
     frame["low"], frame["high"] = groups["difference"].min(), groups["difference"].max()
-    index = pd.MultiIndex.from_product([results.compare, [*results.domains, MEAN]], names=["method", "domain"])
+    index = pd.MultiIndex.from_product(
+        [results.compare, [*results.domains, mean_name(results)]], names=["method", "domain"]
+    )
     frame = frame.reindex(index).reset_index()
     frame["natural"] = frame["domain"].map(results.natural_weights)
     frame.insert(1, "title", [title(results, method) for method in frame["method"]])
@@ -122,8 +122,9 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
 def render(results: Results, out: Path) -> None:
     frame = table(results)
     caption = (
-        "Test perplexity exp(loss) of each domain, medians over seeds; the last row is exp of the unweighted mean loss."
-        f" Natural share: the domain's part of the training tokens. Figure: against {title(results, reference(results))}."
+        "Test perplexity exp(loss) of each domain, medians over seeds; the last row is exp of the"
+        f" {mean_kind(results)} mean loss. Natural share: the domain's part of the training tokens. Figure: against"
+        f" {title(results, reference(results))}.{weighting(results)}"
     )
     write_table(frame, shown(frame), "domains_perplexity", out, caption)
     write_csv(frame, out / "domains.csv")

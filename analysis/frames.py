@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,9 +12,13 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from .statistics import crossing, generator, median, perplexity, spread, weighted
+from .tables import NOT_RUN
 
-MEANS = ("mean", "natural", "worst")  # over domains: unweighted, weighted by natural share, the worst domain's
+# Over domains: under the target's weights (what methods are compared by), under natural shares, the worst domain that counts.
+MEANS = ("mean", "natural", "worst")
 TARGETS = ("natural", "uniform", "best_static")
+ORACLE = "oracle"  # the method whose static mixture a search has found: a bound, no competitor
+STRETCHES = 60  # over a run: figures of every step show means over this many
 
 
 def baseline(results: Results) -> str:
@@ -29,10 +35,37 @@ def horizon(results: Results) -> int:
     return int(results.experiment["steps"])
 
 
-def compared_runs(results: Results) -> pd.DataFrame:
-    """The rows of ``runs`` that are compared, in the configuration's order of methods, then by seed."""
-    runs = results.runs[results.runs["compared"].astype(bool) & results.runs["method"].isin(results.compare)]
-    place = runs["method"].map({method: i for i, method in enumerate(results.compare)})
+def uniformly_weighted(results: Results) -> bool:
+    """Whether the loss that methods are compared by is the plain mean over domains."""
+    return bool(np.ptp(list(results.target_weights.values())) < 1e-9)
+
+
+def mean_kind(results: Results) -> str:
+    return "unweighted" if uniformly_weighted(results) else "target-weighted"
+
+
+def mean_name(results: Results) -> str:
+    """That loss as a row or an axis of a figure calls it."""
+    return "mean over domains" if uniformly_weighted(results) else "target-weighted mean"
+
+
+def weighting(results: Results) -> str:
+    """The sentence for captions that says which mean it is; "" for the plain one."""
+    if uniformly_weighted(results):
+        return ""
+    weights = results.target_weights
+    if np.allclose(list(weights.values()), list(results.natural_weights.values())):
+        return " Losses are means over domains weighted by natural share."
+    counted = ", ".join(f"{domain} {weight:.3g}" for domain, weight in weights.items() if weight > 0)
+    rest = "; the others count nothing" if min(weights.values()) == 0 else ""
+    return f" Losses are target-weighted means over domains ({counted}{rest})."
+
+
+def runs_of(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of ``runs`` of these methods (default: the compared ones), in their order, then by seed."""
+    methods = results.compare if methods is None else methods
+    runs = results.runs[results.runs["method"].isin(methods)]
+    place = runs["method"].map({method: i for i, method in enumerate(methods)})
     return runs.assign(_place=place).sort_values(["_place", "seed"]).drop(columns="_place").reset_index(drop=True)
 
 
@@ -47,33 +80,35 @@ def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFram
     return wide.reindex(columns=results.domains).sort_index()
 
 
-def losses(results: Results, split: str) -> pd.DataFrame:
-    """One row a (run, step): ``mean``, ``natural``, ``worst`` loss over domains (nats) and the mean of perplexities.
+def losses(results: Results, split: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a (run, step) of ``methods`` (default: the compared ones): MEANS over domains, nats a token.
+
+    Beside them the ``unweighted`` mean and the paper's ``mean_of_perplexities``, unweighted too.
 
     A row with a missing domain is NaN throughout: a mean over fewer domains is another quantity.
     """
     wide = by_domain(results, split)
     values = wide.to_numpy(dtype=float)
-    weights = [results.natural_weights[domain] for domain in results.domains]
+    target = np.array(list(results.target_weights.values()))
     frame = pd.DataFrame(index=wide.index)
-    frame["mean"] = values.mean(axis=1)
-    frame["natural"] = weighted(values, weights) if len(values) else []
-    frame["worst"] = values.max(axis=1)
+    frame["mean"] = weighted(values, target) if len(values) else []
+    frame["natural"] = weighted(values, list(results.natural_weights.values())) if len(values) else []
+    frame["worst"] = np.where(np.isnan(values).any(axis=1), np.nan, values[:, target > 0].max(axis=1))
+    frame["unweighted"] = values.mean(axis=1)
     frame["mean_of_perplexities"] = perplexity(values).mean(axis=1)
     columns = ["run", "method", "seed", "status"]
-    return compared_runs(results)[columns].merge(frame.reset_index(), on="run", how="inner")
+    return runs_of(results, methods)[columns].merge(frame.reset_index(), on="run", how="inner")
 
 
-def finals(results: Results) -> pd.DataFrame:
-    """One row a compared run: its last validation and its test values, ``inf`` for a run that failed, NaN if missing.
+def finals(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a run of ``methods``: its last validation and its test values, ``inf`` for a run that failed, NaN if missing.
 
-    Columns ``valid_mean``, ``valid_natural``, ``valid_worst``, ``valid_mean_of_perplexities``, the same for ``test_``,
-    and ``test_bits_per_byte`` (unweighted over domains).
+    Columns are those of ``losses`` as ``valid_mean``, ``test_mean`` and so on, and ``test_bits_per_byte`` (unweighted).
     """
-    frame = compared_runs(results)[["run", "method", "seed", "status"]].set_index("run")
+    frame = runs_of(results, methods)[["run", "method", "seed", "status"]].set_index("run")
     for split in ("valid", "test"):
-        table = losses(results, split).sort_values("step").groupby("run").last()
-        for name in (*MEANS, "mean_of_perplexities"):
+        table = losses(results, split, methods).sort_values("step").groupby("run").last()
+        for name in (*MEANS, "unweighted", "mean_of_perplexities"):
             frame[f"{split}_{name}"] = table[name].reindex(frame.index)
     bits = by_domain(results, "test", "bits_per_byte").groupby("run").last().mean(axis=1, skipna=False)
     frame["test_bits_per_byte"] = bits.reindex(frame.index)
@@ -87,15 +122,18 @@ def static_methods(results: Results) -> tuple[str, ...]:
     """The compared methods whose requested mixture never moved, read off what they asked for."""
     ends = results.mixture.groupby(["run", "domain"])["requested"].agg(["min", "max"])
     span = (ends["max"] - ends["min"]).groupby("run").max().rename("requested")
-    moved = compared_runs(results).set_index("run")["method"].to_frame().join(span, how="inner")
+    moved = runs_of(results).set_index("run")["method"].to_frame().join(span, how="inner")
     largest = moved.groupby("method")["requested"].max()
     return tuple(method for method in results.compare if largest.get(method, np.inf) < 1e-9)
 
 
 def targets(results: Results) -> pd.DataFrame:
-    """The three targets: ``target``, ``method`` that set it, ``loss`` (median over seeds, nats; NaN when not run)."""
+    """The three targets: ``target``, ``method`` that set it, ``loss`` (median over seeds, nats; NaN when not run).
+
+    The oracle is static and sets no target: nobody knows it before the search that found it.
+    """
     final = finals(results).groupby("method")["valid_mean"].agg(median)
-    static = [method for method in static_methods(results) if np.isfinite(final.get(method, np.nan))]
+    static = [m for m in static_methods(results) if m != ORACLE and np.isfinite(final.get(m, np.nan))]
     best = min(static, key=lambda method: final[method], default="")
     methods = {"natural": baseline(results), "uniform": "uniform", "best_static": best}
     rows = [(name, methods[name], final.get(methods[name], np.nan)) for name in TARGETS]
@@ -104,15 +142,15 @@ def targets(results: Results) -> pd.DataFrame:
     return frame
 
 
-def crossings(results: Results) -> pd.DataFrame:
-    """One row a (compared run, target): ``steps`` to the target, ``inf`` when censored or when the run failed.
+def crossings(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a (run of ``methods``, target): ``steps`` to the target, ``inf`` when censored or when the run failed.
 
     A failed run counts as never reaching a target even where its curve had been below it: it left no usable model.
     """
-    curves = {run: curve for run, curve in losses(results, "valid").groupby("run")}
+    curves = {run: curve for run, curve in losses(results, "valid", methods).groupby("run")}
     goals = list(targets(results).itertuples())
     rows = []
-    for run in compared_runs(results).itertuples():
+    for run in runs_of(results, methods).itertuples():
         for target in goals:
             if run.status != "finished":
                 steps = np.inf if np.isfinite(target.loss) else np.nan
@@ -124,6 +162,16 @@ def crossings(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "method", "seed", "target", "steps"])
 
 
+def statuses(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Per method: ``n`` runs and ``statuses``, how they ended in words."""
+    counts = runs.groupby("method")["status"].value_counts().unstack(fill_value=0).reindex(methods, fill_value=0)
+
+    def words(row: pd.Series) -> str:
+        return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in row.items() if count) or NOT_RUN
+
+    return pd.DataFrame({"n": counts.sum(axis=1), "statuses": counts.apply(words, axis=1)})
+
+
 def summary(values: pd.DataFrame, column: str) -> pd.DataFrame:
     """Per method: ``n`` seeds, ``median``, ``low`` and ``high`` of ``column`` (see ``statistics.spread``)."""
     rows = {}
@@ -132,3 +180,15 @@ def summary(values: pd.DataFrame, column: str) -> pd.DataFrame:
         low, high = spread(seeds, generator(column, method))
         rows[method] = (len(seeds), float(median(seeds)), low, high)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "median", "low", "high"])
+
+
+def stretched(results: Results, rows: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """Rows a step of compared runs as means over short stretches of steps: one row a (method, ``keys``, stretch, run).
+
+    Columns are those, ``step`` (the stretch's middle) and ``values``.
+    """
+    method = runs_of(results).set_index("run")["method"]
+    width = max(1, math.ceil(horizon(results) / STRETCHES))
+    rows = rows[rows["run"].isin(method.index)]
+    rows = rows.assign(stretch=(rows["step"] - 1) // width, method=rows["run"].map(method))
+    return rows.groupby(["method", *keys, "stretch", "run"])[["step", *values]].mean().reset_index()

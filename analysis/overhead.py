@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import compared_runs, title
+from .frames import runs_of, title
 from .statistics import bootstrap, generator, ratio_of_medians
 from .tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
 
@@ -29,7 +29,7 @@ SHADES = dict(
 
 def table(results: Results) -> pd.DataFrame:
     """One row a compared method, on the model it trains: step seconds, ratio with interval, memory ratios; NaN: not run."""
-    models = compared_runs(results).groupby("method")["model"].first()
+    models = runs_of(results).groupby("method")["model"].first()
     return pd.DataFrame([_row(results, method, models.get(method)) for method in results.compare])
 
 
@@ -58,18 +58,18 @@ def _row(results: Results, method: str, model: str | None) -> dict:
     return row
 
 
-def gram_alone(results: Results) -> str:
-    """A sentence on what the per-domain Gram costs by itself, on the compared methods' model; "" where it was not timed."""
-    models = set(compared_runs(results)["model"])
-    rows = results.probe.query("part == 'step' and arm in ('gram', 'plain')")
+def gradients_alone(results: Results) -> str:
+    """A sentence on what measuring the per-domain gradients costs by itself, on the compared methods' model; "" where it was not timed."""
+    models = set(runs_of(results)["model"])
+    rows = results.probe.query("part == 'step' and arm in ('gradients', 'plain')")
     # The arm is shared: it stands beside every method with the same numbers.
     blocks = rows[rows["model"].isin(models)].groupby(["block", "arm"])["seconds"].median().unstack("arm")
-    if "gram" not in blocks or len(models) != 1:
+    if "gradients" not in blocks or len(models) != 1:
         return ""
-    pairs = blocks[["gram", "plain"]].dropna().to_numpy()
-    low, high = bootstrap(pairs, generator("overhead", "gram"), ratio_of_medians)
+    pairs = blocks[["gradients", "plain"]].dropna().to_numpy()
+    low, high = bootstrap(pairs, generator("overhead", "gradients"), ratio_of_medians)
     cell = between(*(number(float(value)) for value in (ratio_of_medians(pairs), low, high)))
-    return f" The per-domain Gram alone: {cell} × plain."
+    return f" The per-domain gradients alone: {cell} × plain."
 
 
 def parts(results: Results) -> pd.DataFrame:
@@ -192,7 +192,7 @@ def render(results: Results, out: Path) -> None:
     caption = (
         "Cost of a step against a plain step of the same model (uniform mixture, no signals), timed in interleaved blocks;"
         " ratio of medians with its 95 % bootstrap interval over blocks. Memory: ratio of median peaks."
-        + gram_alone(results)
+        + gradients_alone(results)
     )
     write_table(frame, shown(frame), "overhead", out, caption)
     write_csv(pieces, out / "overhead_parts.csv")

@@ -7,6 +7,7 @@ the paired t-test's, corrected by Holm over the methods; with fewer than five se
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from acodm_core.study.results import Results
 
-from .frames import baseline, finals, title
+from .frames import baseline, finals, title, weighting
 from .statistics import MIN_SEEDS, bootstrap, detectable, generator, holm, improvement, interquartile_mean, paired_p
 from .tables import NOT_RUN, number, program, with_interval, write_table
 
@@ -22,24 +23,28 @@ LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable"
 NOISE_SEEDS = 8  # protocol, section 5: the noise card needs at least these many seeds of the baseline
 
 
-def differences(results: Results, column: str = "test_mean") -> pd.DataFrame:
-    """One row a (method, seed) that the baseline also has: ``difference`` = method − baseline (nats); inf: a run failed."""
-    final = finals(results)
-    base = final[final["method"] == baseline(results)].set_index("seed")[column]
-    others = final[(final["method"] != baseline(results)) & final["seed"].isin(base.index)]
-    values = others[column].to_numpy()
-    to = base.reindex(others["seed"]).to_numpy()
+def differences(results: Results, base: str = "", methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a (method, seed) that ``base`` also has: ``difference`` = method − base in test loss (nats); inf: a run failed.
+
+    ``base`` is the experiment's baseline and ``methods`` the compared ones unless they are given.
+    """
+    base, methods = base or baseline(results), results.compare if methods is None else methods
+    final = finals(results, [*dict.fromkeys([*methods, base])]).rename(columns={"test_mean": "value"})
+    own = final[final["method"] == base].set_index("seed")["value"]
+    others = final[(final["method"] != base) & final["seed"].isin(own.index)]
+    values = others["value"].to_numpy()
+    to = own.reindex(others["seed"]).to_numpy()
     with np.errstate(invalid="ignore"):
         gap = np.where(np.isinf(values), np.inf, values - to)
     return others[["method", "seed"]].assign(value=values, baseline=to, difference=gap).reset_index(drop=True)
 
 
-def table(results: Results) -> pd.DataFrame:
-    """One row a compared method but the baseline: n pairs, mean paired difference with interval, p, Holm's p, verdict."""
-    pairs = differences(results)
+def table(results: Results, base: str = "", methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a method but the base (see ``differences``): n pairs, mean difference with interval, p, Holm's p, verdict."""
+    pairs = differences(results, base, methods)
     rows = []
-    for method in results.compare:
-        if method == baseline(results):
+    for method in results.compare if methods is None else methods:
+        if method == (base or baseline(results)):
             continue
         mine = pairs[(pairs["method"] == method) & pairs["difference"].notna()]
         gaps = mine["difference"].to_numpy()
@@ -124,7 +129,7 @@ def caption(results: Results) -> str:
         )
     else:
         text += f" No noise card: it needs {NOISE_SEEDS} seeds of the baseline."
-    return text
+    return text + weighting(results)
 
 
 def render(results: Results, out: Path) -> None:

@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from acodm_core.study.results import Results
 
-from . import comparison, cost, curves, domains, mixtures, overhead, paired, repetition, steps_to_target
+from . import (
+    ablation,
+    comparison,
+    cost,
+    curves,
+    diagnostics,
+    domains,
+    mixtures,
+    overhead,
+    paired,
+    regret,
+    repetition,
+    steps_to_target,
+)
+from .frames import ORACLE
 from .tables import program
 
-OUTPUTS = (comparison, paired, curves, steps_to_target, domains, mixtures, repetition, overhead, cost)
+OUTPUTS = (
+    comparison,
+    paired,
+    curves,
+    steps_to_target,
+    domains,
+    mixtures,
+    repetition,
+    diagnostics,
+    ablation,
+    overhead,
+    cost,
+)
+
+
+def outputs(results: Results) -> tuple[ModuleType, ...]:
+    """What these results have something for: regret needs an oracle."""
+    return (*OUTPUTS, regret) if ORACLE in results.compare else OUTPUTS
 
 
 def render(results: Results, out: Path) -> None:
-    for output in OUTPUTS:
+    for output in outputs(results):
         output.render(results, out)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from acodm_core.study.results import Results
 
-from .frames import compared_runs, title
+from .frames import runs_of, title
 from .tables import NOT_RUN, number, program, write_table
 
 EPOCHS_FLAG = 4  # protocol, section 8: above this repetition costs quality
@@ -20,7 +20,7 @@ EPOCHS_FLAG = 4  # protocol, section 8: above this repetition costs quality
 
 def table(results: Results) -> pd.DataFrame:
     """One row a (method, domain), medians over seeds: tokens asked and drawn, epochs, flag; the two distances a method."""
-    runs = compared_runs(results).set_index("run")
+    runs = runs_of(results).set_index("run")
     mixture = results.mixture[results.mixture["run"].isin(runs.index)]
     a_step = (runs["tokens"] / runs["steps"].where(runs["steps"] > 0)).rename("a_step")
     sums = mixture.groupby(["run", "domain"])[["requested", "drawn"]].sum().reset_index().join(a_step, on="run")

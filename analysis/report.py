@@ -21,7 +21,7 @@ from acodm_core.files import atomic
 from acodm_core.study.results import Results
 
 from . import comparison, paired, repetition, style, verdicts
-from .frames import baseline, horizon, targets, title
+from .frames import ORACLE, baseline, horizon, targets, title, weighting
 from .tables import read_markdown
 
 # id, heading, figure, tables, files to download, what the figure shows. Order is the page's.
@@ -29,7 +29,7 @@ SECTIONS = (
     ("paired", "Difference to the baseline", None, ("paired",), (), ""),
     (
         "curves", "Validation curves", "curves", (), ("curves",),
-        "Left: validation perplexity, exp of the unweighted mean loss over domains, on a logarithmic axis; dots mark where the"
+        "Left: validation perplexity, exp of the mean loss over domains, on a logarithmic axis; dots mark where the"
         " median seed reaches the target, with its steps saved against the baseline. Right: difference to the baseline, seed by"
         " seed. Lines are medians, bands the smallest and largest seed, crosses the end of failed runs.",
     ),
@@ -49,6 +49,12 @@ SECTIONS = (
         " the smallest to the largest seed. Each panel has its own scale.",
     ),
     (
+        "diagnostics", "What the agent does", "diagnostics", (), ("diagnostics",),
+        "What the mixers record after a step, medians over seeds of means over short stretches, bands from the smallest to the"
+        " largest seed; last, the distance (total variation) of the drawn from the requested mixture, of the step and of all"
+        " steps so far.",
+    ),
+    (
         "overhead", "Overhead and memory", "overhead", ("overhead",), ("overhead_parts",),
         "A step with the method against a plain step: time ratio with its 95 % bootstrap interval over interleaved blocks, where"
         " the time goes, and peak memory.",
@@ -59,6 +65,15 @@ SECTIONS = (
         " hatched bars with > are whole runs that did not reach it.",
     ),
 )  # fmt: skip
+REGRET = (
+    "regret", "Regret to the oracle", "regret", ("regret",), (),
+    "Left: the share of the gap between uniform and the oracle's test loss that each method closes, with its interval. Right:"
+    " total variation between its mean requested mixture and the oracle's.",
+)  # fmt: skip
+ABLATION = (
+    "Each value of the setting on the seeds of the base: final test loss (median with its interval, seeds as small dots) and the"
+    " difference to the base seed by seed. Dashed: medians of the references."
+)
 PROVENANCE = ("run", "status", "seed", "model", "steps", "device", "hardware", "precision", "corpus", "commit")
 
 
@@ -75,10 +90,22 @@ def inline_svg(text: str, name: str, alt: str) -> Markup:
     return Markup(f'<svg {box} role="img" aria-label="{escape(alt)}">{svg[len(opening) :]}')
 
 
-def section(folder: Path, spec: tuple, facts: str) -> dict:
-    """A section's figure, tables and downloads, from the rendered folder."""
-    key, heading, figure, tables, extra, words = spec
-    found = {"id": key, "heading": heading, "figure": None, "tables": [], "downloads": []}
+def sections(results: Results, folder: Path, facts: str) -> list[dict]:
+    """The page's sections; the oracle's and the ablations' only where there are some."""
+    specs = [*SECTIONS[:1], REGRET, *SECTIONS[1:]] if ORACLE in results.compare else SECTIONS
+    found = [{"id": spec[0], "heading": spec[1], "blocks": [block(folder, spec, facts)]} for spec in specs]
+    axes = []
+    for axis, about in results.axes.items():
+        name = f"ablation_{axis}"
+        axes.append(block(folder, (name, about["title"], name, (name,), (f"{name}_seeds",), ABLATION), facts))
+        axes[-1]["heading"] = about["title"]
+    return [*found, {"id": "ablations", "heading": "Ablations", "blocks": axes}] if axes else found
+
+
+def block(folder: Path, spec: tuple, facts: str) -> dict:
+    """A section's or an axis's figure, tables and downloads, from the rendered folder."""
+    _, heading, figure, tables, extra, words = spec
+    found = {"heading": "", "figure": None, "tables": [], "downloads": []}
     if figure:
         found["figure"] = inline_svg(_read(folder / f"{figure}.svg"), figure, f"{heading}. {words}")
         found["caption"] = f"{words} {facts}"
@@ -106,7 +133,7 @@ def facts(results: Results) -> str:
     return (
         f"Target: {title(results, baseline(results))}'s median final validation loss, {reach}."
         f" Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')}, {horizon(results)} steps."
-        f" n = {seeds} seed{'s' * (seeds != 1)}."
+        f" n = {seeds} seed{'s' * (seeds != 1)}.{weighting(results)}"
     )
 
 
@@ -143,8 +170,8 @@ def page(results: Results, folder: Path) -> str:
         facts=common,
         verdicts=verdicts.verdicts(results, main, pairs),
         notes=verdicts.notes(results, main, repetition.table(results)),
-        summary=section(folder, ("summary", "Summary", None, ("comparison",), (), ""), common),
-        sections=[section(folder, spec, common) for spec in SECTIONS],
+        summary=block(folder, ("summary", "Summary", None, ("comparison",), (), ""), common),
+        sections=sections(results, folder, common),
         methods=[(m, title(results, m), c) for m, c in style.colours(results.compare).items()],
         setup=setup(results),
         runs=(list(runs.columns), runs.values.tolist()),

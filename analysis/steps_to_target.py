@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import TARGETS, crossings, horizon, targets, title
+from .frames import TARGETS, crossings, horizon, targets, title, weighting
 from .statistics import median
 from .tables import NOT_RUN, program, steps_cell, write_table
 
@@ -103,7 +103,7 @@ def render(results: Results, out: Path) -> None:
     frame = table(results)
     caption = (
         f"Steps to three targets: medians over seeds; >{horizon(results)}: not reached. Horizon rule:"
-        f" {results.experiment.get('horizon', 'fixed-horizon')}."
+        f" {results.experiment.get('horizon', 'fixed-horizon')}.{weighting(results)}"
     )
     write_table(frame, shown(frame, results), "steps_to_target", out, caption)
     order = {method: title(results, method) for method in results.compare}

@@ -28,6 +28,7 @@ INK, FAINT, GRID = "#222222", "#6a6a6a", "#e3e3e3"
 KNOWN = {
     "natural": "#4d4d4d",
     "uniform": "#9a9a9a",
+    "oracle": "#111111",
     "acodm": "#d55e00",
     "acodm_proxy": "#8c2d82",
     "odm": "#0072b2",

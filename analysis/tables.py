@@ -62,6 +62,11 @@ def steps_cell(value: float, horizon: int) -> str:
     return NOT_RUN if math.isnan(value) else f">{horizon}" if math.isinf(value) else f"{value:.0f}"
 
 
+def seeds_cell(row: pd.Series) -> str:
+    """How many seeds, and how they ended where one did not finish."""
+    return str(row["n"]) if row["statuses"] == f"{row['n']} finished" else row["statuses"]
+
+
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Ten significant digits: enough to redraw a figure, few enough to be the same bytes on every machine."""
     with atomic(path) as temporary:

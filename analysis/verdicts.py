@@ -12,7 +12,7 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from . import paired
-from .frames import baseline, compared_runs, horizon, targets, title
+from .frames import baseline, horizon, runs_of, targets, title
 from .repetition import EPOCHS_FLAG
 from .statistics import MIN_SEEDS
 from .tables import number
@@ -71,7 +71,7 @@ def _cost(row, base: str) -> str:
 
 def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[str]:
     """What limits these results; only what applies to them."""
-    runs, said = compared_runs(results), []
+    runs, said = runs_of(results), []
     if (main["n"] < MIN_SEEDS).any():
         said.append(
             f"Fewer than {MIN_SEEDS} seeds: ranges are the smallest and largest seed, nothing is ranked, and every number"

@@ -73,6 +73,52 @@ def make(folder: Path, seeds: int = 5, *, probe: bool = True, diverged: tuple[st
     return folder
 
 
+TARGET = np.array([0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0, 0, 0, 0, 0])  # only these domains count
+AXES = {"discount": {"title": "Discount", "of": "acodm", "methods": {  # label -> method
+    "0": "acodm-discount-0", "0.9": "acodm", "0.99": "acodm-discount-0.99"}}}  # fmt: skip
+CLONES = {  # method -> the one whose runs it copies, and how much higher its losses are (nats)
+    "oracle": ("acodm_proxy", -0.08), "acodm-discount-0": ("acodm", 0.03), "acodm-discount-0.99": ("acodm", -0.005),
+}  # fmt: skip
+
+
+def extended(folder: Path, seeds: int = 5, **options) -> Path:
+    """``make`` with all that an experiment may add: target weights, an oracle, an axis, trials, what the agents recorded."""
+    make(folder, seeds, **options)
+    rng = np.random.default_rng(11)
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("runs", "metrics", "mixture")}
+    for method, (source, shift) in CLONES.items():
+        for seed in range(seeds):
+            for name, table in list(tables.items()):
+                rows = table[table["run"] == f"{source}-s{seed}"].assign(run=f"{method}-s{seed}")
+                if name == "runs":
+                    rows = rows.assign(method=method, title=method, compared=method == "oracle", ancestors="[]")
+                elif name == "metrics":
+                    rows["value"] += shift + rng.normal(0, 0.003)
+                elif method == "oracle":
+                    rows["requested"] = rows["domain"].map(dict(zip(DOMAINS, TARGET, strict=True)))
+                tables[name] = pd.concat([tables[name], rows], ignore_index=True)
+    tables["runs"].to_parquet(folder / "runs.parquet")
+    for name in ("metrics", "mixture"):
+        write_table(tables[name], name, folder / f"{name}.parquet")
+    write_table(_diagnostics(seeds, rng), "diagnostics", folder / "diagnostics.parquet")
+    experiment = json.loads((folder / "experiment.json").read_text())
+    experiment |= {"compare": [*COMPARE, "oracle"], "target_weights": TARGET.tolist(), "axes": AXES}
+    experiment |= {"trials": {"acodm": 24, "odm": 8}, "titles": TITLES | {"oracle": "Oracle"}}
+    write_json(folder / "experiment.json", experiment)
+    return folder
+
+
+def _diagnostics(seeds: int, rng: np.random.Generator) -> list[dict]:
+    names = ["reward", "reward_std", "q", "td_error", "objective", "actor_grad_norm", "critic_grad_norm", "entropy"]
+    names += ["from_uniform", "moved", "temperature"]
+    rows = []
+    for run in [f"{method}-s{seed}" for method in ("acodm", "acodm_proxy") for seed in range(seeds)]:
+        for place, name in enumerate(names):
+            values = 10.0 ** (place % 4 - 2) * (1 - np.exp(-np.arange(STEPS) / 60)) * rng.lognormal(0, 0.2, STEPS)
+            rows += [{"run": run, "step": i + 1, "name": name, "value": value} for i, value in enumerate(values)]
+    return rows
+
+
 def _run(run: str, method: str, model: str, seed: int, steps: int, overhead: float, status: str) -> dict:
     size = 2_900_000 if model == "target" else 400_000
     model_flops = 6.0 * size * steps * BATCH * CONTEXT
@@ -144,4 +190,4 @@ def _experiment(seeds: int, runs: list[str]) -> dict:
 if __name__ == "__main__":
     import sys
 
-    make(Path(sys.argv[1]), int(sys.argv[2]))
+    extended(Path(sys.argv[1]), int(sys.argv[2]))

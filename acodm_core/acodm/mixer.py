@@ -1,186 +1,215 @@
-"""AC-ODM as a mixer: warm up on the prior, then let the actor decide and learn from the gradients' agreement."""
+"""AC-ODM as a mixer: measure, reward, learn, decide. Variants of the method are its options."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm.replay import Replay
-from acodm_core.acodm.reward import Importance, relative_alignment
-from acodm_core.acodm.state import Normaliser, StateTracker
-from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, simplex
+from acodm_core.acodm import transfer
+from acodm_core.acodm.reward import SIGNAL, Importance, Kind, Reward, Scale
+from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
-ACTOR_FILE = "actor.safetensors"
+Agent = Literal["ddpg", "sac", "frozen", "mirror", "bandit", "random"]
+ACTORS = ("ddpg", "sac", "frozen")  # agents with a network that another run can load
+TRACKED = frozenset({Signal.LOSS, Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # what the state follows in every step
 
 
 @dataclass
 class AcOdm(Mixer):
-    """An actor-critic decides the mixture of every step, rewarded where domains' gradients agree.
+    """An actor-critic decides the mixture of every step, rewarded for what lowers the loss one compares by.
 
     Idea:
-        A domain whose gradient points where the others' point helps them all; learn from the training state when to draw it.
+        Learn from the state of training which domain's gradient helps the others, and draw it more.
     Update:
-        r_i <- xi r_i + (1 - xi) W_i with W_i = <g_i, sum_{j != i} g_j>; (s, a, r, s') goes to the replay buffer; the critic
-        regresses r + gamma Q'(s', mu'(s')), the actor ascends sum_i mu_i(s) Q_i(s, mu(s)); a^{t+1} = mu(s^t) plus noise.
-        ``learn: false`` loads the actor of the input run ``actor`` (proxy mode) and only decides.
+        r_i <- xi r_i + (1 - xi) W_i; (s, a, r, s') goes to the replay buffer; the critic regresses r + gamma Q'(s', mu'(s')); the
+        actor ascends sum_i a_i Q_i(s, a) - temperature KL(a || anchor) at a = mu(s), whose optimum is a_i ~ anchor_i
+        exp(Q_i / temperature); a^{t+1} = mu(s^t) with noise on the logits, above a floor. ``learn: false`` loads the actor of
+        the input run ``actor`` (proxy mode) and only decides.
     Source:
         arXiv 2505.23878, sections on the MDP and on DDPG; release at e95863e, megatron/data/agent.py.
     Differences:
-        From the paper: W is measured in units of the mean squared gradient norm, not divided by the share by default
-        (``importance``), rewards and state are normalised over time, the untrained policy is uniform, noise is on logits,
-        a declared ``floor``. From the release: the actor's optimiser is stepped and its objective is weighted by the mixture,
-        rewards are not standardised over domains, deltas are between steps, no forced micro-batches, any number of domains.
-        Constants that the paper leaves open (xi, gamma, tau, sizes, learning rates) are ours.
+        This is the repaired method; ``acodm_core.acodm.paper`` and ``.released`` are the others. The reward is the first-order
+        decrease of the compared loss in AdamW's metric, <g_i, sum_j w_j m_j> with m_j the average of domain j's earlier
+        gradients, where the paper has W_i = <g_i, sum_{j != i} g_j>, which ranks domains by how typical they are and not by
+        what they teach; rewards are relative to their mean size, not divided by the share. The divergence term keeps the
+        policy off the corners that a linear objective has. The untrained policy is the anchor. State and rewards have the
+        same meaning in every model, so an actor moves between sizes. Floor and noise are declared. Constants that the paper
+        leaves open are ours, tuned on seeds and a corpus that no comparison uses (DECISIONS.md).
     """
 
     learn: bool = True
-    warmup: float = 0.02  # share of the steps drawn from the prior (paper: 833 of 41,667)
+    every: int = 1  # steps between measurements and decisions
+    warmup: float = 0.02  # share of the steps that are not drawn by the actor (paper: 833 of 41,667)
+    warmup_mixer: str = ""  # what draws them; default: the prior with noise
+    warmup_options: Mapping[str, Any] = field(default_factory=dict)
     warmup_noise: float = 0.02  # standard deviation of the noise on the prior (paper: N(0, 0.02))
+    # reward
+    reward: Kind = "descent"
     xi: float = 0.9  # memory of the reward's moving average
+    memory: float = 0.9  # memory of `descent`'s gradients and of `progress`'s losses
     importance: Importance = "none"
-    gamma: float = 0.5
-    tau: float = 0.01
+    scale: Scale = "relative"
+    # state
+    form: Form = "relative"
+    blocks: tuple[Block, ...] = BLOCKS
+    # decision
+    agent: Agent = "ddpg"
+    anchor: Literal["uniform", "prior"] = "uniform"  # the mixture of an untrained policy
+    temperature: float = 1.0  # weight of the divergence from the anchor, in units of the reward
     floor: float = 0.25  # share of the mixture spread evenly
     noise: tuple[float, float] = (0.3, 0.05)  # standard deviation on the logits, first and last step
+    subtract: float = 0.0  # the release's noise: shares lose up to this much each
+    rate: float = 0.05  # step size of `mirror`, spread of `random`
+    # networks
     hidden: int = 64
     layers: int = 2
+    zero_head: bool = True  # start at the anchor; else at a random mixture
     actor_lr: float = 1e-3
     critic_lr: float = 3e-3
+    gamma: float = 0.5
+    tau: float = 0.01
     replay: int = 10_000
     minibatch: int = 32
     min_pool: int = 8  # transitions before the first update
+    updates: int = 1  # gradient steps a measurement
 
     cite = "acodm2026"
 
     @property
+    def learns(self) -> bool:
+        """Whether rewards are measured at all: an actor in transfer, or one that nobody trains, has no use for them."""
+        return self.learn and self.agent not in ("frozen", "random")
+
+    @property
     def needs(self) -> frozenset[Signal]:
-        """A frozen actor computes no reward, so it asks for no gradients."""
-        return frozenset({Signal.LOSS, Signal.PARAM_NORM} | ({Signal.GRAD_GRAM} if self.learn else set()))
+        """Only what the options look at."""
+        needs = {Signal.LOSS, Signal.PARAM_NORM} | ({Signal.PARAM_STEP_NORM} if self.form != "relative" else set())
+        return frozenset(needs | ({SIGNAL[self.reward]} if self.learns else set()))
+
+    def wants(self, step: int) -> frozenset[Signal]:
+        return self.needs if self._decides(step) else self.needs & TRACKED
 
     def __post_init__(self) -> None:
-        for name in ("xi", "gamma", "floor", "warmup"):
+        for name in ("xi", "memory", "gamma", "floor", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.importance not in ("none", "sum", "literal"):
-            raise ValueError(f"importance must be none, sum or literal, got {self.importance!r}")
+        for name in ("every", "layers", "hidden", "minibatch", "min_pool", "updates", "replay"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.importance != "none" and self.reward not in ("alignment", "self", "cosine", "adam"):
+            raise ValueError(
+                f"importance {self.importance!r} corrects rewards made of a Gram matrix, not {self.reward!r}"
+            )
+        if not self.learn and self.agent not in ACTORS:
+            raise ValueError(f"agent {self.agent!r} leaves no actor to load: learn must be true")
 
     def required_inputs(self) -> tuple[str, ...]:
         return () if self.learn else ("actor",)
 
     def start(self, start: Start) -> None:
-        from acodm_core.acodm.agent import Agent  # torch is imported only where a run starts
-
         k = len(start.domains)
         self._domains, self._prior, self._total = start.domains, start.prior, start.total_steps
-        self._warmup_steps = round(self.warmup * start.total_steps) if self.learn else 0
+        self._warmup_steps = round(self.warmup * start.total_steps)
         self.rng_ = start.rng
-        self.tracker_ = StateTracker(k, start.total_steps)
-        self.state_normaliser_ = Normaliser(self.tracker_.size)
-        self.agent_ = Agent(
-            self.tracker_.size, k, hidden=self.hidden, layers=self.layers, actor_lr=self.actor_lr,
-            critic_lr=self.critic_lr, gamma=self.gamma, tau=self.tau, floor=self.floor, seed=int(self.rng_.integers(2**31)),
-        )  # fmt: skip
+        self.tracker_ = StateTracker(
+            k, start.total_steps, form=self.form, blocks=self.blocks, tensors=start.tensors, memory=self.memory
+        )
+        self.agent_ = self._build_agent(np.full(k, 1 / k) if self.anchor == "uniform" else start.prior)
         if not self.learn:
-            self._load_actor(start.input("actor"))
-        self.replay_ = Replay(min(self.replay, start.total_steps) if self.learn else 1, self.tracker_.size, k)
-        self.reward_normaliser_ = Normaliser(1)
-        self.reward_ = np.full(k, np.nan)
+            transfer.load(start.input("actor") / transfer.FILE, self, start.domains)
+        self.reward_ = Reward(
+            self.reward, start.target, importance=self.importance, xi=self.xi, scale=self.scale, memory=self.memory
+        )
+        self.warm_ = build_mixer(self.warmup_mixer, self.warmup_options) if self.warmup_mixer else None
+        if self.warm_ is not None:
+            self.warm_.start(start)
         self.state_: np.ndarray | None = None
-        self.share_ = self._warm_share() if self._warmup_steps else np.full(k, 1 / k)
+        self.share_ = self._warm_share(0) if self._warmup_steps else self._decide(np.zeros(self.tracker_.size), 0)
         self.found_: dict[str, float] = {}
+
+    def _build_agent(self, anchor_K: np.ndarray) -> Any:
+        from acodm_core.acodm import controls
+
+        match self.agent:
+            case "mirror":
+                return controls.MirrorAscent(anchor_K, floor=self.floor, rate=self.rate)
+            case "bandit":
+                return controls.Bandit(anchor_K, floor=self.floor, total_steps=self._total)
+            case "random":
+                return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.rate, rng=self.rng_)
+        from acodm_core.acodm.agent import Ddpg, Sac  # torch is imported only where a run starts
+
+        settings = dict(
+            hidden=self.hidden, layers=self.layers, actor_lr=self.actor_lr, critic_lr=self.critic_lr, gamma=self.gamma,
+            tau=self.tau, floor=self.floor, zero_head=self.zero_head, minibatch=self.minibatch, min_pool=self.min_pool,
+            replay=min(self.replay, self._total) if self.learns else 1, updates=self.updates,
+            seed=int(self.rng_.integers(2**31)),
+        )  # fmt: skip
+        if self.agent == "sac":
+            return Sac(self.tracker_.size, anchor_K, temperature_lr=self.actor_lr, **settings)
+        return Ddpg(self.tracker_.size, anchor_K, temperature=self.temperature, **settings)
 
     def sampling(self, step: int) -> np.ndarray:
         return self.share_
 
     def observe(self, stats: StepStats) -> None:
-        state = self.tracker_.observe(stats.step, stats.tokens, stats[Signal.LOSS], stats[Signal.PARAM_NORM])
-        self.state_normaliser_.update(state)
-        state = self.state_normaliser_(state)
-        if self.learn:
-            self._learn(state, stats[Signal.GRAD_GRAM])
-        self.state_ = state
+        step_norm_L = stats[Signal.PARAM_STEP_NORM] if self.form != "relative" else np.empty(0)
+        state = self.tracker_.observe(
+            stats.step, stats.tokens, stats[Signal.LOSS], stats[Signal.PARAM_NORM], step_norm_L
+        )
+        if self.warm_ is not None:
+            self.warm_.observe(stats)
+        if not self._decides(stats.step):
+            return
         before = self.share_
-        if stats.step + 1 < self._warmup_steps:
-            self.share_ = self._warm_share()
-        else:
-            self.share_ = simplex(self.agent_.act(state, self._noise(stats.step)))
-        self.found_["entropy"] = float(-(self.share_ * np.log(self.share_)).sum())
+        if self.learns:
+            reward_K = self.rewards(stats)
+            if self.state_ is not None:
+                self.found_ |= self.agent_.learn(self.state_, before, reward_K, state, self.rng_)
+            self.found_ |= {"reward": float(before @ reward_K), "reward_std": float(reward_K.std())}
+        self.state_ = state
+        ahead = stats.step + 1
+        self.share_ = self._warm_share(ahead) if ahead < self._warmup_steps else self._decide(state, ahead)
+        self.found_["entropy"] = float(-(self.share_ * np.log(np.maximum(self.share_, 1e-300))).sum())
+        self.found_["from_uniform"] = float(np.abs(self.share_ - 1 / len(self.share_)).sum() / 2)
         self.found_["moved"] = float(np.abs(self.share_ - before).sum() / 2)
 
-    def _learn(self, state: np.ndarray, gram_KK: np.ndarray) -> None:
-        fresh_K = relative_alignment(gram_KK, self.share_, self.importance)
-        known_K = np.where(np.isnan(self.reward_), fresh_K, self.xi * self.reward_ + (1 - self.xi) * fresh_K)
-        self.reward_ = np.where(np.isfinite(fresh_K), known_K, self.reward_)  # absent: hold the last reward
-        reward_K = np.nan_to_num(
-            self.reward_, nan=float(np.nanmean(self.reward_)) if np.isfinite(self.reward_).any() else 0.0
-        )
-        for value in reward_K:
-            self.reward_normaliser_.update(np.array([value]))
-        if self.state_ is not None:
-            scaled_K = (reward_K - self.reward_normaliser_.mean) / self._reward_std()
-            self.replay_.add(state=self.state_, action=self.share_, reward=scaled_K, next_state=state)
-        if len(self.replay_) >= self.min_pool:
-            self.found_ |= self.agent_.update(*self.replay_.sample(self.minibatch, self.rng_))
-        self.found_["reward"] = float(self.share_ @ reward_K)
+    def rewards(self, stats: StepStats) -> np.ndarray:
+        """(K,) what this step is worth to the agent, domain by domain."""
+        return self.reward_.observe(stats, self.share_)
 
-    def _reward_std(self) -> float:
-        normaliser = self.reward_normaliser_
-        return float(np.sqrt(normaliser.m2[0] / max(1, normaliser.count - 1))) + 1e-6
+    def _decides(self, step: int) -> bool:
+        return step % self.every == 0
 
-    def _warm_share(self) -> np.ndarray:
-        noisy = self._prior + self.rng_.normal(0, self.warmup_noise, len(self._prior))
-        return simplex(np.maximum(noisy, 1e-4))
-
-    def _noise(self, step: int) -> np.ndarray | float:
-        if not self.learn:
-            return 0.0
-        first, last = self.noise
+    def _decide(self, state: np.ndarray, step: int) -> np.ndarray:
+        first, last = self.noise if self.learns else (0.0, 0.0)
         sigma = first + (last - first) * min(1.0, step / self._total)
-        return self.rng_.normal(0, sigma, len(self._domains))
+        share_K = self.agent_.act(state, self.rng_.normal(0, sigma, len(self._domains)) if sigma else 0.0)
+        if self.subtract:  # below the floor, which the release adds as whole micro-batches
+            free_K = (share_K - self.floor / len(share_K)) / (1 - self.floor)
+            free_K = np.maximum(free_K - self.subtract * self.rng_.random(len(share_K)), 0.0)
+            share_K = self._above_floor(simplex(free_K))
+        return simplex(share_K)
+
+    def _above_floor(self, share_K: np.ndarray) -> np.ndarray:
+        return (1 - self.floor) * share_K + self.floor / len(share_K)
+
+    def _warm_share(self, step: int) -> np.ndarray:
+        if self.warm_ is not None:
+            share_K = self.warm_.sampling(step)
+        else:
+            noisy_K = self._prior + self.rng_.normal(0, self.warmup_noise, len(self._prior))
+            share_K = simplex(np.maximum(noisy_K, 1e-4))
+        return self._above_floor(share_K)
 
     def diagnostics(self) -> dict[str, float]:
         return self.found_
 
     def save(self, folder: Path) -> None:
-        from safetensors.numpy import save_file
-
-        tensors = {f"actor.{name}": value.numpy() for name, value in self.agent_.actor.state_dict().items()}
-        tensors |= {"state.mean": self.state_normaliser_.mean, "state.m2": self.state_normaliser_.m2}
-        tensors |= {"state.count": np.array(self.state_normaliser_.count)}
-        save_file(
-            tensors, folder / ACTOR_FILE, metadata={"domains": json.dumps(self._domains), "hidden": str(self.hidden)}
-        )
-
-    def _load_actor(self, folder: Path) -> None:
-        import torch
-        from safetensors import safe_open
-
-        path = folder / ACTOR_FILE
-        if not path.exists():
-            raise UserError(
-                "no actor here", where=str(path), fix="inputs: {actor: NAME} must name a method whose mixer is AC-ODM"
-            )
-        with safe_open(path, "numpy") as file:
-            domains = tuple(json.loads(file.metadata()["domains"]))
-            if domains != self._domains:
-                raise UserError(
-                    f"the actor was learned on domains {list(domains)}, this run has {list(self._domains)}",
-                    where=str(path),
-                    fix="train the proxy on the same domains in the same order",
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        actor = {n.removeprefix("actor."): torch.from_numpy(t) for n, t in tensors.items() if n.startswith("actor.")}
-        try:
-            self.agent_.actor.load_state_dict(actor)
-        except RuntimeError:
-            raise UserError(
-                f"the actor was learned with other networks than hidden {self.hidden}, layers {self.layers}",
-                where=str(path),
-                fix="give this method the options `hidden` and `layers` of the run that learned it",
-            ) from None
-        self.state_normaliser_.load_state_dict({n: tensors[f"state.{n}"] for n in ("count", "mean", "m2")})
-        self.state_normaliser_.frozen = True
+        if self.agent in ACTORS:
+            transfer.save(folder / transfer.FILE, self, self._domains)

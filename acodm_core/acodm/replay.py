@@ -10,9 +10,9 @@ import numpy as np
 class Replay:
     """Holds the last ``capacity`` transitions as float32 arrays; draws with the generator it is given."""
 
-    def __init__(self, capacity: int, state: int, domains: int) -> None:
+    def __init__(self, capacity: int, *, state: int, action: int, reward: int, next_state: int) -> None:
         self.capacity, self.count = capacity, 0  # count: transitions ever added
-        widths = {"state": state, "action": domains, "reward": domains, "next_state": state}
+        widths = {"state": state, "action": action, "reward": reward, "next_state": next_state}
         self._columns = {name: np.zeros((capacity, width), np.float32) for name, width in widths.items()}
 
     def __len__(self) -> int:

@@ -1,10 +1,14 @@
-"""The state that the actor sees: the same length for every model, in units that carry over from a proxy to its target."""
+"""The state that the actor sees: s^t of AC-ODM's MDP, in three forms."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Block = Literal["counts", "loss", "change", "norms", "time"]
+BLOCKS: tuple[Block, ...] = ("counts", "loss", "change", "norms", "time")
+Form = Literal["relative", "paper", "released"]
 
 
 class Normaliser:
@@ -34,47 +38,100 @@ class Normaliser:
 
 
 class StateTracker:
-    """Turns what a step measured into the vector s^t of AC-ODM's MDP.
+    """Turns what a step measured into the vector s^t.
 
-    Per domain: log of the cumulative share over the uniform share, loss (moving average over its appearances), slope of that
-    average. Once: mean and last relative growth of the probed weights' norms, share of the training done. The paper's blocks
-    are counts, losses, loss changes, norms and norm changes; relative norms and fixed-length summaries let an actor move to a
-    model of another depth and width.
+    Forms, each a concatenation of the blocks counts, loss, change, norms, time:
+
+    ``relative``: log of the cumulative share over the uniform share (K); loss, a moving average over its appearances (K);
+        slope of that average (K); mean and last relative growth of the probed weights' norms (2); share of the training done
+        (1). Normalised over time. The same length for every model, in units that carry over, so that an actor can move.
+    ``paper``: cumulative tokens (K), batch losses (K), their one-step change (K), norms of L weight tensors and of their
+        one-step change (2L), step index (1), all raw (arXiv 2505.23878, the MDP's state: 3K + 2L + 1).
+    ``released``: tokens of this step (K), batch losses (K), losses minus those of the first step (K), the 2L norms, each
+        block standardised over its own entries and clamped to +-3, and t / T * 100 (release at e95863e,
+        megatron/data/agent.py:352-376, where norms of changes are taken against the first step).
+
+    Args:
+        blocks: which blocks to show; none at all leaves a constant.
+        tensors: L, number of probed weight tensors (``relative`` does not depend on it).
     """
 
-    def __init__(self, domains: int, total_steps: int, memory: float = 0.9) -> None:
-        self.domains, self.total_steps, self.memory = domains, total_steps, memory
+    def __init__(
+        self,
+        domains: int,
+        total_steps: int,
+        *,
+        form: Form = "relative",
+        blocks: tuple[Block, ...] = BLOCKS,
+        tensors: int = 0,
+        memory: float = 0.9,
+    ) -> None:
+        self.domains, self.total_steps, self.form, self.memory = domains, total_steps, form, memory
+        norms = 2 if form == "relative" else 2 * tensors
+        sizes = {"counts": domains, "loss": domains, "change": domains, "norms": norms, "time": 1}
+        self.blocks = tuple(block for block in BLOCKS if block in blocks)
+        self.size = max(1, sum(sizes[block] for block in self.blocks))
+        self.normaliser = Normaliser(self.size)
         self.tokens_K = np.zeros(domains)
-        self.loss_K = np.full(domains, np.nan)
-        self.slope_K = np.zeros(domains)
+        self.loss_K = np.full(domains, np.nan)  # of the last appearance, or its moving average
+        self.first_loss_K = np.full(domains, np.nan)
+        self.change_K = np.zeros(domains)
         self.first_norm_L: np.ndarray | None = None
 
-    @property
-    def size(self) -> int:
-        return 3 * self.domains + 3
-
-    def observe(self, step: int, tokens_K: np.ndarray, loss_K: np.ndarray, norm_L: np.ndarray) -> np.ndarray:
-        """(3K + 3,) the state after ``step``; a domain that was absent keeps its last loss."""
+    def observe(
+        self, step: int, tokens_K: np.ndarray, loss_K: np.ndarray, norm_L: np.ndarray, step_norm_L: np.ndarray
+    ) -> np.ndarray:
+        """The state after ``step``; a domain that was absent keeps its last loss. ``step_norm_L`` is unread if ``relative``."""
+        seen, memory = np.isfinite(loss_K), self.memory if self.form == "relative" else 0.0
+        first = np.isnan(self.loss_K)
         self.tokens_K = self.tokens_K + tokens_K
-        seen, first = np.isfinite(loss_K), np.isnan(self.loss_K)
-        new_K = np.where(first, loss_K, self.memory * self.loss_K + (1 - self.memory) * loss_K)
+        new_K = np.where(first, loss_K, memory * self.loss_K + (1 - memory) * loss_K)
         change_K = np.where(seen & ~first, new_K - self.loss_K, 0.0)
-        self.slope_K = np.where(seen, self.memory * self.slope_K + (1 - self.memory) * change_K, self.slope_K)
+        self.change_K = np.where(seen, memory * self.change_K + (1 - memory) * change_K, self.change_K)
         self.loss_K = np.where(seen, new_K, self.loss_K)
+        self.first_loss_K = np.where(first & seen, loss_K, self.first_loss_K)
         if self.first_norm_L is None:
             self.first_norm_L = norm_L.copy()
-        growth_L = np.log(norm_L / self.first_norm_L)
-        share_K = (self.tokens_K + 1.0) / (self.tokens_K + 1.0).sum()
         loss_K = np.where(np.isnan(self.loss_K), np.nanmean(self.loss_K), self.loss_K)
-        done = (step + 1) / self.total_steps
-        return np.concatenate(
-            [np.log(share_K * self.domains), loss_K, self.slope_K, [growth_L.mean(), growth_L[-1], done]]
-        )
+        if self.form == "relative":
+            growth_L = np.log(norm_L / self.first_norm_L)
+            share_K = (self.tokens_K + 1.0) / (self.tokens_K + 1.0).sum()
+            shown = {
+                "counts": np.log(share_K * self.domains),
+                "loss": loss_K,
+                "change": self.change_K,
+                "norms": np.array([growth_L.mean(), growth_L[-1]]),
+                "time": np.array([(step + 1) / self.total_steps]),
+            }
+        elif self.form == "paper":
+            norms = np.concatenate([norm_L, step_norm_L])
+            shown = {"counts": self.tokens_K, "loss": loss_K, "change": self.change_K, "norms": norms}
+            shown["time"] = np.array([step + 1.0])
+        else:
+            norms = np.concatenate([_standard(norm_L), _standard(step_norm_L)])
+            from_first_K = np.nan_to_num(loss_K - self.first_loss_K)
+            shown = {"counts": _standard(tokens_K), "loss": _standard(loss_K), "change": _standard(from_first_K)}
+            shown |= {"norms": norms, "time": np.array([100 * (step + 1) / self.total_steps])}
+        state = np.concatenate([shown[block] for block in self.blocks]) if self.blocks else np.ones(1)
+        if self.form != "relative":
+            return state
+        self.normaliser.update(state)
+        return self.normaliser(state)
+
+    _KEPT = ("tokens_K", "loss_K", "first_loss_K", "change_K", "first_norm_L")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tokens": self.tokens_K, "loss": self.loss_K, "slope": self.slope_K, "first_norm": self.first_norm_L}
+        kept = {name: getattr(self, name) for name in self._KEPT}
+        return {"normaliser": self.normaliser.state_dict()} | {
+            name: None if value is None else value.copy() for name, value in kept.items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.tokens_K, self.loss_K = np.array(state["tokens"]), np.array(state["loss"])
-        self.slope_K = np.array(state["slope"])
-        self.first_norm_L = None if state["first_norm"] is None else np.array(state["first_norm"])
+        self.normaliser.load_state_dict(state["normaliser"])
+        for name in self._KEPT:
+            setattr(self, name, None if state[name] is None else np.array(state[name]))
+
+
+def _standard(x: np.ndarray) -> np.ndarray:
+    """``x`` standardised over its own entries, clamped to +-3."""
+    return np.clip((x - x.mean()) / (x.std(ddof=1 if x.size > 1 else 0) + 1e-8), -3, 3)

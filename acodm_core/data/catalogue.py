@@ -118,7 +118,40 @@ class GeneratorDomain(_Entry):
     megabytes: float = Field(description="How much text to make, in units of 10^6 bytes.", gt=0)
 
 
-Entry = Annotated[PackagesDomain | FilesDomain | HubDomain | GeneratorDomain, Field(discriminator="kind")]
+class Language(_Model):
+    """An artificial language: a Markov chain over its words (synthetic.py). Its name, words and order decide its table."""
+
+    name: str = Field(description="Begins each of its words; two names share no word.", pattern=r"^[a-z]{1,8}$")
+    words: int = Field(description="How many words it has.", ge=2, le=100)
+    order: int = Field(1, description="How many words decide the next one.", ge=1, le=3)
+    successors: int = Field(4, description="How many words may follow a context.", ge=1)
+    noise: float = Field(0.0, description="Share of words drawn from all words, whatever the context.", ge=0, le=1)
+    dialect: int = Field(0, description="Two dialects share words and contexts, and contradict in each.", ge=0)
+    share: float = Field(1.0, description="Weight of the language in the domain's documents.", gt=0)
+
+    @model_validator(mode="after")
+    def _enough_words(self) -> Language:
+        if (self.dialect + 1) * self.successors > self.words:
+            raise ValueError(
+                f"language {self.name!r}: dialect {self.dialect} with {self.successors} successors needs "
+                f"{(self.dialect + 1) * self.successors} words, it has {self.words}"
+            )
+        if self.words**self.order > 1_000_000:
+            raise ValueError(f"language {self.name!r}: {self.words}^{self.order} contexts are more than a million")
+        return self
+
+
+class SyntheticDomain(_Entry):
+    """Text of artificial languages, document by document: domains whose best mixture can be known."""
+
+    kind: Literal["synthetic"] = Field(alias="from", description="Where the text comes from.")
+    languages: list[Language] = Field(description="The languages of its documents.", min_length=1)
+    seed: int = Field(0, description="Seed of the sample: another seed, other documents of the same languages.", ge=0)
+    megabytes: float = Field(description="How much text to make, in units of 10^6 bytes.", gt=0)
+
+
+AnyDomain = PackagesDomain | FilesDomain | HubDomain | GeneratorDomain | SyntheticDomain
+Entry = Annotated[AnyDomain, Field(discriminator="kind")]
 _FOR_PEOPLE = set(_Entry.model_fields)  # what a reader of the card needs, and no byte depends on
 
 
@@ -176,7 +209,7 @@ class CorpusSpec(_Model):
                 raise ValueError(f"archive {archive.filename} is given two different sha256")
         return self
 
-    def entry(self, domain: str) -> PackagesDomain | FilesDomain | HubDomain | GeneratorDomain:
+    def entry(self, domain: str) -> AnyDomain:
         """The entry of a domain, or a UserError that names the nearest one."""
         if domain not in self.domains:
             raise unknown_name("domain", domain, self.domains, where=f"corpus {self.name}")
@@ -235,7 +268,7 @@ def load_catalogue() -> Catalogue:
     return Catalogue.model_validate(yaml.safe_load(text))
 
 
-def catalogue_entry(name: str) -> PackagesDomain | FilesDomain | HubDomain | GeneratorDomain:
+def catalogue_entry(name: str) -> AnyDomain:
     """One entry of the shipped catalogue, or a UserError that names the nearest one."""
     domains = load_catalogue().domains
     if name not in domains:

@@ -6,8 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from acodm_core.data import archives, mathematics, readers
-from acodm_core.data.catalogue import CorpusSpec, FilesDomain, GeneratorDomain, HubDomain, PackagesDomain
+from acodm_core.data import archives, mathematics, readers, synthetic
+from acodm_core.data.catalogue import (
+    CorpusSpec,
+    FilesDomain,
+    GeneratorDomain,
+    HubDomain,
+    PackagesDomain,
+    SyntheticDomain,
+)
 from acodm_core.errors import UserError
 
 
@@ -26,10 +33,15 @@ def read_domain(spec: CorpusSpec, domain: str, archives_dir: Path) -> Iterator[s
         case HubDomain():
             return _from_hub(entry, domain)
         case GeneratorDomain():
-            cap = spec.cap_bytes(domain)  # a generated document is as good as any other: make no more than is kept
-            return mathematics.documents(
-                entry.seed, entry.megabytes if cap is None else min(entry.megabytes, cap / 1e6)
-            )
+            return mathematics.documents(entry.seed, _kept_megabytes(spec, domain))
+        case SyntheticDomain():
+            return synthetic.documents(entry.languages, entry.seed, _kept_megabytes(spec, domain))
+
+
+def _kept_megabytes(spec: CorpusSpec, domain: str) -> float:
+    """How much to make: a generated document is as good as any other, so no more than the cap keeps."""
+    cap, megabytes = spec.cap_bytes(domain), spec.entry(domain).megabytes
+    return megabytes if cap is None else min(megabytes, cap / 1e6)
 
 
 def _from_packages(entry: PackagesDomain, domain: str, archives_dir: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from acodm_core.lm.gram import DomainGradients
+from acodm_core.lm.gradients import DomainGradients
 from acodm_core.lm.loss import token_losses
 
 # torch counts the attention kernels of GPUs; those of the CPU have the same products. Arguments arrive as shapes.
@@ -30,5 +30,5 @@ def sequence_flops(model: torch.nn.Module, context: int) -> int:
 
 
 def gram_flops(gradients: DomainGradients | None) -> int:
-    """Operations a step that the Gram adds to the backward pass: the K x K inner products. Norms and the mixer are timed."""
-    return 0 if gradients is None else 2 * gradients.domains**2 * gradients.parameters
+    """Operations a step that the domains' gradients add to the backward pass. Norms and the mixer are timed."""
+    return 0 if gradients is None else gradients.flops

@@ -1,4 +1,4 @@
-"""Per-domain gradients for the price of one backward pass.
+"""The exact Gram of the domains' gradients for the price of one backward pass.
 
 The weight gradient of a linear layer is a sum over the batch's rows, grad W = delta^T x. When the rows of a domain are
 contiguous the sum splits into K products that together cost what the whole costs, so the ordinary backward pass yields the
@@ -15,24 +15,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acodm_core.lm.ranks import ranks, sum_over_ranks
 
-class DomainGradients:
-    """Computes the Gram matrix of the domains' gradients on ``layers`` while armed; does nothing otherwise.
 
-    One step is ``with step(micro_batches)`` around all forward and backward passes, ``rows(...)`` before each, and
-    ``gram(...)`` afterwards. ``layers`` keep their class, names and parameters; only their ``forward`` is wrapped.
+class ExactGram:
+    """Inner products of the domains' gradients on ``layers``; does nothing while it is not armed.
+
+    With one micro-batch and one rank, the parts of one layer are held at a time; else all of them (K x P numbers), because
+    sums over micro-batches and ranks come before the products. ``layers`` keep their class, names and parameters; only their
+    ``forward`` is wrapped.
     """
 
     def __init__(self, layers: list[torch.nn.Linear], domains: int) -> None:
         self.domains = domains
         self.parameters = sum(layer.weight.numel() for layer in layers)
-        self.seconds = 0.0  # host time spent on what a plain backward pass would not do
+        self.seconds = 0.0  # host time spent inside the backward pass on what a plain one would not do
         self._layers = layers
         self._rows: list[tuple[int, int, int]] | None = None  # (domain, first row, end row) of this micro-batch
-        self._keep: dict[int, Tensor] | None = None  # layer -> (K, out, in), where a step has several micro-batches
+        self._keep: dict[int, Tensor] | None = None  # layer -> (K, out, in), where sums come before the products
         self._gram: Tensor | None = None
         for index, layer in enumerate(layers):
             layer.forward = self._wrap(layer, index)
+
+    def flops(self, tokens: int) -> int:
+        """Operations a step beyond the backward pass: the K x K inner products, however many tokens."""
+        return 2 * self.domains**2 * self.parameters
 
     def _wrap(self, layer: torch.nn.Linear, index: int):
         plain = layer.forward
@@ -50,11 +57,11 @@ class DomainGradients:
         return forward
 
     @contextmanager
-    def step(self, micro_batches: int = 1) -> Iterator[None]:
-        """Arm the layers for one optimiser step."""
+    def armed(self, micro_batches: int) -> Iterator[None]:
+        """Measure the forward and backward passes inside, those of one optimiser step."""
         device = self._layers[0].weight.device
         self._gram = torch.zeros(self.domains, self.domains, device=device)
-        self._keep = {} if micro_batches > 1 else None
+        self._keep = {} if micro_batches > 1 or ranks() > 1 else None
         try:
             yield
         finally:
@@ -69,22 +76,13 @@ class DomainGradients:
             if count
         ]
 
-    def gram(self, scale_K: np.ndarray) -> np.ndarray:
-        """(K, K) inner products of the domains' gradients over all layers, float64; NaN for absent domains.
-
-        Args:
-            scale_K: (K,) what to multiply each domain's part of the gradient by (to make it the gradient of the domain's own
-                mean loss); NaN or infinite for absent domains.
-        """
-        start = time.perf_counter()
+    def gram(self, scale: float) -> np.ndarray:
+        """(K, K) float64 inner products of ``scale`` times the domains' parts of the gradient, summed over ranks first."""
         if self._keep is not None:
             for parts in self._keep.values():
-                self._gram += _inner(parts.flatten(1))
-            self._keep = None
-        gram = self._gram.double().cpu().numpy() * np.outer(scale_K, scale_K)
-        gram[~np.isfinite(gram)] = np.nan
-        self.seconds += time.perf_counter() - start
-        return gram
+                self._gram += _inner(sum_over_ranks(parts.mul_(scale)).flatten(1))
+            self._keep, scale = None, 1.0
+        return self._gram.double().cpu().numpy() * scale**2
 
     def split(self, layer: int, delta_NO: Tensor, x_NI: Tensor) -> Tensor:
         """The layer's weight gradient (O, I), computed domain by domain; adds the inner products to the Gram."""
@@ -114,7 +112,7 @@ def _inner(parts_KP: Tensor, columns: int = 1 << 16) -> Tensor:
 
 class _SplitLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, probe: DomainGradients, layer: int) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, probe: ExactGram, layer: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.probe, ctx.layer, ctx.has_bias = probe, layer, bias is not None
         return torch.nn.functional.linear(x, weight, bias)

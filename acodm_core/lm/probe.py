@@ -22,10 +22,11 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
 from acodm_core.files import atomic, read_json
+from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
 from acodm_core.lm.train import start_mixer
-from acodm_core.mixing import Mixer, Signal, StepStats, simplex
+from acodm_core.mixing import Mixer, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ProbeConfig
@@ -33,7 +34,8 @@ from acodm_core.study.planner import Plan, RunSpec
 from acodm_core.study.ratio import ratio_of_medians
 from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS
 
-PLAIN, GRAM = "plain", "gram"  # arms beside the methods: the step as it is, and the step with the Gram and nothing else
+PLAIN = "plain"  # an arm beside the methods: the step as it is
+GRADIENTS = "gradients"  # another: the step with all the per-domain gradients' signals that any method asks for, unused
 PARTS = ("data", "forward", "backward", "optimiser", "signals", "mixer")
 
 
@@ -51,20 +53,20 @@ class Arms:
         spec = next(iter(specs.values()))
         training = spec.training
         self.clock, self.step, self.context = Clock(), 0, training.context
-        self.mixers: dict[str, Mixer] = {a: start_mixer(s, corpus, inputs.get(a, {})) for a, s in specs.items()}
-        model = build_model(spec.model.config, vocab_size=corpus.vocab_size, context=training.context, seed=0).to(
-            device
-        )
+        model = build_model(spec.model.config, vocab_size=corpus.vocab_size, context=training.context, seed=0)
+        model = model.to(device)
+        self.mixers: dict[str, Mixer] = {a: start_mixer(s, corpus, inputs.get(a, {}), model) for a, s in specs.items()}
         needs = frozenset().union(*(m.needs for m in self.mixers.values()))
-        if Signal.GRAD_GRAM in needs:
-            self.mixers[GRAM] = start_mixer(plain_arm(spec), corpus, {})
+        self.gradients = needs & GRADIENT_SIGNALS
+        if self.gradients:
+            self.mixers[GRADIENTS] = start_mixer(plain_arm(spec), corpus, {}, model)
         self.learner = Learner(model, spec.model, training, domains=len(corpus.domains), needs=needs, clock=self.clock)
         self.sampler = Sampler(corpus, seed=0, batch=training.batch, context=training.context, draw=training.draw)
 
     def block(self, arm: str, steps: int) -> dict[str, float]:
         """Run ``steps`` steps of ``arm``; mean seconds a step, the whole and its parts."""
         mixer, lap = self.mixers[arm], self.clock.lap
-        always = {Signal.GRAD_GRAM} if arm == GRAM else frozenset()
+        always = self.gradients if arm == GRADIENTS else frozenset()
         self.clock.seconds.clear()
         hidden = self.learner.gradients.seconds if self.learner.gradients else 0.0
         self._synchronise()
@@ -103,7 +105,7 @@ def specs_by_model(plan: Plan) -> dict[str, dict[str, RunSpec]]:
 
 def plain_arm(spec: RunSpec) -> RunSpec:
     """``spec`` with a mixer that decides nothing and asks for nothing."""
-    return spec.model_copy(update={"method": PLAIN, "mixer": "uniform", "options": {}, "inputs": {}})
+    return spec.model_copy(update={"method": PLAIN, "mixer": "uniform", "options": {}, "inputs": {}, "groups": None})
 
 
 def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, device: str) -> pd.DataFrame:
@@ -118,7 +120,10 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
         for block in range(config.blocks):
             order = order[::-1] if block % 2 else list(rng.permutation(list(arms.mixers)))
             for arm, parts in {arm: arms.block(arm, config.steps) for arm in order}.items():
-                shared = arm in (PLAIN, GRAM)  # stands beside every method, so that each row has its own comparison
+                shared = arm in (
+                    PLAIN,
+                    GRADIENTS,
+                )  # stands beside every method, so that each row has its own comparison
                 for method in [m for m in specs if m != PLAIN] if shared else [arm]:
                     at = {"method": method, "model": model, "block": block, "arm": arm if shared else "method"}
                     rows += [at | {"part": part, "seconds": seconds} for part, seconds in parts.items()]
@@ -164,14 +169,14 @@ def memory_of(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], device:
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
-    """One line a method: milliseconds a step, and its ratio to the plain step with a 95 % interval; the Gram by itself too."""
+    """One line a method: milliseconds a step, and its ratio to the plain step with a 95 % interval; the gradients' signals too."""
     lines: list[str] = []
     steps, seen = frame[frame.part == "step"], set()
     for (model, method), rows in steps.groupby(["model", "method"], sort=False):
         block = rows.pivot(index="block", columns="arm", values="seconds")
-        gram = [(GRAM, "per-domain Gram alone")] if GRAM in block and model not in seen else []
+        first = model not in seen and GRADIENTS in block
         seen.add(model)
-        for arm, name in [*gram, ("method", method)]:
+        for arm, name in [*([(GRADIENTS, "per-domain gradients alone")] if first else []), ("method", method)]:
             rng = np.random.default_rng(0)
             ratio, low, high = ratio_of_medians(block[arm].to_numpy(), block[PLAIN].to_numpy(), rng)
             lines.append(

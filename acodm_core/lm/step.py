@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from acodm_core.data.sampler import Batch
-from acodm_core.lm.gram import DomainGradients
+from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import matching_layers
 from acodm_core.mixing import Signal
@@ -38,6 +38,7 @@ class Learner:
     Args:
         needs: every signal that may be asked for; only their layers are looked up and wrapped.
         clock: gets the laps data, forward, backward, optimiser and signals.
+        seed: of the run, for the projections of gradient sketches.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Learner:
         domains: int,
         needs: Collection[Signal],
         clock: Clock,
+        seed: int = 0,
     ) -> None:
         self.model, self.training, self.clock = model, training, clock
         self.peak_lr = config.lr
@@ -58,9 +60,17 @@ class Learner:
         groups = [{"params": decay, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=self.peak_lr, betas=training.betas, fused=True)
         self.gradients = None
-        if Signal.GRAD_GRAM in needs:
+        if GRADIENT_SIGNALS & set(needs):
             layers = matching_layers(model, config.gradient_layers, where="models.*.gradient_layers")
-            self.gradients = DomainGradients(layers, domains)
+            self.gradients = DomainGradients(
+                layers,
+                domains,
+                config,
+                tokens=training.batch * training.context,
+                needs=needs,
+                optimiser=self.optimiser,
+                seed=seed,
+            )
         self.norm_weights = []
         if {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & set(needs):
             layers = matching_layers(model, config.norm_layers, where="models.*.norm_layers")
@@ -84,10 +94,13 @@ class Learner:
         domain_B = np.repeat(np.arange(len(batch.counts_K)), batch.counts_K)
         weight_B = np.ones(len(domain_B)) if omega_K is None else omega_K[domain_B]
         total_weight = float(weight_B.sum()) * context
-        gradients = self.gradients if Signal.GRAD_GRAM in wants else None
+        gradients = self.gradients if GRADIENT_SIGNALS & set(wants) else None
         before = self._norm_snapshot() if Signal.PARAM_STEP_NORM in wants else None
         losses_B = []
-        with gradients.step(math.ceil(len(domain_B) / rows)) if gradients else nullcontext():
+        with ExitStack() as armed:
+            if gradients:
+                with lap("signals"):
+                    armed.enter_context(gradients.step(wants, math.ceil(len(domain_B) / rows)))
             for first in range(0, len(domain_B), rows):
                 part = slice(first, first + rows)
                 with lap("data"):
@@ -113,11 +126,12 @@ class Learner:
             tokens_K = batch.counts_K * context
             with np.errstate(divide="ignore", invalid="ignore"):
                 signals = {Signal.LOSS: np.bincount(domain_B, nats_B, len(tokens_K)) / tokens_K}
-                if gradients:
-                    mean_K = total_weight / (tokens_K * (1.0 if omega_K is None else omega_K))
-                    signals[Signal.GRAD_GRAM] = gradients.gram(np.where(tokens_K > 0, mean_K, np.nan))
+            if gradients:
+                signals |= gradients.signals(tokens_K if omega_K is None else tokens_K * omega_K)
             if Signal.PARAM_NORM in wants:
                 signals[Signal.PARAM_NORM] = _norms(self.norm_weights)
+            if Signal.TYPE_TOKEN_RATIO in wants:
+                signals[Signal.TYPE_TOKEN_RATIO] = _type_token_ratio(batch)
             if before is not None:
                 signals[Signal.PARAM_STEP_NORM] = _norms(torch._foreach_sub(self.norm_weights, before))
         return StepResult(float(nats_B.sum() / tokens_K.sum()), float(norm), lr, signals)
@@ -129,6 +143,12 @@ class Learner:
 @torch.no_grad()
 def _norms(tensors: list[torch.Tensor]) -> np.ndarray:
     return torch.stack(torch._foreach_norm([t.detach() for t in tensors])).double().cpu().numpy()
+
+
+def _type_token_ratio(batch: Batch) -> np.ndarray:
+    """(K,) distinct tokens over tokens of each domain's sequences, NaN where it has none."""
+    parts = np.split(batch.tokens_BS[:, 1:], np.cumsum(batch.counts_K)[:-1])
+    return np.array([len(np.unique(part)) / part.size if part.size else np.nan for part in parts])
 
 
 def schedule(step: int, training: TrainingConfig) -> float:

@@ -15,11 +15,12 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
 from acodm_core.errors import UserError
 from acodm_core.files import sha256, write_json
+from acodm_core.grouping import Grouped
 from acodm_core.lm import checkpoint
 from acodm_core.lm.evaluate import Evaluation, Evaluator
 from acodm_core.lm.flops import gram_flops, sequence_flops
 from acodm_core.lm.journal import Journal
-from acodm_core.lm.model import build_model, non_embedding_parameters
+from acodm_core.lm.model import build_model, matching_layers, non_embedding_parameters
 from acodm_core.lm.progress import Progress
 from acodm_core.lm.step import Learner, resolve_precision
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
@@ -62,9 +63,15 @@ class Trainer:
             seed=_stream(spec.seed, INIT_STREAM),
             end_of_text=self.corpus.end_of_text,
         ).to(self.device)
-        self.mixer = start_mixer(spec, self.corpus, self.inputs)
+        self.mixer = start_mixer(spec, self.corpus, self.inputs, self.model)
         self.learner = Learner(
-            self.model, spec.model, training, domains=len(spec.domains), needs=self.mixer.needs, clock=self.clock
+            self.model,
+            spec.model,
+            training,
+            domains=len(spec.domains),
+            needs=self.mixer.needs,
+            clock=self.clock,
+            seed=spec.seed,
         )
         self.sampler = Sampler(
             self.corpus, seed=spec.seed, batch=training.batch, context=training.context, draw=training.draw
@@ -216,12 +223,18 @@ class Trainer:
         write_json(self.folder / "manifest.json", manifest)
 
 
-def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path]) -> Mixer:
-    """The spec's mixer, started on the corpus's domains."""
+def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], model: torch.nn.Module) -> Mixer:
+    """The spec's mixer, started on the corpus's domains, to decide what ``model`` is trained on."""
     mixer = build_mixer(spec.mixer, spec.options)
+    if spec.groups:
+        mixer = Grouped(mixer, spec.groups)
     tokens_K = np.asarray(corpus.train_tokens, dtype=np.float64)
     rng = np.random.default_rng([spec.seed, MIXER_STREAM])
-    mixer.start(Start(spec.domains, tokens_K / tokens_K.sum(), tokens_K, spec.training.steps, rng, dict(inputs)))
+    target_K = spec.evaluation.target_weights(spec.domains, tokens_K)
+    prior_K = tokens_K / tokens_K.sum()
+    norms = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & mixer.needs
+    tensors = len(matching_layers(model, spec.model.norm_layers, where="models.*.norm_layers")) if norms else 0
+    mixer.start(Start(spec.domains, prior_K, tokens_K, spec.training.steps, rng, dict(inputs), target_K, tensors))
     return mixer
 
 

@@ -40,18 +40,24 @@ def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out:
     for name in TABLES:
         tables = [read_parquet(runs / run / f"{name}.parquet") for run in manifests]
         write_table(pd.concat(tables, ignore_index=True), name, out / f"{name}.parquet")
-    rows = [_row(experiment, plan, run, manifest) for run, manifest in manifests.items()]
+    rows = [_row(plan, run, manifest) for run, manifest in manifests.items()]
     with atomic(out / "runs.parquet") as temporary:
         pd.DataFrame(rows, columns=list(RUN_COLUMNS)).to_parquet(temporary, index=False)
     tokens = [int(n) for n in corpus.train_tokens]
-    training = experiment.training
+    training, methods = experiment.training, plan.methods
     description = {
         "protocol": PROTOCOL,
         "experiment": experiment.experiment,
         "domains": list(corpus.domains),
         "natural_weights": [n / sum(tokens) for n in tokens],
+        "target_weights": experiment.evaluation.target_weights(corpus.domains, tokens).tolist(),
         "compare": experiment.compare,
-        "titles": {m: experiment.methods[m].title or m for m in sorted({s.method for s in plan.runs.values()})},
+        "axes": {
+            name: {"title": axis.title, "of": axis.of, "methods": plan.axes[name]}
+            for name, axis in experiment.axes.items()
+        },
+        "titles": {name: methods[name].title or name for name in sorted(methods)},
+        "trials": {name: methods[name].trials for name in sorted(methods) if methods[name].trials},
         "baseline": experiment.baseline,
         "seeds": experiment.seeds,
         "model": experiment.roles["target"],
@@ -93,9 +99,9 @@ def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
     return manifest
 
 
-def _row(experiment: Experiment, plan: Plan, run: str, manifest: dict[str, Any]) -> dict[str, Any]:
+def _row(plan: Plan, run: str, manifest: dict[str, Any]) -> dict[str, Any]:
     spec, hardware = plan.runs[run], manifest["hardware"]
-    entry = experiment.methods[spec.method]
+    entry = plan.methods[spec.method]
     return {
         "run": run,
         "method": spec.method,

@@ -6,16 +6,20 @@ domains (``data/catalogue.yaml``). Dictionaries merge, lists are replaced.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.mixing import simplex
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # part of a file's name
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ROLES = {"target": "cpu-mini", "proxy": "cpu-nano"}
 CORE = Path(__file__).resolve().parents[1]
 
@@ -31,6 +35,10 @@ class ModelConfig(Section):
     lr: float = Field(gt=0, description="Peak learning rate.")
     gradient_layers: str = Field(description="Regular expression: Linear layers of the per-domain gradients.")
     norm_layers: str = Field(description="Regular expression: Linear layers whose weight norms are a signal.")
+    gram: Literal["exact", "sketch"] = Field(
+        "exact", description="How inner products of domains' gradients are measured: exactly, or by random projections."
+    )
+    sketch: int = Field(32, gt=0, description="Columns of the random projections on each side of a probed layer.")
 
 
 class TrainingConfig(Section):
@@ -69,6 +77,24 @@ class EvaluationConfig(Section):
     every: int = Field(20, gt=0, description="Steps between validations; the last step is always validated.")
     valid_sequences: int = Field(24, gt=0, description="Validation sequences a domain.")
     test_sequences: int = Field(48, gt=0, description="Test sequences a domain, after the last step.")
+    target: dict[str, Weight] | Literal["uniform", "natural"] = Field(
+        "uniform",
+        description="Weights of the domains in the loss that methods are compared by: domain -> weight (not named: 0), "
+        "uniform, or natural.",
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _weighs_something(cls, target: Any) -> Any:
+        if not isinstance(target, str) and not any(target.values()):
+            raise ValueError(f"weights must not all be zero: {target}")
+        return target
+
+    def target_weights(self, domains: Sequence[str], tokens: Sequence[float]) -> np.ndarray:
+        """(K,) weights of ``domains`` on the simplex; ``tokens`` are their training tokens."""
+        if self.target == "uniform":
+            return np.full(len(domains), 1 / len(domains))
+        return simplex(tokens if self.target == "natural" else [self.target.get(domain, 0.0) for domain in domains])
 
 
 class MethodConfig(Section):
@@ -79,6 +105,30 @@ class MethodConfig(Section):
     model: str = Field("target", description="Role of the model it trains: a key of `roles`.")
     options: dict[str, Any] = Field(default_factory=dict, description="The mixer's own fields.")
     inputs: dict[str, str] = Field(default_factory=dict, description="Role -> method whose run it needs.")
+    length: float = Field(1.0, gt=0, description="Steps of its run over the recipe's; 1 for what is compared.")
+    groups: dict[str, list[str]] | Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="The mixer sees groups of domains: group -> domains, or a number of groups of neighbours; inside a group "
+        "domains are drawn by their natural shares.",
+    )
+    trials: int = Field(0, ge=0, description="Configurations tried in tuning this method; shown in the table.")
+
+
+class AxisConfig(Section):
+    """An ablation: one method, changed in one thing at a time."""
+
+    title: str = Field(description="What is varied, for tables and figures.")
+    of: str = Field(description="The method that is varied.")
+    values: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="Label -> what changes: keys of a method, laid over those of `of`; {}: the method itself.",
+    )
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _labels_are_text(cls, values: Any) -> Any:
+        """A label may be written as a number."""
+        return {str(label): overlay for label, overlay in values.items()} if isinstance(values, Mapping) else values
 
 
 class ProbeConfig(Section):
@@ -102,7 +152,7 @@ class ResourcesConfig(Section):
 class Experiment(Section):
     """One experiment: the same corpus, recipe, seeds and evaluation for every method."""
 
-    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name; results go to results/NAME.")
+    experiment: Name = Field(description="Name; results go to results/NAME.")
     seeds: list[int] = Field([0, 1], min_length=1, description="Seeds; five or more for a ranking.")
     corpus: CorpusSpec = Field(description="Which text is trained on: domains of the catalogue, or your own.")
     models: dict[str, ModelConfig] = Field(description="Catalogue of models; yours are added to lm/models.yaml.")
@@ -111,6 +161,7 @@ class Experiment(Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The evaluation all runs share.")
     methods: dict[str, MethodConfig] = Field(description="Catalogue of methods; yours are added to methods.yaml.")
     compare: list[str] = Field(min_length=1, description="The methods compared: the rows of the tables.")
+    axes: dict[Name, AxisConfig] = Field({}, description="Ablations: each has its own table and figure.")
     baseline: str = Field("natural", description="The method whose final loss is the target of steps-to-target.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How overhead is measured.")
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig, description="What a job may use.")
@@ -127,30 +178,33 @@ class readable_errors:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if not isinstance(error, ValidationError):
             return
-        first = error.errors()[0]
-        where = ".".join((*filter(None, [self.prefix]), *_yaml_path(first["loc"], self.value)))
+        first, *others = error.errors()
+        path = _yaml_path(first, self.value)
+        where = ".".join((*filter(None, [self.prefix]), *path))
         if first["type"] == "extra_forbidden":
             raise unknown_name(
                 "key", str(first["loc"][-1]), _fields(self.model, first["loc"][:-1]), where=where
             ) from None
         ours = first.get("ctx", {}).get("error")  # raised by a validator of this project: it says all there is to say
-        what = str(ours or first["msg"])
+        same_place = [e["msg"] for e in others if _yaml_path(e, self.value) == path]  # the other members of a union
+        what = str(ours or "; or ".join([first["msg"], *same_place]))
         if not ours and first["type"] != "missing":
             what += f"; got {first['input']!r}"
         raise UserError(what, where=where) from None
 
 
-def _yaml_path(loc: tuple[str | int, ...], value: Any) -> list[str]:
-    """``loc`` without what pydantic puts in between: the names of a union's members, which are no keys of ``value``."""
+def _yaml_path(error: Mapping[str, Any], value: Any) -> list[str]:
+    """The error's place without what pydantic puts in between: the names of a union's members, no keys of ``value``."""
+    loc = error["loc"]
     if value is None:
         return [str(part) for part in loc]
     path = []
-    for part in loc[:-1]:
+    for part in loc:
         inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
         if inside:
             value = value[part]
             path.append(str(part))
-    return [*path, *map(str, loc[-1:])]
+    return [*path, str(loc[-1])] if error["type"] == "missing" else path
 
 
 def _fields(model: type[BaseModel] | None, path: tuple[str | int, ...]) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from pydantic import Field
 from acodm_core import PROTOCOL
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
+from acodm_core.grouping import partition
 from acodm_core.mixing import baseline_names, build_mixer
+from acodm_core.study.axes import Variant, variants
 from acodm_core.study.config import (
     EvaluationConfig,
     Experiment,
@@ -43,11 +47,19 @@ class RunSpec(Section):
     evaluation: EvaluationConfig
     seed: int
     inputs: dict[str, str] = Field(description="Role -> run.")
+    groups: dict[str, tuple[str, ...]] | None = Field(
+        None, description="Group -> domains, where the mixer sees groups."
+    )
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides the result: names of methods and models are for people and not part of it."""
+        return digest(self.model_dump(mode="json", exclude={"method", "model_name"}))
 
     @property
     def run(self) -> str:
-        """The run's name, and its folder's. Names of methods and roles are for people and not part of the digest."""
-        return f"{self.method}-s{self.seed}-{digest(self.model_dump(mode='json', exclude={'method', 'model_name'}))}"
+        """The run's name, and its folder's."""
+        return f"{self.method}-s{self.seed}-{self.digest}"
 
     def tokens(self) -> int:
         """Training tokens of the whole run."""
@@ -59,6 +71,10 @@ class Plan(Section):
 
     runs: dict[str, RunSpec]
     compared: dict[str, tuple[str, ...]] = Field(description="Method -> its runs, one a seed.")
+    methods: dict[str, MethodConfig] = Field(
+        description="Every method that has runs: compared, stage, value of an axis."
+    )
+    axes: dict[str, dict[str, str]] = Field(description="Axis -> label -> the method whose runs stand for it.")
 
     def ancestors(self, run: str) -> list[str]:
         """Runs that ``run`` depends on, nearest first, each once."""
@@ -72,56 +88,97 @@ class Plan(Section):
         return found
 
     def probed(self) -> dict[tuple[str, str], str]:
-        """(method, model) -> one run that trains so: what the overhead probe has to time."""
+        """(method, model) -> one run that trains so, of the compared methods and what they need: what the probe times."""
+        compared = [run for runs in self.compared.values() for run in runs]
+        needed = {*compared, *(ancestor for run in compared for ancestor in self.ancestors(run))}
         pairs: dict[tuple[str, str], str] = {}
         for name, spec in self.runs.items():
-            pairs.setdefault((spec.method, spec.model_name), name)
+            if name in needed:
+                pairs.setdefault((spec.method, spec.model_name), name)
         return pairs
 
 
 def plan(experiment: Experiment) -> Plan:
-    """Close the compared methods over their inputs and name every run.
+    """Close the compared methods and the axes over their inputs and name every run.
 
     Raises:
-        UserError: unknown method, mixer, option, role or model, a cycle of inputs, a missing baseline.
+        UserError: unknown method, mixer, option, role, model or domain, a cycle of inputs, a missing baseline.
     """
-    _check_names(experiment)
+    values = variants(experiment)
+    methods = experiment.methods | {value.method: value.entry for value in values}
+    _check_names(experiment, methods, values)
     corpus = experiment.corpus
     runs: dict[str, RunSpec] = {}
 
-    def add(method: str, seed: int, trail: tuple[str, ...]) -> str:
+    @cache
+    def options(method: str) -> dict[str, Any]:
+        return resolved_options(methods[method])
+
+    @cache
+    def groups(method: str) -> dict[str, tuple[str, ...]] | None:
+        return resolved_groups(methods[method], tuple(corpus.domains))
+
+    def spec_of(method: str, seed: int, trail: tuple[str, ...] = ()) -> RunSpec:
         if method in trail:
             raise UserError(
                 f"inputs form a cycle: {' -> '.join((*trail[trail.index(method) :], method))}",
                 where=f"methods.{method}.inputs",
                 fix="a method's inputs may only name methods that do not depend on it",
             )
-        entry = experiment.methods[method]
+        entry = methods[method]
         model_name = experiment.roles[entry.model]
-        spec = RunSpec(
+        steps = max(1, round(experiment.training.steps * entry.length))
+        return RunSpec(
             method=method,
             mixer=entry.mixer,
-            options=resolved_options(entry),
+            options=options(method),
             model_name=model_name,
             model=experiment.models[model_name],
             corpus=corpus.id,
             domains=tuple(corpus.domains),
-            training=experiment.training,
+            training=experiment.training.model_copy(update={"steps": steps}),
             evaluation=experiment.evaluation,
             seed=seed,
-            inputs={role: add(name, seed, (*trail, method)) for role, name in entry.inputs.items()},
+            inputs={role: add(spec_of(name, seed, (*trail, method))) for role, name in entry.inputs.items()},
+            groups=groups(method),
         )
-        runs.setdefault(spec.run, spec)
-        return spec.run
 
-    compared = {m: tuple(add(m, seed, ()) for seed in experiment.seeds) for m in experiment.compare}
-    return Plan(runs=runs, compared=compared)
+    def add(spec: RunSpec) -> str:
+        name = spec.run
+        runs.setdefault(name, spec)
+        return name
+
+    def train(method: str) -> tuple[str, ...]:
+        return tuple(add(spec_of(method, seed)) for seed in experiment.seeds)
+
+    compared = {method: train(method) for method in experiment.compare}
+    bases = {axis.of: train(axis.of) for axis in experiment.axes.values()}
+    owner = {spec.digest: spec.method for spec in runs.values()}  # a value that changes nothing trains nothing
+    owner |= {runs[run].digest: base for base, its_runs in bases.items() for run in its_runs}
+    axes: dict[str, dict[str, str]] = {name: {} for name in experiment.axes}
+    for value in values:
+        method = owner.setdefault(spec_of(value.method, experiment.seeds[0]).digest, value.method)
+        axes[value.axis][value.label] = method
+        if method == value.method:
+            train(method)
+    planned = {spec.method: methods[spec.method] for spec in runs.values()}
+    return Plan(runs=runs, compared=compared, methods=planned, axes=axes)
 
 
 def resolved_options(entry: MethodConfig) -> dict[str, Any]:
     """The mixer's options with its defaults written out: a changed default is a changed run."""
     options = dataclasses.asdict(build_mixer(entry.mixer, entry.options))
     return json.loads(json.dumps(options))  # tuples as the lists that they are in a spec
+
+
+def resolved_groups(
+    entry: MethodConfig, domains: tuple[str, ...], *, where: str = ""
+) -> dict[str, tuple[str, ...]] | None:
+    """Group -> domains, None where the mixer sees every domain by itself under its own name."""
+    if entry.groups is None:
+        return None
+    groups = partition(entry.groups, domains, where=where)
+    return None if tuple(groups) == domains else groups
 
 
 def read_experiment(path: Path) -> tuple[Experiment, Plan]:
@@ -135,7 +192,7 @@ def read_experiment(path: Path) -> tuple[Experiment, Plan]:
     return experiment, plan(experiment)
 
 
-def _check_names(experiment: Experiment) -> None:
+def _check_names(experiment: Experiment, methods: Mapping[str, MethodConfig], values: list[Variant]) -> None:
     for role, model in experiment.roles.items():
         if model not in experiment.models:
             raise unknown_name("model", model, experiment.models, where=f"roles.{role}")
@@ -151,29 +208,42 @@ def _check_names(experiment: Experiment) -> None:
             where="baseline",
             fix=f"add it to compare, or choose one of: {', '.join(experiment.compare)}",
         )
-    for name in _reachable(experiment):
-        _check_method(experiment, name, experiment.methods[name])
+    target = experiment.evaluation.target
+    for domain in [] if isinstance(target, str) else target:
+        if domain not in experiment.corpus.domains:
+            raise unknown_name("domain", domain, experiment.corpus.domains, where=f"evaluation.target.{domain}")
+    named = {name: f"compare[{i}]" for i, name in enumerate(experiment.compare)}
+    named |= {axis.of: f"axes.{name}.of" for name, axis in experiment.axes.items() if axis.of not in named}
+    named |= {value.method: value.where for value in values}
+    places = {name: f"methods.{name}" for name in methods} | {value.method: value.where for value in values}
+    for name in _reachable(methods, named, places):
+        _check_method(experiment, methods[name], where=places[name])
+    for name in named:
+        if methods[name].length != 1:
+            raise UserError(
+                f"compared runs share one horizon, but this method's length is {methods[name].length}",
+                where=f"{places[name]}.length",
+                fix="only a method that is an input of another may be longer or shorter",
+            )
 
 
-def _reachable(experiment: Experiment) -> list[str]:
-    """The compared methods and all their inputs, each once; UserError at a name that is no method."""
-    shipped_only = [m for m in experiment.methods if m not in experiment.compare]
-    valid = sorted({*baseline_names(), *shipped_only, *experiment.compare})
+def _reachable(methods: Mapping[str, MethodConfig], named: Mapping[str, str], places: Mapping[str, str]) -> list[str]:
+    """The methods that are ``named`` (at these places) and all their inputs, each once; UserError at a name that is none."""
+    valid = sorted({*baseline_names(), *methods})
     order: list[str] = []
-    queue = [(name, f"compare[{i}]") for i, name in enumerate(experiment.compare)]
+    queue = list(named.items())
     while queue:
         name, where = queue.pop(0)
-        entry = experiment.methods.get(name)
+        entry = methods.get(name)
         if entry is None or (entry.mixer == name and "." not in name and name not in baseline_names()):
             raise unknown_name("method", name, [v for v in valid if v != name], where=where)
         if name not in order:
             order.append(name)
-            queue.extend((n, f"methods.{name}.inputs.{role}") for role, n in entry.inputs.items())
+            queue.extend((n, f"{places[name]}.inputs.{role}") for role, n in entry.inputs.items())
     return order
 
 
-def _check_method(experiment: Experiment, name: str, entry: MethodConfig) -> None:
-    where = f"methods.{name}"
+def _check_method(experiment: Experiment, entry: MethodConfig, *, where: str) -> None:
     if entry.model not in experiment.roles:
         raise unknown_name("role", entry.model, experiment.roles, where=f"{where}.model")
     mixer = build_mixer(entry.mixer, entry.options, where=where)
@@ -189,4 +259,5 @@ def _check_method(experiment: Experiment, name: str, entry: MethodConfig) -> Non
                 where=f"{where}.inputs",
                 fix=f"add  inputs: {{{role}: NAME_OF_A_METHOD}}",
             )
-    mixer.check(tuple(experiment.corpus.domains), where=f"{where}.options")
+    domains = tuple(experiment.corpus.domains)
+    mixer.check(tuple(resolved_groups(entry, domains, where=f"{where}.groups") or domains), where=f"{where}.options")

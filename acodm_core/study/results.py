@@ -70,7 +70,7 @@ RUN_COLUMNS = (
     "method",
     "title",  # the method's name in tables and figures
     "mixer",
-    "compared",  # a row of the comparison (True) or only a stage of another run (False)
+    "compared",  # a row of the comparison (True), or only a value of an axis or a stage of another run (False)
     "role",  # target, proxy, ...
     "model",
     "seed",
@@ -90,7 +90,7 @@ RUN_COLUMNS = (
     "commit",
 )
 
-# The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gram" (plain with the per-domain Gram
+# The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gradients" (plain with the per-domain gradients
 # measured and unused) or "method".
 PROBE_COLUMNS = ("method", "model", "block", "arm", "part", "seconds")  # seconds a step, part "step" is the whole
 MEMORY_COLUMNS = ("method", "model", "repeat", "arm", "host_bytes", "device_bytes")  # peaks of a process of its own
@@ -171,6 +171,17 @@ class Results:
     def natural_weights(self) -> dict[str, float]:
         """Training tokens of each domain over their sum."""
         return dict(zip(self.domains, self.experiment["natural_weights"], strict=True))
+
+    @property
+    def target_weights(self) -> dict[str, float]:
+        """Weights of the domains in the loss that methods are compared by; results older than these weights are uniform."""
+        uniform = [1 / len(self.domains)] * len(self.domains)
+        return dict(zip(self.domains, self.experiment.get("target_weights", uniform), strict=True))
+
+    @property
+    def axes(self) -> dict[str, dict[str, Any]]:
+        """Axis -> title, ``of`` (the method that is varied) and ``methods`` (label -> method whose runs stand for it)."""
+        return self.experiment.get("axes", {})
 
     @property
     def compare(self) -> list[str]:

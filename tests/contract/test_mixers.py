@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -21,7 +23,7 @@ from acodm_core.mixing import Mixer, Signal, Start, StepStats, baseline_names, b
 
 torch.set_num_threads(1)
 
-LAYERS, STEPS, BATCH, CONTEXT = 3, 24, 16, 8
+LAYERS, STEPS, BATCH, CONTEXT = 3, 20, 16, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +41,56 @@ class Case:
 
 
 @cache
-def actor_folder(domains: tuple[str, ...]) -> Path:
-    """Where an AC-ODM run that learned on ``domains`` saved its actor."""
+def actor_folder(name: str, domains: tuple[str, ...]) -> Path:
+    """Where a run of the case ``name`` that learned on ``domains`` saved its actor."""
     folder = Path(mkdtemp(prefix="actor-"))
-    mixer = start(CASES["acodm"], domains)
-    for step in range(6):
-        mixer.observe(stats_of(mixer, step, len(domains), np.random.default_rng(step)))
+    mixer = start(CASES[name], domains)
+    run(mixer, range(6), len(domains))
     mixer.save(folder)
     return folder
 
+
+# Networks so small, and updates so early, that a case learns within its 20 steps and takes a moment.
+SMALL = {"hidden": 8, "layers": 1, "minibatch": 8, "min_pool": 4}
+
+
+def acodm(variant: str = "", **options: Any) -> Case:
+    return Case(f"acodm_core.acodm{variant}", SMALL | options, learned=True)
+
+
+def from_actor(name: str, case: Case) -> Case:
+    """The case ``name`` in proxy mode: it draws by the actor that the case itself left behind."""
+    options = {**case.options, "learn": False}
+    return dataclasses.replace(case, options=options, inputs_of=lambda d: {"actor": actor_folder(name, d)})
+
+
+# Between them, every value of every option with a fixed set of them (see the test at the end).
+ACODM = {
+    "acodm": acodm(agent="ddpg", reward="descent", scale="relative", form="relative", warmup=0.2, temperature=1.0),
+    "acodm-literal": acodm(
+        agent="ddpg", reward="alignment", importance="literal", scale="raw", form="paper", warmup=0.0, floor=0.0,
+        temperature=0.0, anchor="prior", zero_head=False,
+    ),
+    "acodm-sum": acodm(
+        agent="ddpg", reward="self", importance="sum", scale="running", form="released", replay=5, updates=2,
+        anchor="uniform", subtract=0.01,
+    ),
+    "acodm-every-3": acodm(
+        agent="ddpg", reward="cosine", importance="none", every=3, warmup=0.3, warmup_mixer="odm",
+        warmup_options={"rule": "released"},
+    ),
+    "acodm-without-state": acodm(agent="ddpg", reward="adam", blocks=[], floor=0.0, temperature=1.0),
+    "acodm-sac": acodm(agent="sac", reward="progress", scale="running", blocks=["loss", "time"], noise=(1.0, 1.0)),
+    "acodm-frozen": acodm(agent="frozen", form="paper", zero_head=False, subtract=0.01),
+    "acodm-mirror": acodm(agent="mirror", reward="released", scale="raw", noise=(0.1, 0.0)),
+    "acodm-bandit": acodm(agent="bandit", reward="descent", scale="raw", every=3),
+    "acodm-random": acodm(agent="random", rate=0.35, warmup=0.2, warmup_mixer="odm"),
+    "acodm-paper": acodm(".paper"),
+    "acodm-released": acodm(".released"),
+    "hds": acodm(".hds"),
+}  # fmt: skip
+ACODM |= {f"{name}-from-actor": from_actor(name, ACODM[name]) for name in (
+    "acodm", "acodm-sac", "acodm-frozen", "acodm-paper", "acodm-released", "hds")}  # fmt: skip
 
 # What a mixer needs beyond its defaults. A mixer that is not here is tested with its defaults alone.
 EXTRA = {
@@ -55,14 +98,8 @@ EXTRA = {
     "odm-released": Case("odm", {"rule": "released"}),
     "odm-exp3": Case("odm", {"rule": "exp3"}),
     "odm-release-warmup": Case("odm", {"rule": "released", "warmup": 0.3, "learn_in_warmup": False}),
-    "acodm": Case("acodm_core.acodm", {"min_pool": 4, "warmup": 0.2, "minibatch": 8}, learned=True),
-    "acodm-literal": Case("acodm_core.acodm", {"importance": "literal", "min_pool": 4}, learned=True),
-    "acodm-sum": Case("acodm_core.acodm", {"importance": "sum", "min_pool": 4, "replay": 5}, learned=True),
-    "acodm-frozen": Case(
-        "acodm_core.acodm", {"learn": False}, inputs_of=lambda d: {"actor": actor_folder(d)}, learned=True
-    ),
 }
-CASES = {name: Case(name) for name in baseline_names()} | EXTRA
+CASES = {name: Case(name) for name in baseline_names()} | EXTRA | ACODM
 MIXERS = sorted({case.mixer for case in CASES.values()})
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 every_mixer = pytest.mark.parametrize("name", MIXERS)
@@ -77,27 +114,50 @@ def start(case: Case, domains: tuple[str, ...], *, seed: int = 5, prior: np.ndar
     tokens_K = np.arange(1.0, len(domains) + 1) ** 2 * 1000 if prior is None else prior * 1e6
     inputs = case.inputs_of(domains)
     assert set(mixer.required_inputs()) <= set(inputs)
-    mixer.start(Start(domains, tokens_K / tokens_K.sum(), tokens_K, STEPS, np.random.default_rng(seed), inputs))
+    rng = np.random.default_rng(seed)
+    mixer.start(Start(domains, tokens_K / tokens_K.sum(), tokens_K, STEPS, rng, inputs, tensors=LAYERS))
     return mixer
 
 
 def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> dict[Signal, np.ndarray]:
     gradients_KP = rng.normal(size=(k, 7)) * np.sqrt(scale)
+    rotation_PP, _ = np.linalg.qr(rng.normal(size=(7, 7)))  # a sketch that loses nothing
     return {
         Signal.LOSS: rng.uniform(1.0, 5.0, k) * scale,
         Signal.GRAD_GRAM: gradients_KP @ gradients_KP.T,
+        Signal.GRAD_SKETCH: gradients_KP @ rotation_PP,
+        Signal.ADAM_SKETCH: gradients_KP / np.geomspace(0.1, 10.0, 7),
+        Signal.TYPE_TOKEN_RATIO: rng.uniform(0.1, 1.0, k),
         Signal.PARAM_NORM: rng.uniform(1.0, 2.0, LAYERS) * scale,
         Signal.PARAM_STEP_NORM: rng.uniform(0.01, 0.02, LAYERS) * scale,
     }
 
 
+OF_THE_MODEL = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM}  # every other signal has a row for each domain
+
+
 def drop(signals: dict[Signal, np.ndarray], absent_K: np.ndarray) -> dict[Signal, np.ndarray]:
     """The signals of a step that did not draw some domains."""
     out = {name: value.copy() for name, value in signals.items()}
-    out[Signal.LOSS][absent_K] = np.nan
-    out[Signal.GRAD_GRAM][absent_K, :] = np.nan
+    for name in out.keys() - OF_THE_MODEL:
+        out[name][absent_K] = np.nan
     out[Signal.GRAD_GRAM][:, absent_K] = np.nan
     return out
+
+
+def reorder(signals: dict[Signal, np.ndarray], order: np.ndarray) -> dict[Signal, np.ndarray]:
+    """The signals of a step whose domains come in another order."""
+    out = {name: value if name in OF_THE_MODEL else value[order] for name, value in signals.items()}
+    return out | {Signal.GRAD_GRAM: signals[Signal.GRAD_GRAM][np.ix_(order, order)]}
+
+
+def test_made_up_sketches_have_the_gram_that_they_sketch() -> None:
+    for kind in KINDS:
+        signals, present_K = make_signals(kind, 3, 5)
+        sketch_KD = signals[Signal.GRAD_SKETCH]
+        np.testing.assert_allclose(sketch_KD @ sketch_KD.T, signals[Signal.GRAD_GRAM], rtol=1e-9, atol=1e-12)
+        for name in signals.keys() - OF_THE_MODEL:
+            assert (np.isnan(signals[name]).reshape(5, -1).all(1) == ~present_K).all(), name
 
 
 def make_signals(kind: str, step: int, k: int) -> tuple[dict[Signal, np.ndarray], np.ndarray]:
@@ -180,9 +240,8 @@ KINDS = ("random", "constant", "huge", "tiny", "swinging", "missing", "one domai
 
 
 @every_case
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("k", [1, 3, 22])
-def test_stays_on_the_simplex(case: Case, kind: str, k: int) -> None:
+@pytest.mark.parametrize(("k", "kind"), [*product([3], KINDS), *product([1, 22], ["random", "swinging", "missing"])])
+def test_stays_on_the_simplex(case: Case, k: int, kind: str) -> None:
     mixer = start(case, names(k))
     for step in range(STEPS):
         share_K = step_once(mixer, step, k, kind)
@@ -231,7 +290,7 @@ def test_resumes_bit_for_bit_from_every_cut(case: Case, tmp_path: Path) -> None:
         checkpoint.save(folder, cut, {"mixer": state})
         mixer = start(case, names(k))
         mixer.load_state_dict(checkpoint.load_latest(folder)["mixer"])
-        for step in range(cut, min(STEPS, cut + 5) if 0 < cut < STEPS - 5 else STEPS):
+        for step in range(cut, min(STEPS, cut + 4) if 0 < cut < STEPS - 4 else STEPS):
             np.testing.assert_array_equal(
                 step_once(mixer, step, k, "missing"), path_TK[step], f"cut {cut}, step {step}"
             )
@@ -269,6 +328,19 @@ def test_keeps_no_hold_on_what_it_was_given(case: Case) -> None:
 UNLEARNED = {name: case for name, case in CASES.items() if not case.learned}
 
 
+def permuted_path(mixer: Mixer, permuted: Mixer, order: np.ndarray, *, rtol: float, atol: float) -> None:
+    """Check that ``permuted``, whose domains come in another order, decides as ``mixer`` does."""
+    k = len(order)
+    for step in range(STEPS):
+        np.testing.assert_allclose(
+            mixer.sampling(step)[order], permuted.sampling(step), rtol=rtol, atol=atol, err_msg=f"step {step}"
+        )
+        signals, present_K = make_signals("missing", step, k)
+        tokens_K = np.where(present_K, 16, 0)
+        mixer.observe(StepStats(step, tokens_K, signals))
+        permuted.observe(StepStats(step, tokens_K[order], reorder(signals, order)))
+
+
 @pytest.mark.parametrize("case", UNLEARNED.values(), ids=UNLEARNED)
 def test_permuting_domains_permutes_the_path(case: Case) -> None:
     k, order = 6, np.array([3, 0, 5, 1, 4, 2])
@@ -278,20 +350,11 @@ def test_permuting_domains_permutes_the_path(case: Case) -> None:
     prior = np.arange(1.0, k + 1) / np.arange(1.0, k + 1).sum()
     mixer = start(case, domains, prior=prior)
     permuted = start(permuted_case, tuple(domains[i] for i in order), prior=prior[order])
-    for step in range(STEPS):
-        np.testing.assert_allclose(mixer.sampling(step)[order], permuted.sampling(step), rtol=1e-12, atol=1e-15)
-        signals, present_K = make_signals("missing", step, k)
-        tokens_K = np.where(present_K, 16, 0)
-        mixer.observe(StepStats(step, tokens_K, signals))
-        there = signals | {
-            Signal.LOSS: signals[Signal.LOSS][order],
-            Signal.GRAD_GRAM: signals[Signal.GRAD_GRAM][np.ix_(order, order)],
-        }
-        permuted.observe(StepStats(step, tokens_K[order], there))
+    permuted_path(mixer, permuted, order, rtol=1e-12, atol=1e-15)
 
 
 class Permuted:
-    """A generator whose normal draws over domains come in another order: the noise moves with the domains."""
+    """A generator whose draws over domains come in another order: the noise moves with the domains."""
 
     def __init__(self, rng: np.random.Generator, order: np.ndarray) -> None:
         self.rng, self.order = rng, order
@@ -299,42 +362,68 @@ class Permuted:
     def normal(self, mean: float, sigma: float, size: int) -> np.ndarray:
         return self.rng.normal(mean, sigma, size)[self.order]
 
+    def random(self, size: int) -> np.ndarray:
+        return self.rng.random(size)[self.order]
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.rng, name)
 
 
-@pytest.mark.parametrize("importance", ["none", "sum", "literal"])
-def test_permuting_domains_permutes_acodm_with_its_networks(importance: str) -> None:
+@pytest.mark.parametrize("name", ["acodm", "acodm-sum", "acodm-every-3", "acodm-paper", "hds"])
+def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
+    """The weights of first and last layers move with the domains that they belong to; everything else follows."""
     k, order = 4, np.array([2, 0, 3, 1])
-    case = Case("acodm_core.acodm", {"importance": importance, "min_pool": 4, "minibatch": 8, "warmup": 0.2})
-    prior = np.arange(1.0, k + 1) / 10
-    mixer, permuted = start(case, names(k), prior=prior), None
-    permuted = case.build(names(k))
-    rng = Permuted(np.random.default_rng(5), order)
-    domains = tuple(names(k)[i] for i in order)
-    permuted.start(Start(domains, prior[order], prior[order] * 1e6, STEPS, rng))
-    columns = np.concatenate([order + block * k for block in range(3)] + [np.arange(3 * k, 3 * k + 3)])
-    columns_critic = np.concatenate([columns, 3 * k + 3 + order])
-    agent, other = mixer.agent_, permuted.agent_
-    with torch.no_grad():
-        for name, inputs in (("actor", columns), ("critic", columns_critic)):
-            for prefix in ("", "target_"):
-                mine, theirs = getattr(agent, prefix + name), getattr(other, prefix + name)
-                theirs[0].weight.copy_(mine[0].weight[:, inputs])
-                theirs[-1].weight.copy_(mine[-1].weight[order])
-                theirs[-1].bias.copy_(mine[-1].bias[order])
-    moved = 0.0
-    for step in range(STEPS):
-        np.testing.assert_allclose(mixer.sampling(step)[order], permuted.sampling(step), atol=1e-4, err_msg=str(step))
-        signals, present_K = make_signals("missing", step, k)
-        tokens_K = np.where(present_K, 16, 0)
-        mixer.observe(StepStats(step, tokens_K, signals))
-        there = {s: signals[s] for s in (Signal.PARAM_NORM, Signal.PARAM_STEP_NORM)}
-        there[Signal.LOSS] = signals[Signal.LOSS][order]
-        there[Signal.GRAD_GRAM] = signals[Signal.GRAD_GRAM][np.ix_(order, order)]
-        permuted.observe(StepStats(step, tokens_K[order], there))
-        moved += mixer.diagnostics().get("actor_grad_norm", 0.0)
-    assert moved > 0, "the networks learned, so the test says something"
+    options = {**CASES[name].options, "zero_head": True, "actor_lr": 3e-3}
+    mixer, permuted = permuted_pair(dataclasses.replace(CASES[name], options=options), order)
+    agent, other, size = mixer.agent_, permuted.agent_, mixer.tracker_.size
+    states = np.concatenate([order, k + order, 2 * k + order, np.arange(3 * k, size)])  # counts, losses, changes, rest
+    outputs = np.concatenate([order, k + order])
+    for prefix in ("", "target_"):
+        mine, theirs = getattr(agent, f"{prefix}actor"), getattr(other, f"{prefix}actor")
+        move_domains(mine, theirs, states, outputs[: k * agent.heads])
+        critics = zip(getattr(agent, f"{prefix}critic"), getattr(other, f"{prefix}critic"), strict=True)
+        for mine, theirs in critics:
+            move_domains(mine, theirs, [*states, *(size + order)], order if len(mine[-1].bias) == k else [0])
+    if agent.heads == 2:  # the soft agent's own noise moves with the domains, too; the mixer's already did
+        plain = other.disturbed
+        other.disturbed = lambda output, noise: plain(output, noise[:, order] if noise.ndim == 2 else noise)
+    before = agent.actor[-1].weight.clone()
+    permuted_path(mixer, permuted, order, rtol=0, atol=1e-4)
+    assert not torch.equal(agent.actor[-1].weight, before), "the networks learned, so the test says something"
+
+
+@pytest.mark.parametrize("name", ["acodm-mirror", "acodm-bandit", "acodm-random"])
+def test_permuting_domains_permutes_the_controls(name: str) -> None:
+    order = np.array([2, 0, 3, 1])
+    permuted_path(*permuted_pair(CASES[name], order), order, rtol=1e-9, atol=1e-12)
+
+
+def permuted_pair(case: Case, order: np.ndarray) -> tuple[Mixer, Mixer]:
+    """The case's mixer on four domains, and on the same in another order, with noise that moves along."""
+    prior, domains = np.arange(1.0, 5) / 10, names(4)
+    permuted, rng = case.build(domains), Permuted(np.random.default_rng(5), order)
+    there = tuple(domains[i] for i in order)
+    permuted.start(Start(there, prior[order], prior[order] * 1e6, STEPS, rng, tensors=LAYERS))
+    return start(case, domains, prior=prior), permuted
+
+
+@torch.no_grad()
+def move_domains(mine: torch.nn.Sequential, theirs: torch.nn.Sequential, inputs: Any, outputs: Any) -> None:
+    """Make ``theirs`` the network ``mine`` with its inputs and outputs in another order."""
+    theirs.load_state_dict(mine.state_dict())
+    theirs[0].weight.copy_(mine[0].weight[:, inputs])
+    theirs[-1].weight.copy_(mine[-1].weight[outputs])
+    theirs[-1].bias.copy_(mine[-1].bias[outputs])
+
+
+def test_cases_cover_every_value_of_acodms_options() -> None:
+    """A value that is added to an option without a case here fails."""
+    hints = typing.get_type_hints(find_mixer("acodm_core.acodm"))
+    closed = {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
+    assert {"agent", "reward", "importance", "scale", "form", "anchor"} <= set(closed)
+    for option, values in closed.items():
+        covered = {getattr(case.build(names(3)), option) for case in ACODM.values()}
+        assert covered == set(values), option
 
 
 @every_mixer

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acodm_core.acodm.reward import alignment, relative_alignment, released_reward
+from acodm_core.acodm.reward import Reward, alignment, relative_alignment, released_reward
+from acodm_core.mixing import Signal
 
 CASES = json.loads((Path(__file__).parent / "methods.json").read_text())["acodm_alignment"]
 every_case = pytest.mark.parametrize("case", CASES, ids=[str(case["domains"]) for case in CASES])
@@ -28,6 +29,14 @@ def test_alignment(case: dict) -> None:
 @every_case
 def test_released_reward(case: dict) -> None:
     np.testing.assert_allclose(released_reward(gram_of(case)), case["released_code_reward"], rtol=1e-5, atol=1e-5)
+
+
+@every_case
+def test_mixer_that_asks_for_the_released_reward_gets_it(case: dict) -> None:
+    uniform_K = np.full(case["domains"], 1 / case["domains"])
+    reward = Reward("released", uniform_K, importance="none", xi=0.0, scale="raw", memory=0.0)
+    paid_K = reward.observe({Signal.GRAD_GRAM: gram_of(case)}, uniform_K)
+    np.testing.assert_allclose(paid_K, case["released_code_reward"], rtol=1e-5, atol=1e-5)
 
 
 @every_case

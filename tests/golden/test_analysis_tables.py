@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import canned
 import pytest
-from acodm_analysis import comparison, cost, domains, overhead, paired, repetition, steps_to_target
+from acodm_analysis import ablation, comparison, cost, domains, overhead, paired, regret, repetition, steps_to_target
 
 from acodm_core.study.results import Results
 
@@ -18,13 +18,20 @@ KEPT = Path(__file__).with_name("analysis")
 MODULES = (comparison, cost, domains, overhead, paired, repetition, steps_to_target)
 SUFFIXES = (".csv", ".md", ".tex")
 TABLES = ("comparison", "cost", "domains_perplexity", "overhead", "paired", "repetition", "steps_to_target")
+# With target weights, an oracle, an axis and trials.
+EXTENDED = (ablation, comparison, regret)
+NAMES = [*TABLES, *(f"extended/{table}" for table in ("ablation_discount", "comparison", "regret"))]
+FILES = [f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES]
 
 
 def write(results: Path, out: Path) -> None:
-    made = Results(canned.make(results, 5, diverged=("odm", 3)))
+    made = Results(canned.make(results / "made", 5, diverged=("odm", 3)))
+    extended = Results(canned.extended(results / "extended", 5))
     with patch("acodm_analysis.style.save"):  # the pictures are another test's
         for module in MODULES:
             module.render(made, out)
+        for module in EXTENDED:
+            module.render(extended, out / "extended")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,7 @@ def fresh(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("name", [f"{table}{suffix}" for table in TABLES for suffix in SUFFIXES])
+@pytest.mark.parametrize("name", FILES)
 def test_table(fresh, name):
     assert (fresh / name).read_text() == (KEPT / name).read_text()
 
@@ -45,6 +52,6 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "results", Path(folder))
-        KEPT.mkdir(exist_ok=True)
-        for name in (f"{table}{suffix}" for table in TABLES for suffix in SUFFIXES):
+        (KEPT / "extended").mkdir(parents=True, exist_ok=True)
+        for name in FILES:
             shutil.copy(Path(folder) / name, KEPT / name)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pandas as pd
+from acodm_analysis import regret, style, tables
 from acodm_analysis import statistics as st
-from acodm_analysis import style, tables
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -62,3 +62,13 @@ def test_markdown_is_read_back(rows):
     rows = [[cell.strip() for cell in row] for row in rows]
     header, back, caption = tables.read_markdown(tables.markdown(pd.DataFrame(rows, columns=["a", "b", "c"]), "Words."))
     assert (header, back, caption) == (["a", "b", "c"], rows, "Words.")
+
+
+@given(
+    some.lists(some.tuples(some.floats(0.01, 5), some.floats(0.01, 5)), min_size=1, max_size=9), some.floats(0.1, 10)
+)
+def test_the_gap_closed_is_free_of_units_and_one_for_the_oracle(regrets, scale):
+    regrets = np.array(regrets)
+    assert math.isclose(regret.gap_closed(scale * regrets), regret.gap_closed(regrets), rel_tol=1e-9, abs_tol=1e-9)
+    uniform = regrets[:, [1, 1]]
+    assert regret.gap_closed(uniform) == 0 and regret.gap_closed(uniform * [0, 1]) == 1

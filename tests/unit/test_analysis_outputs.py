@@ -31,7 +31,7 @@ from acodm_analysis.verdicts import notes, verdicts
 from acodm_core.errors import UserError
 from acodm_core.study.results import Results
 
-FIGURES = ("curves", "steps_to_target", "domains", "mixtures", "overhead", "cost")
+FIGURES = ("curves", "steps_to_target", "domains", "mixtures", "diagnostics", "overhead", "cost")
 TABLES = ("comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost")
 
 
@@ -188,13 +188,13 @@ def test_a_cpu_without_device_memory_is_not_called_not_run(results):
     assert set(overhead.shown(overhead.table(clone))["Peak device memory (× plain)"]) == {"no device"}
 
 
-def test_the_gram_by_itself_is_reported_where_it_was_timed(results):
-    assert overhead.gram_alone(results) == ""
+def test_the_gradients_by_themselves_is_reported_where_it_was_timed(results):
+    assert overhead.gradients_alone(results) == ""
     plain = results.probe.query("arm == 'plain' and part == 'step'")
     clone = Results(results.folder)
-    gram = plain.assign(arm="gram", seconds=plain["seconds"] * 1.04)
-    clone.__dict__["probe"] = pd.concat([results.probe, gram], ignore_index=True)
-    assert "1.040" in overhead.gram_alone(clone)
+    measured = plain.assign(arm="gradients", seconds=plain["seconds"] * 1.04)
+    clone.__dict__["probe"] = pd.concat([results.probe, measured], ignore_index=True)
+    assert "1.040" in overhead.gradients_alone(clone)
     pd.testing.assert_frame_equal(overhead.table(clone), overhead.table(results))
 
 
@@ -210,7 +210,7 @@ def test_repetition_adds_up_to_the_run(results):
 
 def test_mixture_and_domain_tables_keep_the_declared_order(results):
     assert mixtures.table(results)["method"].unique().tolist() == canned.COMPARE
-    assert domains.table(results).query("method == 'odm'")["domain"].tolist() == [*canned.DOMAINS, domains.MEAN]
+    assert domains.table(results).query("method == 'odm'")["domain"].tolist() == [*canned.DOMAINS, "mean over domains"]
     reference = domains.table(results).query("method == 'uniform'")["difference"]
     assert (reference == 0).all()
 

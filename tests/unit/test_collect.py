@@ -68,6 +68,66 @@ def test_collects_every_run(study, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.metrics[found.metrics.run == found.runs.run[0]].reset_index(drop=True), one)
 
 
+def test_old_results_have_no_axes_and_uniform_target_weights(study, tmp_path: Path) -> None:
+    gather(study, tmp_path)
+    description = read_json(tmp_path / "experiment.json")
+    assert description["axes"] == {} and description["trials"] == {}
+    write_json(
+        tmp_path / "experiment.json", {k: v for k, v in description.items() if k not in ("axes", "target_weights")}
+    )
+    found = Results(tmp_path)
+    assert found.axes == {} and found.target_weights == dict.fromkeys(found.domains, 1 / len(found.domains))
+
+
+def test_values_of_axes_have_runs_but_are_not_compared(experiment_of, corpus, tmp_path: Path) -> None:
+    from acodm_core.lm.train import Trainer
+
+    values = {"Sharp": {"options": {"alpha": 0.1}, "groups": 2}, "Default": {"options": {"alpha": 0.9}}}
+    experiment = experiment_of(
+        compare=["uniform"],
+        methods={"odm": {"title": "ODM", "trials": 3}},
+        training={"steps": 3, "batch": 4},
+        evaluation={"every": 3, "target": {"words": 3, "noise": 1}},
+        axes={"memory": {"title": "Memory", "of": "odm", "values": values}},
+    )
+    planned = plan(experiment)
+    for run, spec in planned.runs.items():
+        assert Trainer(spec, corpus, tmp_path / "runs" / run).run() == "finished"
+    collect(experiment, planned, corpus, tmp_path / "runs", tmp_path)
+    found = Results(tmp_path)
+    sharp = "odm-memory-sharp"
+    assert found.axes == {
+        "memory": {"title": "Memory", "of": "odm", "methods": {"Sharp": sharp, "Default": "odm"}},
+    }
+    weight = dict.fromkeys(corpus.domains, 0.0) | {"words": 0.75, "noise": 0.25}
+    assert found.target_weights == pytest.approx(weight)
+    assert found.runs.set_index("method").compared.to_dict() == {"uniform": True, "odm": False, sharp: False}
+    assert found.runs.set_index("method").title[sharp] == found.experiment["titles"][sharp] == "Sharp"
+    assert found.compare == ["uniform"] and found.experiment["trials"] == {"odm": 3}
+    asked = found.mixture[found.mixture.run.str.startswith(sharp) & (found.mixture.step == 3)].set_index("domain")
+    assert list(asked.index) == list(corpus.domains), "a mixer of groups draws domains"
+    prior = found.natural_weights
+    assert asked.requested["counting"] / asked.requested["words"] == pytest.approx(prior["counting"] / prior["words"])
+
+
+def test_mixers_know_the_target_and_the_length_of_their_run(experiment_of, corpus, monkeypatch) -> None:
+    from acodm_baselines.uniform import Uniform
+
+    from acodm_core.lm import train
+
+    given = []
+    monkeypatch.setattr(Uniform, "start", lambda self, start: given.append(start))
+    for target in ("uniform", "natural", {"words": 3, "noise": 1}):
+        experiment = experiment_of(evaluation={"target": target}, training={"steps": 7})
+        for spec in plan(experiment).runs.values():
+            train.start_mixer(spec, corpus, {})
+    assert [start.total_steps for start in given] == [7, 7, 7]
+    uniform, natural, chosen = (dict(zip(corpus.domains, start.target, strict=True)) for start in given)
+    assert set(uniform.values()) == {0.25}
+    assert natural == pytest.approx(dict(zip(corpus.domains, given[0].prior, strict=True)))
+    assert chosen == pytest.approx({"counting": 0, "words": 0.75, "brackets": 0, "noise": 0.25})
+
+
 def test_methods_with_the_same_seed_begin_alike_and_draw_apart(study) -> None:
     first, second = (pd.read_parquet(study.runs / run / "metrics.parquet") for run in study.plan.runs)
     at_start = [f[(f.step == 0)].drop(columns="run").reset_index(drop=True) for f in (first, second)]

@@ -45,6 +45,11 @@ def inputs(**of: str) -> dict[str, Any]:
     }
 
 
+def axis(values: dict[Any, Any], of: str = "odm", **keys: Any) -> dict[str, Any]:
+    """An ablation of one method."""
+    return {"axes": {"knob": {"title": "The knob", "of": of, "values": values, **keys}}}
+
+
 FIELDS = ", ".join(sorted(Experiment.model_fields))
 # overlay, what the message must contain: the path, the value, and the valid names
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -185,6 +190,87 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "method twice": ({"compare": ["natural", "odm", "odm"]}, ["compare:", "'odm'"]),
     "nothing compared": ({"compare": []}, ["compare:", "[]"]),
     "baseline not compared": ({"baseline": "temperature"}, ["baseline:", "'temperature'", "natural, uniform, odm"]),
+    "target of an unknown domain": (
+        {"evaluation": {"target": {"bibel": 1.0}}},
+        ["evaluation.target.bibel:", "'bibel'", "did you mean 'bible'", "speeches"],
+    ),
+    "target of a wrong name": (
+        {"evaluation": {"target": "unifrom"}},
+        ["evaluation.target:", "'unifrom'", "'uniform' or 'natural'", "dictionary"],
+    ),
+    "negative target": ({"evaluation": {"target": {"bible": -1}}}, ["evaluation.target.bible:", "-1"]),
+    "target that is no number": ({"evaluation": {"target": {"bible": "much"}}}, ["evaluation.target.bible:", "'much'"]),
+    "all targets zero": ({"evaluation": {"target": {"bible": 0}}}, ["evaluation.target:", "not all be zero"]),
+    "length of nothing": ({"methods": {"odm": {"length": 0}}}, ["methods.odm.length:", "0", "greater than 0"]),
+    "compared method of another length": (
+        {"methods": {"odm": {"length": 0.5}}},
+        ["methods.odm.length:", "0.5", "one horizon"],
+    ),
+    "too many groups": (
+        {"methods": {"odm": {"groups": 4}}},
+        ["methods.odm.groups:", "4 groups of 3 domains", "at most 3"],
+    ),
+    "no groups": ({"methods": {"odm": {"groups": 0}}}, ["methods.odm.groups:", "0", "greater than 0"]),
+    "groups of no kind": ({"methods": {"odm": {"groups": "two"}}}, ["methods.odm.groups:", "'two'", "dictionary"]),
+    "group that is no list": (
+        {"methods": {"odm": {"groups": {"a": "bible"}}}},
+        ["methods.odm.groups.a:", "'bible'", "list"],
+    ),
+    "group of an unknown domain": (
+        {"methods": {"odm": {"groups": {"a": ["bible", "speeches"], "b": ["dialog"]}}}},
+        ["methods.odm.groups.b:", "'dialog'", "did you mean 'dialogue'"],
+    ),
+    "groups that leave one out and name one twice": (
+        {"methods": {"odm": {"groups": {"a": ["bible"], "b": ["bible", "dialogue"]}}}},
+        ["methods.odm.groups:", "missing ['speeches']", "more than once ['bible']"],
+    ),
+    "empty group": (
+        {"methods": {"odm": {"groups": {"a": DOMAINS, "b": []}}}},
+        ["methods.odm.groups.b:", "no domains"],
+    ),
+    "weights of domains where the mixer sees groups": (
+        {"methods": {"mine": {"mixer": "static", "options": {"weights": dict.fromkeys(DOMAINS, 1)}, "groups": 2}}}
+        | {"compare": ["natural", "mine"]},
+        ["methods.mine.options.weights:", "bible+speeches"],
+    ),
+    "axis of an unknown method": (axis({"a": {}}, of="acodn"), ["axes.knob.of:", "'acodn'", "did you mean 'acodm'"]),
+    "axis of no values": (axis({}), ["axes.knob.values:", "at least 1"]),
+    "axis without a title": ({"axes": {"knob": {"of": "odm", "values": {"a": {}}}}}, ["axes.knob.title:", "required"]),
+    "unknown key of an axis": (axis({"a": {}}, vals=1), ["axes.knob.vals:", "'vals'", "did you mean 'values'"]),
+    "axis of a bad name": ({"axes": {"A b": axis({"a": {}})["axes"]["knob"]}}, ["axes.A b:", "'A b'"]),
+    "unknown key in a value of an axis": (
+        axis({"much": {"option": {"alpha": 0.5}}}),
+        ["axes.knob.values.much.option:", "'option'", "did you mean 'options'"],
+    ),
+    "unknown option in a value of an axis": (
+        axis({0.5: {"options": {"apha": 0.5}}}),
+        ["axes.knob.values.0.5.options.apha:", "'apha'", "did you mean 'alpha'"],
+    ),
+    "option of a wrong type in a value of an axis": (
+        axis({"much": {"options": {"alpha": "much"}}}),
+        ["axes.knob.values.much.options.alpha:", "'much'"],
+    ),
+    "value of an axis that is no mapping": (axis({"much": 3}), ["axes.knob.values.much:", "3", "dictionary"]),
+    "length in a value of an axis": (
+        axis({"long": {"length": 2}}),
+        ["axes.knob.values.long.length:", "2", "one horizon"],
+    ),
+    "groups in a value of an axis": (axis({"many": {"groups": 9}}), ["axes.knob.values.many.groups:", "9 groups"]),
+    "unknown role in a value of an axis": (axis({"a": {"model": "proxi"}}), ["axes.knob.values.a.model:", "'proxi'"]),
+    "unknown mixer in a value of an axis": (axis({"a": {"mixer": "oddm"}}), ["axes.knob.values.a.mixer:", "'oddm'"]),
+    "unknown input in a value of an axis": (
+        axis({"a": {"inputs": {"actor": "acodm_rum"}}}, of="acodm_proxy"),
+        ["axes.knob.values.a.inputs.actor:", "'acodm_rum'", "did you mean"],
+    ),
+    "labels that differ in case": (
+        axis({"Much": {"options": {"alpha": 0.5}}, "much": {"options": {"alpha": 0.6}}}),
+        ["axes.knob.values.much:", "'odm-knob-much'", "axes.knob.values.Much"],
+    ),
+    "label that gives a method's name": (
+        axis({"much": {}}) | {"methods": {"odm-knob-much": {"mixer": "odm"}}},
+        ["axes.knob.values.much:", "methods.odm-knob-much"],
+    ),
+    "label without a letter": (axis({"+": {}}), ["axes.knob.values.+:", "'+'"]),
     "name with a slash": ({"experiment": "a/b"}, ["experiment:", "'a/b'"]),
     "nothing named": ({"experiment": None}, ["experiment:", "None"]),
 }
@@ -317,6 +403,14 @@ EVERY = {"natural", "uniform", "odm", "acodm", "acodm_proxy", "acodm_proxy_run"}
         ({"training": {"steps": 17}}, EVERY),
         ({"training": {"schedule": "wsd"}}, EVERY),
         ({"evaluation": {"valid_sequences": 3}}, EVERY),
+        ({"evaluation": {"target": {"bible": 1.0}}}, EVERY),
+        ({"evaluation": {"target": "natural"}}, EVERY),
+        ({"methods": {"acodm_proxy_run": {"length": 0.5}}}, {"acodm_proxy_run", "acodm_proxy"}),
+        ({"methods": {"odm": {"groups": 2}}}, {"odm"}),
+        ({"methods": {"odm": {"groups": 3}}}, set()),
+        ({"methods": {"odm": {"groups": {"one": DOMAINS}}}}, {"odm"}),
+        ({"methods": {"odm": {"trials": 7}}}, set()),
+        (axis({"the default": {}, "half": {"options": {"alpha": 0.5}}}), {"odm-knob-half"}),
         ({"corpus": {"split_seed": 1}}, EVERY),
         ({"corpus": {"domains": DOMAINS[:2]}}, EVERY),
     ],
@@ -396,3 +490,92 @@ def test_merge_lays_dictionaries_over_and_replaces_lists() -> None:
 
 def test_the_domains_used_here_are_in_the_catalogue() -> None:
     assert set(DOMAINS) <= set(load_catalogue().domains)
+
+
+# --- lengths, groups, targets, axes ---
+
+
+def test_a_stage_of_another_length_takes_its_share_of_the_steps() -> None:
+    found = planned({"training": {"steps": 30}, "methods": {"acodm_proxy_run": {"length": 0.25}}})
+    steps = {spec.method: spec.training.steps for spec in found.runs.values()}
+    assert steps == {"acodm_proxy_run": 8} | dict.fromkeys(EVERY - {"acodm_proxy_run"}, 30)
+
+
+def test_a_number_of_groups_and_its_groups_written_out_are_the_same_partition() -> None:
+    by_number, by_name = (
+        planned({"methods": {"odm": {"groups": groups}}})
+        for groups in (2, {"dialogue": ["dialogue"], "bible+speeches": ["speeches", "bible"]})
+    )
+    assert of(by_number, "odm") == of(by_name, "odm")
+    (spec, _) = (spec for spec in by_name.runs.values() if spec.method == "odm")
+    assert list(spec.groups.items()) == [("bible+speeches", ("bible", "speeches")), ("dialogue", ("dialogue",))]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("uniform", [1 / 3, 1 / 3, 1 / 3]),
+        ("natural", [0.5, 0.3, 0.2]),
+        ({"dialogue": 3, "bible": 1}, [0.25, 0.0, 0.75]),
+    ],
+)
+def test_target_weights_lie_on_the_simplex_in_the_order_of_the_domains(target: Any, expected: list[float]) -> None:
+    evaluation = load_experiment(BASE, {"evaluation": {"target": target}}).evaluation
+    assert evaluation.target_weights(DOMAINS, [50, 30, 20]) == pytest.approx(expected)
+
+
+AXES = {
+    "axes": {
+        "alpha": {
+            "title": "Memory",
+            "of": "odm",
+            "values": {0.5: {"options": {"alpha": 0.5}}, "0.9 (ours)": {}, "written out": {"options": {"alpha": 0.9}}},
+        },
+        "source": {
+            "title": "Where the actor comes from",
+            "of": "acodm",
+            "values": {
+                "Online": {},
+                "Short proxy": {"options": {"learn": False}, "inputs": {"actor": "short"}},
+                "Bandit": {"mixer": "odm", "options": {"rule": "exp3"}},
+                "Another's": {"mixer": "odm", "options": {"alpha": 0.5}},
+            },
+        },
+    },
+    "methods": {"short": {"mixer": "acodm_core.acodm", "model": "proxy", "length": 0.5}},
+    "compare": ["natural", "odm"],
+}
+
+
+def test_every_value_of_an_axis_is_a_method_with_a_run_a_seed() -> None:
+    found = planned(AXES)
+    assert found.axes == {
+        "alpha": {"0.5": "odm-alpha-0.5", "0.9 (ours)": "odm", "written out": "odm"},
+        "source": {
+            "Online": "acodm",
+            "Short proxy": "acodm-source-short-proxy",
+            "Bandit": "acodm-source-bandit",
+            "Another's": "odm-alpha-0.5",
+        },
+    }
+    seeds = {method: sorted(s.seed for s in found.runs.values() if s.method == method) for method in found.methods}
+    values = ["odm-alpha-0.5", "acodm-source-short-proxy", "acodm-source-bandit"]
+    assert seeds == {name: [0, 1] for name in ["natural", "odm", "acodm", *values, "short"]}
+    assert list(found.compared) == ["natural", "odm"]
+    titles = [found.methods[name].title for name in values]
+    assert titles == ["0.5", "Short proxy", "Bandit"]
+    position = list(found.runs)
+    for name, spec in found.runs.items():
+        assert all(position.index(needed) < position.index(name) for needed in spec.inputs.values())
+        assert {found.runs[needed].seed for needed in spec.inputs.values()} <= {spec.seed}
+
+
+def test_a_value_with_another_mixer_starts_from_that_mixers_defaults() -> None:
+    found = planned(axis({"bandit": {"mixer": "odm"}, "still": {"mixer": "natural"}}, of="acodm_proxy"))
+    assert found.axes == {"knob": {"bandit": "odm", "still": "natural"}}, "the compared methods with the same specs"
+
+
+def test_only_what_the_comparison_needs_is_probed() -> None:
+    alone, with_axes = planned({"compare": ["natural", "odm"]}), planned(AXES)
+    assert with_axes.probed() == alone.probed()
+    assert {method for method, _ in planned(AXES, {"compare": BASE["compare"]}).probed()} == EVERY

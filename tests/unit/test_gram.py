@@ -3,61 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from tiny import SHAPES, batch, learner, separate_gram
 
 from acodm_core.data.sampler import Batch
 from acodm_core.lm.loss import token_losses
-from acodm_core.lm.model import build_model, matching_layers
-from acodm_core.lm.step import Learner
 from acodm_core.mixing import Signal
-from acodm_core.study.clock import Clock
-from acodm_core.study.config import ModelConfig, TrainingConfig
-
-SHAPES = {
-    "gpt_neox": (
-        {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64},
-        r"layers\.(1|2)\.mlp\.dense_4h_to_h",
-    ),
-    "llama": (
-        {
-            "hidden_size": 32,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "intermediate_size": 48,
-        },
-        r"layers\.(1|2)\.mlp\.down_proj",
-    ),
-}
-VOCABULARY, CONTEXT = 61, 12
-
-
-def learner(kind: str, *, needs=frozenset({Signal.GRAD_GRAM}), domains: int = 4, **training) -> Learner:
-    fields, pattern = SHAPES[kind]
-    config = ModelConfig(config={"model_type": kind, **fields}, lr=1e-3, gradient_layers=pattern, norm_layers=pattern)
-    model = build_model(config.config, vocab_size=VOCABULARY, context=CONTEXT, seed=3)
-    recipe = TrainingConfig(**{"steps": 10, "batch": 8, "context": CONTEXT, "precision": "float32", **training})
-    return Learner(model, config, recipe, domains=domains, needs=needs, clock=Clock())
-
-
-def batch(counts=(3, 0, 4, 1), seed: int = 0) -> Batch:
-    rng = np.random.default_rng(seed)
-    return Batch(rng.integers(0, VOCABULARY, (sum(counts), CONTEXT + 1)), np.array(counts))
-
-
-def separate_gram(model: torch.nn.Module, pattern: str, drawn: Batch) -> np.ndarray:
-    """The (K, K) Gram from one backward pass a domain: an independent computation."""
-    weights = [layer.weight for layer in matching_layers(model, pattern, where="")]
-    domain_B = np.repeat(np.arange(len(drawn.counts_K)), drawn.counts_K)
-    gradients = []
-    for k in range(len(drawn.counts_K)):
-        if not drawn.counts_K[k]:
-            gradients.append(np.full(sum(w.numel() for w in weights), np.nan))
-            continue
-        loss = token_losses(model, torch.from_numpy(drawn.tokens_BS[domain_B == k])).mean()
-        parts = torch.autograd.grad(loss, weights)
-        gradients.append(torch.cat([p.flatten() for p in parts]).double().numpy())
-    matrix = np.stack(gradients)
-    return matrix @ matrix.T
 
 
 @pytest.mark.parametrize("kind", SHAPES)

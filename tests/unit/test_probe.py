@@ -23,11 +23,11 @@ def timed(experiment, corpus, tmp_path_factory) -> pd.DataFrame:
     return probe.probe_time(plan(experiment), corpus, tmp_path_factory.mktemp("runs"), experiment.probe, "cpu")
 
 
-def test_every_method_stands_beside_the_plain_step_and_the_gram_in_every_block(timed):
+def test_every_method_stands_beside_the_plain_step_and_the_gradients_in_every_block(timed):
     assert list(timed.columns) == list(PROBE_COLUMNS)
     steps = timed[timed.part == "step"]
     found = steps.groupby("method").apply(lambda rows: sorted(zip(rows.block, rows.arm, strict=True)))
-    expected = sorted((block, arm) for block in range(4) for arm in ("gram", "method", "plain"))
+    expected = sorted((block, arm) for block in range(4) for arm in ("gradients", "method", "plain"))
     assert sorted(found.index) == ["acodm", "odm", "uniform"]
     assert all(rows == expected for rows in found)
 
@@ -38,15 +38,15 @@ def test_the_parts_add_up_to_less_than_the_step_and_most_of_it(timed):
     assert (parts <= wide.step * 1.001).all() and (parts > 0.6 * wide.step).all()
 
 
-def test_the_gram_costs_signals_and_the_plain_step_does_not(timed):
+def test_the_gradients_cost_signals_and_the_plain_step_does_not(timed):
     signals = timed[(timed.part == "signals") & (timed.method == "acodm")].groupby("arm").seconds.median()
-    assert signals["gram"] > 2 * signals["plain"]
+    assert signals["gradients"] > 2 * signals["plain"]
 
 
-def test_the_summary_names_the_gram_once_a_model_and_every_method(timed):
+def test_the_summary_names_the_gradients_once_a_model_and_every_method(timed):
     lines = probe.summary(timed)
-    assert sum("Gram alone" in line for line in lines) == 1
-    assert {line.split()[1].rstrip(":") for line in lines if "Gram" not in line} == {"uniform", "odm", "acodm"}
+    assert sum("gradients alone" in line for line in lines) == 1
+    assert {line.split()[1].rstrip(":") for line in lines if "alone" not in line} == {"uniform", "odm", "acodm"}
 
 
 def test_the_actor_critic_learns_while_it_is_probed(experiment, corpus):
@@ -55,7 +55,7 @@ def test_the_actor_critic_learns_while_it_is_probed(experiment, corpus):
     arms = probe.Arms(specs, corpus, {}, "cpu")
     arms.block("acodm", SETTINGS["warmup"] + 1)
     assert "td_error" in arms.mixers["acodm"].diagnostics()
-    assert Signal.GRAD_GRAM in arms.mixers["acodm"].needs
+    assert Signal.ADAM_SKETCH in arms.mixers["acodm"].needs
 
 
 def test_memory_is_read_in_processes_of_their_own(experiment_of, corpus, corpus_folder, tmp_path):

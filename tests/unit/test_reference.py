@@ -22,6 +22,13 @@ def test_a_generated_document_is_current(path):
     assert (ROOT / path).read_text() == page(), f"run: acodm reference {name} > {path}"
 
 
+@pytest.mark.parametrize(
+    "setting", ["methods.NAME.groups: null", "axes.NAME.of: (required)", "models.NAME.lr: (required)"]
+)
+def test_the_settings_of_an_entry_are_described(setting):
+    assert setting in reference.defaults()
+
+
 def test_the_shipped_defaults_are_accepted_as_a_configuration():
     """Laid over a preset, the defaults file names only settings that exist, with values that are valid."""
     shipped = yaml.safe_load((ROOT / "workflow/schemas/defaults.yaml").read_text())

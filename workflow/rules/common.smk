@@ -20,7 +20,7 @@ DEVICE = "cuda" if EXPERIMENT.resources.gpus else "cpu"
 
 
 wildcard_constraints:
-    run="|".join(PLAN.runs),
+    run="|".join(map(re.escape, PLAN.runs)),
     domain="|".join(EXPERIMENT.corpus.domains),
     archive="|".join(map(re.escape, EXPERIMENT.corpus.archives())) or "none",
 

@@ -6,16 +6,29 @@ FIGURES = {
     "steps_to_target": "Efficiency",
     "domains": "Quality by domain",
     "mixtures": "Mixtures",
+    "diagnostics": "Mixtures",
     "overhead": "Cost",
     "cost": "Cost",
 }
 TABLES = ["comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost"]
-DRAWN = ["curves", "mixtures", "domains", "overhead_parts", "cost_phases"]  # what stands behind a figure and is no table
+# What stands behind a figure and is no table.
+DRAWN = ["curves", "mixtures", "diagnostics", "domains", "overhead_parts", "cost_phases"]
+CAPTIONS = {name: f"../report/{name}.rst" for name in [*FIGURES, *TABLES]}
+
+for axis in EXPERIMENT.axes:
+    FIGURES[f"ablation_{axis}"] = "Ablations"
+    TABLES.append(f"ablation_{axis}")
+    DRAWN.append(f"ablation_{axis}_seeds")
+    CAPTIONS[f"ablation_{axis}"] = "../report/ablation.rst"
+if "oracle" in EXPERIMENT.compare:
+    FIGURES["regret"] = "Efficiency"
+    TABLES.append("regret")
+    CAPTIONS["regret"] = "../report/regret.rst"
 
 
 def figure(name):
     """A figure for Snakemake's own report, with its caption and the category it stands under."""
-    return report(f"{RENDERED}/{name}.svg", caption=f"../report/{name}.rst", category=FIGURES[name])
+    return report(f"{RENDERED}/{name}.svg", caption=CAPTIONS[name], category=FIGURES[name])
 
 
 rule render:
@@ -28,7 +41,7 @@ rule render:
         expand(f"{RENDERED}/{{name}}.png", name=FIGURES),
         expand(f"{RENDERED}/{{name}}.csv", name=DRAWN),
         expand(f"{RENDERED}/{{name}}.{{kind}}", name=TABLES, kind=["csv", "tex"]),
-        [report(f"{RENDERED}/{name}.md", caption=f"../report/{name}.rst", category="Tables") for name in TABLES],
+        [report(f"{RENDERED}/{name}.md", caption=CAPTIONS[name], category="Tables") for name in TABLES],
     params:
         results=RESULTS,
         rendered=RENDERED,

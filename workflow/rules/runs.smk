@@ -45,7 +45,7 @@ rule train:
 # Runs that others wait for go first, or the machine would stand half idle at the end.
 use rule train as train_first with:
     wildcard_constraints:
-        run="|".join(STAGES) or "none",
+        run="|".join(map(re.escape, STAGES)) or "none",
     priority: 5
 
 

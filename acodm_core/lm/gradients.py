@@ -1,0 +1,99 @@
+"""What a mixer may ask about the domains' gradients, measured inside the ordinary backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+
+from acodm_core.lm.gram import ExactGram
+from acodm_core.lm.ranks import sum_over_ranks
+from acodm_core.lm.sketch import Sketch
+from acodm_core.mixing import Signal
+from acodm_core.study.config import ModelConfig
+
+GRADIENT_SIGNALS = frozenset({Signal.GRAD_GRAM, Signal.GRAD_SKETCH, Signal.ADAM_SKETCH})
+
+
+class DomainGradients:
+    """Measures ``GRADIENT_SIGNALS`` on the probed ``layers``, each in the way that ``config`` says.
+
+    One step is ``with step(wants, micro_batches)`` around all forward and backward passes, ``rows(...)`` before each, and
+    ``signals(...)`` afterwards. Under torch.distributed every rank measures its own part and all get the same result.
+
+    Args:
+        tokens: a step, to count operations.
+        needs: the signals that may be asked for.
+        optimiser: whose metric ADAM_SKETCH measures in.
+        seed: of the sketch's projections.
+    """
+
+    def __init__(
+        self,
+        layers: list[torch.nn.Linear],
+        domains: int,
+        config: ModelConfig,
+        *,
+        tokens: int,
+        needs: Collection[Signal],
+        optimiser: torch.optim.AdamW,
+        seed: int,
+    ) -> None:
+        self._tokens, self._device = tokens, layers[0].weight.device
+        self._ways: dict[Signal, ExactGram | Sketch] = {}
+        sketch = partial(Sketch, layers, domains, width=config.sketch, seed=seed)
+        if Signal.ADAM_SKETCH in needs:
+            self._ways[Signal.ADAM_SKETCH] = sketch(adam=optimiser)
+        if Signal.GRAD_SKETCH in needs:
+            self._ways[Signal.GRAD_SKETCH] = sketch()
+        if Signal.GRAD_GRAM in needs and config.gram == "exact":
+            self._ways[Signal.GRAD_GRAM] = ExactGram(layers, domains)
+        elif Signal.GRAD_GRAM in needs:
+            self._ways[Signal.GRAD_GRAM] = self._ways.get(Signal.GRAD_SKETCH) or sketch()
+        self._armed: dict[Signal, ExactGram | Sketch] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Host time so far that was spent inside backward passes on what plain ones would not do."""
+        return sum(way.seconds for way in set(self._ways.values()))
+
+    @property
+    def flops(self) -> int:
+        """Operations that measuring everything adds to a step."""
+        return sum(way.flops(self._tokens) for way in set(self._ways.values()))
+
+    @contextmanager
+    def step(self, wants: Collection[Signal], micro_batches: int = 1) -> Iterator[None]:
+        """Arm the layers for one optimiser step that measures those of ``wants`` that are gradients' signals."""
+        self._armed = {signal: way for signal, way in self._ways.items() if signal in wants}
+        with ExitStack() as stack:
+            for way in set(self._armed.values()):
+                stack.enter_context(way.armed(micro_batches))
+            yield
+
+    def rows(self, counts_K: np.ndarray, context: int) -> None:
+        """Tell which rows of the coming micro-batch belong to which domain: ``counts_K`` sequences each, in order."""
+        for way in set(self._armed.values()):
+            way.rows(counts_K, context)
+
+    def signals(self, weight_K: np.ndarray) -> dict[Signal, np.ndarray]:
+        """The signals of the step, of the gradients of each domain's own mean loss; float64, NaN for absent domains.
+
+        Args:
+            weight_K: (K,) what each domain's tokens weighed in this rank's loss, 0 where absent; the loss is the weighted
+                sum of token losses over the sum of weights.
+        """
+        scale = float(weight_K.sum())  # undoes the loss's division, which differs from rank to rank
+        total_K = sum_over_ranks(torch.tensor(weight_K, dtype=torch.float64, device=self._device)).cpu().numpy()
+        mean_K = np.divide(1.0, total_K, out=np.full(len(total_K), np.nan), where=total_K > 0)
+        found = {}
+        for signal, way in self._armed.items():
+            if isinstance(way, ExactGram):
+                found[signal] = way.gram(scale) * np.outer(mean_K, mean_K)
+                continue
+            sketch_KD = way.sums(scale) * mean_K[:, None]
+            found[signal] = sketch_KD @ sketch_KD.T if signal == Signal.GRAD_GRAM else sketch_KD
+        return found

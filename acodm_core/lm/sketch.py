@@ -1,0 +1,123 @@
+"""Random projections of the domains' gradients: inner products of gradients from a few numbers a domain.
+
+A domain's weight gradient on a linear layer is G = delta^T x. With fixed projections P_out (O, r) and P_in (I, r) of mean
+P P^T = identity, the sketch S = (delta P_out)^T (x P_in) = P_out^T G P_in has r x r numbers, and <S_i, S_j> is an unbiased
+estimate of <G_i, G_j>. It is made from the two factors, so no gradient of a single domain is ever formed, and sums over
+micro-batches and ranks add sketches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acodm_core.lm.ranks import sum_over_ranks
+
+STREAM = 0x5CE7  # separates the projections from every other random stream of the seed
+
+
+class Sketch:
+    """Sketches of the domains' gradients on ``layers``; nothing hangs on the layers while it is not armed.
+
+    Args:
+        width: r, columns of each projection; a layer side of at most r is not projected but rotated, which loses nothing.
+        seed: of the projections, which are the same on every rank and after a resume.
+        adam: an AdamW optimiser whose metric to measure in, or None for the plain inner product. Gradients are divided by
+            v^(1/4), v its bias-corrected second moment before this step in the rank-one form of Adafactor (arXiv 1804.04235,
+            section 3: row mean times column mean over mean), so the division factorises over delta and x, and inner products
+            estimate <g_i, g_j / sqrt(v)>: to first order, the decrease of domain i's loss by a step along domain j. Before
+            the optimiser's first step there is no v and no metric: everything is NaN.
+    """
+
+    def __init__(
+        self,
+        layers: list[torch.nn.Linear],
+        domains: int,
+        *,
+        width: int,
+        seed: int,
+        adam: torch.optim.AdamW | None = None,
+    ) -> None:
+        self.domains = domains
+        self.seconds = 0.0  # host time spent inside the backward pass on what a plain one would not do
+        self._layers, self._adam = layers, adam
+        self._fixed = [
+            _projections(layer.weight, width, np.random.default_rng([seed, STREAM, i]))
+            for i, layer in enumerate(layers)
+        ]
+        self._used: list[tuple[Tensor, Tensor]] = []  # this step's projections, in the metric that is measured
+        self._inputs: dict[int, Tensor] = {}  # layer -> x, from its forward to its backward pass
+        self._member_KB: Tensor | None = None  # 1 where a sequence of this micro-batch belongs to the domain
+        self._sums: list[Tensor] = []  # (K, r * r) of each layer
+
+    def flops(self, tokens: int) -> int:
+        """Operations a step of so many tokens: both projections of every token, and their products."""
+        each = (out.numel() + into.numel() + out.shape[1] * into.shape[1] for out, into in self._fixed)
+        return 2 * tokens * sum(each)
+
+    @contextmanager
+    def armed(self, micro_batches: int) -> Iterator[None]:
+        """Measure the forward and backward passes inside, those of one optimiser step."""
+        self._used = [
+            self._metric(layer.weight, *fixed) for layer, fixed in zip(self._layers, self._fixed, strict=True)
+        ]
+        self._sums = [out.new_zeros(self.domains, out.shape[1] * into.shape[1]) for out, into in self._used]
+        with ExitStack() as hooks:
+            for index, layer in enumerate(self._layers):
+                hooks.callback(layer.register_forward_hook(partial(self._after_forward, index)).remove)
+            hooks.callback(self._inputs.clear)
+            yield
+
+    def rows(self, counts_K: np.ndarray, context: int) -> None:
+        """Tell which sequences of the coming micro-batch belong to which domain: ``counts_K`` each, in order."""
+        member_KB = np.repeat(np.eye(self.domains, dtype=np.float32), counts_K, axis=1)
+        self._member_KB = torch.from_numpy(member_KB).to(self._layers[0].weight.device)
+
+    def sums(self, scale: float) -> np.ndarray:
+        """(K, D) float64: ``scale`` times the sketches of the domains' parts of the gradient, summed over ranks."""
+        return sum_over_ranks(torch.cat(self._sums, 1).mul_(scale)).double().cpu().numpy()
+
+    def _after_forward(self, index: int, layer: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if output.requires_grad:
+            self._inputs[index] = inputs[0].detach()  # autograd holds it too, until the same pass
+            output.register_hook(partial(self._before_backward, index))
+
+    def _before_backward(self, index: int, delta_BTO: Tensor) -> None:
+        start = time.perf_counter()
+        x_BTI, (out, into) = self._inputs.pop(index), self._used[index]
+        left_BTR = (delta_BTO @ out.to(delta_BTO.dtype)).float()  # small from here on, so in full precision
+        right_BTR = (x_BTI @ into.to(x_BTI.dtype)).float()
+        each_BD = (left_BTR.mT @ right_BTR).flatten(1)
+        self._sums[index].addmm_(self._member_KB, each_BD)
+        self.seconds += time.perf_counter() - start
+
+    def _metric(self, weight: Tensor, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
+        """The projections with AdamW's preconditioner in them: rows times v^(-1/4), one factor of v on each side."""
+        if self._adam is None:
+            return out, into
+        state = self._adam.state.get(weight)
+        if not state:
+            return torch.full_like(out, torch.nan), into
+        v, eps = state["exp_avg_sq"], self._adam.defaults["eps"]
+        row_O, column_I = v.mean(1), v.mean(0)
+        # Each factor carries the unit of a gradient; as in AdamW, sqrt(v) is not taken below eps.
+        unit = (row_O.mean() * (1 - self._adam.defaults["betas"][1] ** state["step"])).sqrt().clamp_min(eps**2)
+        row_O, column_I = (row_O / unit).clamp_min(eps), (column_I / unit).clamp_min(eps)
+        return out * row_O[:, None] ** -0.25, into * column_I[:, None] ** -0.25
+
+
+def _projections(weight: Tensor, width: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(O, r) and (I, r), float32, each with r orthogonal columns in random directions and mean P P^T = identity."""
+    # Gaussian columns made orthonormal: unbiased as well, less variance, and exact where r reaches the layer's own side.
+    found = []
+    for side in weight.shape:
+        columns = min(width, side)
+        basis, _ = np.linalg.qr(rng.standard_normal((side, columns)))
+        found.append(torch.from_numpy(np.float32(basis * np.sqrt(side / columns))).to(weight.device))
+    return found[0], found[1]

@@ -1,0 +1,373 @@
+"""The actors and critics of AC-ODM: what an update moves, and where the policy ends."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from feeding import weights
+
+from acodm_core.acodm.agent import Ddpg, Learner, Sac, network
+
+UNIFORM = np.full(3, 1 / 3)
+SKEWED = np.array([0.5, 0.3, 0.2])
+SETTINGS = dict(
+    hidden=8, layers=1, actor_lr=1e-2, critic_lr=1e-2, gamma=0.5, tau=0.1, floor=0.2, zero_head=True,
+    replay=500, minibatch=8, min_pool=4, updates=1, seed=0,
+)  # fmt: skip
+
+
+def ddpg(anchor_K: np.ndarray = UNIFORM, state: int = 4, *, temperature: float = 0.0, **changes: object) -> Ddpg:
+    return Ddpg(state, anchor_K, temperature=temperature, **(SETTINGS | changes))
+
+
+def sac(anchor_K: np.ndarray = UNIFORM, state: int = 4, *, temperature_lr: float = 1e-2, **changes: object) -> Sac:
+    return Sac(state, anchor_K, temperature_lr=temperature_lr, **(SETTINGS | changes))
+
+
+BOTH = pytest.mark.parametrize("build", [ddpg, sac])
+
+
+def batch(rng: np.random.Generator, ours: Learner, state: int = 4, size: int = 8) -> tuple[np.ndarray, ...]:
+    k = len(ours.log_anchor)
+    states, following = rng.normal(size=(2, size, state))
+    actions, rewards = rng.dirichlet(np.ones(k), size), rng.normal(size=(size, 1 if isinstance(ours, Sac) else k))
+    return tuple(part.astype(np.float32) for part in (states, actions, rewards, following))
+
+
+def fix_values(ours: Ddpg, value_K: list[float]) -> None:
+    """Make the critic say ``value_K`` whatever it is asked."""
+    head = ours.critic[0][-1]
+    torch.nn.init.zeros_(head.weight)
+    head.bias.data.copy_(torch.tensor(value_K))
+
+
+# --- both agents ---
+
+
+@BOTH
+def test_update_changes_every_layer_of_actor_and_critics(build) -> None:
+    """The release never steps its actor; ours must."""
+    ours, rng = build(), np.random.default_rng(0)
+    before = {name: copy.deepcopy(getattr(ours, name).state_dict()) for name in ("actor", "critic")}
+    for _ in range(3):  # the actor's head starts at zero, so its lower layers move from the second update on
+        found = ours.update(*batch(rng, ours))
+    for name, old in before.items():
+        for key, value in getattr(ours, name).state_dict().items():
+            assert not torch.equal(value, old[key]), f"{name}.{key} did not move"
+    assert all(np.isfinite(value) for value in found.values())
+    assert found["actor_grad_norm"] > 0 and found["critic_grad_norm"] > 0
+
+
+@BOTH
+def test_actor_step_leaves_the_critic_alone(build) -> None:
+    ours, rng = build(critic_lr=0.0), np.random.default_rng(1)
+    critic, actor = weights(ours.critic), weights(ours.actor)
+    for _ in range(5):
+        ours.update(*batch(rng, ours))
+    assert torch.equal(weights(ours.critic), critic) and not torch.equal(weights(ours.actor), actor)
+    assert all(p.requires_grad for p in ours.critic.parameters())
+
+
+@BOTH
+def test_critic_step_descends_the_temporal_difference(build) -> None:
+    ours, rng = build(hidden=16, actor_lr=0.0, critic_lr=0.03, tau=0.0), np.random.default_rng(1)
+    data = batch(rng, ours, size=16)
+    errors = [ours.update(*data)["td_error"] for _ in range(80)]
+    assert errors[-1] < 0.4 * errors[0]
+
+
+@BOTH
+def test_targets_lag_by_tau(build) -> None:
+    ours, rng = build(tau=0.1), np.random.default_rng(0)
+    for _ in range(3):
+        before = {name: weights(getattr(ours, f"target_{name}")) for name in ("actor", "critic")}
+        ours.update(*batch(rng, ours))
+        for name, old in before.items():
+            online, target = weights(getattr(ours, name)), weights(getattr(ours, f"target_{name}"))
+            torch.testing.assert_close(target, 0.9 * old + 0.1 * online)
+            assert not torch.equal(target, online)
+
+
+@BOTH
+@pytest.mark.parametrize("floor", [0.0, 0.25, 0.9])
+def test_floor_holds_for_any_logits(build, floor: float) -> None:
+    ours = build(floor=floor)
+    for noise in (np.zeros(3), np.array([1e4, 0.0, -1e4]), np.array([-50.0, 50.0, 50.0])):
+        share_K = ours.act(np.ones(4), noise)
+        assert share_K.min() >= floor / 3 - 1e-7 and abs(share_K.sum() - 1) < 1e-6
+
+
+@BOTH
+def test_untrained_policy_is_the_anchor_above_the_floor(build) -> None:
+    for seed in range(3):
+        ours = build(SKEWED, seed=seed)
+        for state in np.random.default_rng(seed).normal(size=(5, 4)):
+            np.testing.assert_allclose(ours.act(state), 0.8 * SKEWED + 0.2 / 3, atol=1e-6)
+
+
+@BOTH
+def test_without_a_zero_head_the_untrained_policy_depends_on_seed_and_state(build) -> None:
+    one, other = build(zero_head=False, seed=1), build(zero_head=False, seed=2)
+    here, there = np.ones(4), -np.ones(4)
+    assert np.abs(one.act(here) - other.act(here)).max() > 1e-3
+    assert np.abs(one.act(here) - one.act(there)).max() > 1e-3
+
+
+@BOTH
+def test_building_an_agent_leaves_the_global_generator_alone(build) -> None:
+    before = torch.get_rng_state()
+    one, other, different = build(seed=1), build(seed=1), build(seed=2)
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(weights(one.critic), weights(other.critic))
+    assert not torch.equal(weights(one.critic), weights(different.critic))
+
+
+@BOTH
+def test_learns_from_the_first_full_pool_on_and_as_often_as_asked(build) -> None:
+    ours, rng = build(min_pool=5, updates=3), np.random.default_rng(0)
+    calls: list[int] = []
+    update, ours.update = ours.update, lambda *parts: calls.append(len(parts[0])) or update(*parts)
+    for step in range(7):
+        found = ours.learn(rng.normal(size=4), UNIFORM, rng.normal(size=3), rng.normal(size=4), rng)
+        assert bool(found) == (step >= 4)
+    assert calls == [8] * 9, "three minibatches of eight after each of the last three transitions"
+
+
+@BOTH
+def test_continues_exactly_after_a_restore(build) -> None:
+    """Networks, optimisers, buffer and the random numbers inside updates."""
+    one, rng = build(), np.random.default_rng(0)
+    steps = [(rng.normal(size=4), rng.dirichlet(np.ones(3)), rng.normal(size=3), rng.normal(size=4)) for _ in range(16)]
+
+    def go_on(ours: Learner, part: list) -> list[dict[str, float]]:
+        draws = np.random.default_rng(3)
+        return [ours.learn(*step, draws) for step in part]
+
+    go_on(one, steps[:10])
+    kept = one.state_dict()
+    other = build(seed=9)
+    other.load_state_dict(kept)
+    assert go_on(one, steps[10:]) == go_on(other, steps[10:])
+    assert torch.equal(weights(one.actor), weights(other.actor))
+    assert torch.equal(weights(one.target_critic), weights(other.target_critic))
+    again = build(seed=9)
+    again.load_state_dict(kept)  # what was taken has not moved with the agent it came from
+    go_on(again, steps[10:])
+    assert torch.equal(weights(again.actor), weights(one.actor))
+
+
+@BOTH
+def test_bandit_finds_the_better_of_two_domains(build) -> None:
+    rng = np.random.default_rng(0)
+    ours = build(np.full(2, 0.5), floor=0.1, minibatch=32, min_pool=16, gamma=0.0, actor_lr=0.02, critic_lr=0.03)
+    for _ in range(150):
+        state = rng.normal(size=4)
+        share_K = ours.act(state, rng.normal(0, 0.5, 2))
+        ours.learn(state, share_K, np.array([0.0, 1.0]) + rng.normal(0, 0.1, 2), rng.normal(size=4), rng)
+    policies = np.array([ours.act(state) for state in rng.normal(size=(20, 4))])
+    assert (policies.argmax(1) == 1).all() and policies[:, 1].mean() > 0.65
+
+
+# --- DDPG ---
+
+
+def test_actor_step_raises_the_objective() -> None:
+    ours, rng = ddpg(critic_lr=0.0, temperature=0.1), np.random.default_rng(1)
+    data = batch(rng, ours, size=32)
+    states = torch.from_numpy(data[0])
+    before = ours.objective(states).item()
+    for _ in range(20):
+        ours.update(*data)
+    assert ours.objective(states).item() > before
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_objective_gradient_agrees_with_finite_differences(temperature: float) -> None:
+    """d objective / d logits in double precision, through floor, critic's view of the action, and divergence."""
+    ours = ddpg(np.array([0.4, 0.3, 0.2, 0.1]), floor=0.25, temperature=temperature)
+    for part in (ours.actor, ours.critic):
+        part.double()
+    ours.log_anchor = ours.log_anchor.double()
+    torch.manual_seed(3)
+    states = torch.randn(1, 4, dtype=torch.float64)
+    logits = torch.randn(4, dtype=torch.float64)
+    head = ours.actor[-1]  # with zero weights the logits are the head's bias
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        head.bias.data.copy_(z)
+        return ours.objective(states)
+
+    value(logits).backward()
+    gradient, h = head.bias.grad.clone(), 1e-5
+    numeric = [
+        ((value(logits + h * unit) - value(logits - h * unit)) / (2 * h)).item()
+        for unit in torch.eye(4, dtype=torch.float64)
+    ]
+    assert gradient.norm() > 1e-3
+    np.testing.assert_allclose(gradient.numpy(), numeric, rtol=1e-6, atol=1e-9)
+    assert abs(gradient.sum().item()) < 1e-9, "adding a constant to all logits changes nothing"
+
+
+def test_objective_is_the_expected_value_less_the_divergence() -> None:
+    ours = ddpg(SKEWED, floor=0.2, temperature=0.7)
+    fix_values(ours, [1.0, 0.0, -0.5])
+    ours.actor[-1].bias.data.copy_(torch.tensor([0.3, -0.2, 0.9]))
+    share_K = ours.act(np.zeros(4))
+    divergence = (share_K * np.log(share_K / SKEWED)).sum()
+    expected = share_K @ [1.0, 0.0, -0.5] - 0.7 * divergence
+    assert ours.objective(torch.zeros(2, 4)).item() == pytest.approx(expected, rel=1e-5)
+    assert divergence > 0.01
+
+
+@pytest.mark.parametrize(("anchor_K", "temperature"), [(UNIFORM, 0.5), (SKEWED, 0.5), (SKEWED, 2.0)])
+def test_optimum_at_fixed_values_is_the_anchor_times_their_exponential(
+    anchor_K: np.ndarray, temperature: float
+) -> None:
+    """argmax of sum_i a_i Q_i - T KL(a || anchor) is a_i ~ anchor_i exp(Q_i / T)."""
+    settings = dict(floor=0.0, temperature=temperature, actor_lr=0.03, critic_lr=0.0)
+    ours, rng = ddpg(anchor_K, **settings), np.random.default_rng(0)
+    value_K = np.array([1.0, 0.0, -0.5])
+    fix_values(ours, value_K.tolist())
+    data = batch(rng, ours)
+    for _ in range(150):
+        ours.update(*data)
+    expected_K = anchor_K * np.exp(value_K / temperature)
+    expected_K /= expected_K.sum()
+    for state in data[0]:
+        np.testing.assert_allclose(ours.act(state), expected_K, atol=0.01)
+
+
+def test_without_a_temperature_the_optimum_is_a_corner() -> None:
+    ours, rng = ddpg(floor=0.3, actor_lr=0.1, critic_lr=0.0), np.random.default_rng(0)
+    fix_values(ours, [0.5, 0.4, 0.0])
+    for _ in range(100):
+        ours.update(*batch(rng, ours))
+    np.testing.assert_allclose(ours.act(np.zeros(4)), [0.8, 0.1, 0.1], atol=0.02)
+
+
+def test_divergence_is_finite_where_a_share_vanishes() -> None:
+    """Without a floor the softmax can underflow to zero, and 0 log 0 is 0."""
+    ours = ddpg(floor=0.0, temperature=1.0)
+    ours.actor[-1].bias.data.copy_(torch.tensor([200.0, 0.0, -200.0]))
+    objective = ours.objective(torch.zeros(2, 4))
+    objective.backward()
+    assert torch.isfinite(objective) and torch.isfinite(ours.actor[-1].bias.grad).all()
+
+
+def test_objective_keeps_a_gradient_when_rewards_are_standardised() -> None:
+    """Values that sum to zero over domains give the mean no gradient (the release), the weighted sum one."""
+    ours = ddpg(floor=0.0)
+    fix_values(ours, [1.0, 0.0, -1.0])
+    ours.objective(torch.zeros(2, 4)).backward()
+    assert ours.actor[-1].bias.grad.norm() > 0.1
+
+
+def test_goal_bootstraps_from_the_targets() -> None:
+    """y = r + gamma Q'(s', mu'(s')): the error reported is the distance from that."""
+    ours, rng = ddpg(gamma=0.7, temperature=0.3), np.random.default_rng(2)
+    states, actions, rewards, following = batch(rng, ours)
+    ours.update(states, actions, rewards, following)  # so that targets and networks differ
+    old = copy.deepcopy(ours)
+    with torch.no_grad():
+        s, a, r, n = (torch.from_numpy(x) for x in (states, actions, rewards, following))
+        ahead = old.policy(old.target_actor(n))
+        goal = r + 0.7 * old.target_critic[0](torch.cat([n, ahead], -1))
+        expected = (goal - old.critic[0](torch.cat([s, a], -1))).abs().mean().item()
+    assert ours.update(states, actions, rewards, following)["td_error"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("best", "sign"), [(0, 1), (2, -1)])
+def test_bandit_finds_the_rewarding_domain(best: int, sign: int) -> None:
+    """One domain always pays more (less): after two hundred updates the policy draws it most (least)."""
+    k, rng = 4, np.random.default_rng(0)
+    ours = ddpg(np.full(k, 1 / k), floor=0.1, minibatch=32, min_pool=16)
+    reward_K = np.where(np.arange(k) == best, sign * 1.0, 0.0)
+    for _ in range(216):
+        state = rng.normal(size=4)
+        share_K = ours.act(state, rng.normal(0, 0.3, k))
+        ours.learn(state, share_K, reward_K + rng.normal(0, 0.1, k), rng.normal(size=4), rng)
+    policies = np.array([ours.act(state) for state in rng.normal(size=(20, 4))])
+    if sign > 0:
+        assert (policies.argmax(1) == best).all() and policies[:, best].mean() > 0.6
+    else:
+        assert (policies.argmin(1) == best).all() and policies[:, best].mean() < 0.1
+
+
+def test_networks_of_the_release_have_the_size_it_has() -> None:
+    """22 domains, 9 tensors, five blocks of 1024: 4,319,254 and 4,341,782 parameters (release at e95863e, agent.py)."""
+    actor, critic = network(85, 1024, 5, 22), network(85 + 22, 1024, 5, 22)
+    assert sum(p.numel() for p in actor.parameters()) == 4_319_254
+    assert sum(p.numel() for p in critic.parameters()) == 4_341_782
+
+
+# --- SAC ---
+
+
+def test_temperature_rises_when_the_entropy_is_under_the_target_and_falls_above() -> None:
+    for log_std, rises in ((-4.0, True), (0.5, False)):  # a domain's entropy is log_std + 1.42, its target -1
+        ours, rng = sac(actor_lr=0.0), np.random.default_rng(0)
+        ours.actor[-1].bias.data[3:] = log_std
+        temperatures = [ours.update(*batch(rng, ours))["temperature"] for _ in range(10)]
+        moves = np.diff(temperatures)
+        assert temperatures[0] == pytest.approx(1.0)
+        assert (moves > 0).all() if rises else (moves < 0).all()
+
+
+def test_density_of_a_sample_is_that_of_its_gaussian_logits() -> None:
+    ours = sac(floor=0.0)
+    ours.actor[-1].bias.data.copy_(torch.tensor([0.5, 0.0, -0.5, -1.0, 0.3, -2.0]))
+    with torch.no_grad():
+        shares, density = ours.sample(torch.zeros(20_000, 4))
+    entropy = sum(s + 0.5 * math.log(2 * math.pi * math.e) for s in (-1.0, 0.3, -2.0))
+    assert -density.mean().item() == pytest.approx(entropy, abs=0.03)
+    logits = shares.log() - shares.log().mean(-1, keepdim=True)  # up to the constant that a softmax forgets
+    np.testing.assert_allclose(logits.mean(0), [0.5, 0.0, -0.5], atol=0.03)
+
+
+def test_noise_counts_in_the_policys_own_deviations() -> None:
+    ours = sac(floor=0.0)
+    ours.actor[-1].bias.data.copy_(torch.tensor([0.0, 0.0, 0.0, -1.0, 0.0, 1.0]))
+    share_K = ours.act(np.zeros(4), np.array([1.0, 1.0, -1.0]))
+    expected_K = np.exp([math.exp(-1), 1.0, -math.e])
+    np.testing.assert_allclose(share_K, expected_K / expected_K.sum(), rtol=1e-5)
+
+
+def test_deviations_stay_within_limits() -> None:
+    ours = sac(floor=0.0)
+    for extreme, std in ((100.0, math.e), (-100.0, math.exp(-5))):
+        ours.actor[-1].bias.data[3:] = extreme
+        share_K = ours.act(np.zeros(4), np.array([1.0, 0.0, 0.0]))
+        assert np.log(share_K[0] / share_K[1]) == pytest.approx(std, rel=1e-4)
+
+
+def test_twin_critics_differ_and_the_lesser_is_believed() -> None:
+    """y = R + gamma (min of the targets' values - temperature * log density) with R = sum_i a_i r_i."""
+    ours, rng = sac(gamma=0.7), np.random.default_rng(2)
+    one, other = ours.critic
+    assert not torch.equal(weights(one), weights(other))
+    data = batch(rng, ours, size=32)
+    ours.update(*data)
+    s, a, r, n = (torch.from_numpy(x) for x in data)
+    with torch.no_grad():  # made equal on average, so that each is the lesser somewhere
+        first, second = (critic(torch.cat([n, a], -1)).mean() for critic in ours.target_critic)
+        ours.target_critic[1][-1].bias += first - second
+    old, state = copy.deepcopy(ours), ours.generator.get_state()
+    old.generator = torch.Generator()
+    old.generator.set_state(state)
+    with torch.no_grad():
+        ahead, density = old.sample(n)
+        both = [critic(torch.cat([n, ahead], -1))[:, 0] for critic in old.target_critic]
+        assert (both[0] < both[1]).any() and (both[1] < both[0]).any()
+        soft = torch.minimum(*both) - old.log_temperature.exp() * density
+        expected = (r[:, 0] + 0.7 * soft - old.critic[0](torch.cat([s, a], -1))[:, 0]).abs().mean().item()
+    assert ours.update(*data)["td_error"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_agent_is_paid_the_mixtures_reward() -> None:
+    ours, rng = sac(min_pool=100), np.random.default_rng(0)
+    ours.learn(np.zeros(4), SKEWED, np.array([1.0, -2.0, 3.0]), np.zeros(4), rng)
+    np.testing.assert_allclose(ours.replay.state_dict()["reward"], [[0.5 - 0.6 + 0.6]], rtol=1e-6)

@@ -1,0 +1,54 @@
+"""The replay buffer of AC-ODM."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from acodm_core.acodm.replay import Replay
+
+
+def buffer(capacity: int) -> Replay:
+    return Replay(capacity, state=2, action=3, reward=3, next_state=2)
+
+
+def transition(i: int) -> dict[str, np.ndarray]:
+    return dict(
+        state=np.full(2, i), action=np.full(3, i + 0.25), reward=np.full(3, i + 0.5), next_state=np.full(2, i + 1)
+    )
+
+
+def test_replay_keeps_transitions_together() -> None:
+    replay, rng = buffer(10), np.random.default_rng(0)
+    for i in range(7):
+        replay.add(**transition(i))
+    states, actions, rewards, following = replay.sample(500, rng)
+    assert set(states[:, 0]) == set(range(7)), "all of them, and no empty row"
+    for row in range(500):
+        i = states[row, 0]
+        assert (actions[row] == i + 0.25).all() and (rewards[row] == i + 0.5).all() and (following[row] == i + 1).all()
+
+
+def test_replay_wraps_around() -> None:
+    replay, rng = buffer(5), np.random.default_rng(0)
+    for i in range(13):
+        replay.add(**transition(i))
+    assert len(replay) == 5
+    states, actions, _, _ = replay.sample(300, rng)
+    assert set(states[:, 0]) == {8, 9, 10, 11, 12}
+    np.testing.assert_array_equal(actions[:, 0], states[:, 0] + 0.25)
+
+
+@pytest.mark.parametrize("added", [0, 3, 5, 13])
+def test_replay_continues_after_a_restore(added: int) -> None:
+    one, other = buffer(5), buffer(5)
+    for i in range(added):
+        one.add(**transition(i))
+    other.load_state_dict(one.state_dict())
+    for i in range(added, added + 4):
+        one.add(**transition(i))
+        other.add(**transition(i))
+    for mine, theirs in zip(
+        one.sample(50, np.random.default_rng(1)), other.sample(50, np.random.default_rng(1)), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)

@@ -1,0 +1,276 @@
+"""What each kind of reward pays for, by hand and against explicit formulas."""
+
+from __future__ import annotations
+
+import typing
+from itertools import product
+
+import numpy as np
+import pytest
+from feeding import ALIGNED, stats
+
+from acodm_core.acodm.reward import (
+    SIGNAL,
+    Importance,
+    Kind,
+    Reward,
+    Scale,
+    alignment,
+    cosines,
+    relative_alignment,
+    released_reward,
+)
+
+NAN = np.nan
+GRAM = np.array([[4.0, 1.0, -3.0], [1.0, 9.0, 2.0], [-3.0, 2.0, 5.0]])
+KINDS: tuple[Kind, ...] = typing.get_args(Kind)
+
+
+def reward(kind: Kind, k: int, *, target: list[float] | None = None, **changes: object) -> Reward:
+    target_K = np.full(k, 1 / k) if target is None else np.array(target)
+    return Reward(kind, target_K, **(dict(importance="none", xi=0.0, scale="raw", memory=0.5) | changes))
+
+
+def pay(ours: Reward, gradients_KP: np.ndarray, loss_K: np.ndarray | None = None, share_K=None) -> np.ndarray:
+    """The reward of a step with these gradients, NaN where a domain is absent."""
+    gradients_KP = np.asarray(gradients_KP, float)
+    k = len(gradients_KP)
+    loss_K = np.where(np.isnan(gradients_KP[:, 0]), NAN, 1.0) if loss_K is None else np.asarray(loss_K)
+    return ours.observe(stats(0, loss_K, gradients_KP), np.full(k, 1 / k) if share_K is None else share_K)
+
+
+def paid(ours: Reward, loss_K: list[float]) -> np.ndarray:
+    return pay(ours, np.ones((len(loss_K), 2)), loss_K)
+
+
+# --- alignment ---
+
+
+def test_alignment_is_the_off_diagonal_row_sum_by_hand() -> None:
+    np.testing.assert_allclose(alignment(GRAM), [-2.0, 3.0, -1.0])
+    np.testing.assert_allclose(relative_alignment(GRAM, np.full(3, 1 / 3)), np.array([-2.0, 3.0, -1.0]) / (6 * 2))
+
+
+def test_importance_by_hand() -> None:
+    share_K = np.array([0.5, 0.3, 0.2])
+    none_K = np.array([-2.0, 3.0, -1.0]) / 12
+    np.testing.assert_allclose(relative_alignment(GRAM, share_K, "literal"), none_K / share_K)
+    summed_K = np.array([1.0 * 0.3 - 3.0 * 0.2, 1.0 * 0.5 + 2.0 * 0.2, -3.0 * 0.5 + 2.0 * 0.3]) / 6
+    np.testing.assert_allclose(relative_alignment(GRAM, share_K, "sum"), summed_K)
+    # what the docstring says: <g_i, sum_{j != i} P_j g_j>
+    gradients_KP = np.random.default_rng(0).normal(size=(3, 6))
+    gram_KK = gradients_KP @ gradients_KP.T
+    expected_K = [
+        gradients_KP[i] @ sum(share_K[j] * gradients_KP[j] for j in range(3) if j != i) for i in range(3)
+    ] / np.diag(gram_KK).mean()
+    np.testing.assert_allclose(relative_alignment(gram_KK, share_K, "sum"), expected_K)
+
+
+@pytest.mark.parametrize("importance", typing.get_args(Importance))
+def test_reward_signs_of_aligned_and_opposed_domains(importance: Importance) -> None:
+    gram_KK = np.vstack([ALIGNED, ALIGNED[:1]])  # a third friend, so that the aligned ones win
+    gram_KK = gram_KK @ gram_KK.T
+    reward_K = relative_alignment(gram_KK, np.full(4, 0.25), importance)
+    assert reward_K[0] > 0 and reward_K[1] > 0 and reward_K[3] > 0 and reward_K[2] < 0
+
+
+def test_opposed_domain_gets_less_than_orthogonal_gets_less_than_aligned() -> None:
+    gradients_KP = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    reward_K = relative_alignment(gradients_KP @ gradients_KP.T, np.full(4, 0.25))
+    np.testing.assert_allclose(reward_K, [0.0, 0.0, 0.0, -2 / 3])
+    reward_K = relative_alignment((gradients_KP @ gradients_KP.T)[:3, :3], np.full(3, 1 / 3))
+    assert reward_K[0] == reward_K[1] > reward_K[2] == 0.0
+
+
+def test_identical_domains_get_the_same_reward() -> None:
+    gradients_KP = np.random.default_rng(0).normal(size=(4, 9))
+    gradients_KP[3] = gradients_KP[1]
+    gram_KK, share_K = gradients_KP @ gradients_KP.T, np.array([0.4, 0.2, 0.2, 0.2])
+    for importance in typing.get_args(Importance):
+        reward_K = relative_alignment(gram_KK, share_K, importance)
+        assert reward_K[1] == pytest.approx(reward_K[3], rel=1e-12)
+    released_K = released_reward(gram_KK)
+    assert released_K[1] == pytest.approx(released_K[3], rel=1e-12)
+
+
+def test_alignment_does_not_depend_on_the_loss_scale_or_on_absent_domains() -> None:
+    gradients_KP = np.random.default_rng(0).normal(size=(4, 9))
+    gram_KK, share_K = gradients_KP @ gradients_KP.T, np.full(4, 0.25)
+    whole_K = relative_alignment(gram_KK, share_K)
+    np.testing.assert_allclose(relative_alignment(gram_KK * 65536.0**2, share_K), whole_K, rtol=1e-12)
+    gram_KK[2, :] = gram_KK[:, 2] = NAN
+    part_K, present = relative_alignment(gram_KK, share_K), [0, 1, 3]
+    assert np.isnan(part_K[2])
+    np.testing.assert_allclose(part_K[present], relative_alignment(gram_KK[np.ix_(present, present)], share_K[present]))
+    assert np.isnan(relative_alignment(np.full((3, 3), NAN), np.full(3, 1 / 3))).all()
+
+
+def test_cosines_have_a_unit_diagonal_and_forget_lengths() -> None:
+    gradients_KP = np.random.default_rng(0).normal(size=(3, 6))
+    unit_KP = gradients_KP / np.linalg.norm(gradients_KP, axis=1, keepdims=True)
+    np.testing.assert_allclose(cosines(gradients_KP @ gradients_KP.T), unit_KP @ unit_KP.T)
+    scaled_KP = gradients_KP * np.array([[1e-6], [1.0], [1e6]])
+    np.testing.assert_allclose(cosines(scaled_KP @ scaled_KP.T), unit_KP @ unit_KP.T)
+
+
+# --- the kinds that are made of one step's gradients ---
+
+
+def explicit(kind: Kind, g: np.ndarray) -> list[float]:
+    """The formula of a kind, domain by domain, in loops."""
+    k = len(g)
+    if kind == "cosine":
+        g = np.array([row / np.sqrt(row @ row) for row in g])
+    others = [[g[i] @ g[j] for j in range(k) if j != i] for i in range(k)]
+    if kind == "released":
+        raw = np.array([sum(row) for row in others]) / np.mean([np.sqrt(row @ row) for row in g])
+        return np.clip((raw - raw.mean()) / raw.std(ddof=1), -3, 3)
+    square = np.mean([row @ row for row in g])
+    own = [g[i] @ g[i] if kind == "self" else 0.0 for i in range(k)]
+    return [(own[i] + sum(others[i])) / (k - 1) / square for i in range(k)]
+
+
+@pytest.mark.parametrize("kind", ["alignment", "self", "cosine", "adam", "released"])
+def test_kinds_made_of_one_steps_gradients_follow_their_formula(kind: Kind) -> None:
+    gradients_KP = np.random.default_rng(3).normal(size=(4, 7)) * np.array([[1.0], [3.0], [0.2], [1.0]])
+    np.testing.assert_allclose(pay(reward(kind, 4), gradients_KP), explicit(kind, gradients_KP), rtol=1e-7)
+    absent_KP = gradients_KP.copy()
+    absent_KP[1] = NAN
+    first_K, present = pay(reward(kind, 4), absent_KP), [0, 2, 3]
+    expected_K = explicit(kind, gradients_KP[present])
+    np.testing.assert_allclose(first_K[present], expected_K, rtol=1e-7)
+    assert first_K[1] == pytest.approx(np.mean(expected_K)), "never seen: the mean of those that were"
+
+
+def test_each_kind_reads_its_own_signal_and_no_other() -> None:
+    whole = stats(0, np.array([1.0, 2.0, 3.0]), ALIGNED)
+    assert set(SIGNAL) == set(KINDS)
+    for kind in KINDS:
+        reward(kind, 3).observe({SIGNAL[kind]: whole[SIGNAL[kind]]}, np.full(3, 1 / 3))
+
+
+# --- descent ---
+
+
+def test_descent_by_hand() -> None:
+    """r_i = <g_i, sum_j w_j m_j> with averages m of *earlier* gradients; an absent domain keeps average and reward."""
+    ours = reward("descent", 2, target=[0.25, 0.75])
+    np.testing.assert_array_equal(pay(ours, [[1, 0], [0, 2]]), [0.0, 0.0])  # nothing earlier to agree with
+    # goal = 1/4 (1, 0) + 3/4 (0, 2) = (.25, 1.5)
+    np.testing.assert_allclose(pay(ours, [[1, 1], [0, 1]]), [1.75, 1.5])
+    # averages (1, .5) and (0, 1.5); goal = (.25, 1.25)
+    np.testing.assert_allclose(pay(ours, [[2, -1], [NAN, NAN]]), [-0.75, 1.5])
+    # averages (1.5, -.25) and still (0, 1.5); goal = (.375, 1.0625)
+    np.testing.assert_allclose(pay(ours, [[NAN, NAN], [4, 2]]), [-0.75, 3.625])
+
+
+def test_descent_of_a_domain_seen_late() -> None:
+    ours = reward("descent", 2)
+    pay(ours, [[2, 0], [NAN, NAN]])
+    np.testing.assert_allclose(pay(ours, [[3, 1], [NAN, NAN]]), [3.0, 3.0])  # unseen: the mean of the known
+    np.testing.assert_allclose(pay(ours, [[NAN, NAN], [1, 8]]), [3.0, 3.25])  # goal = half of (2.5, .5) + 0
+    np.testing.assert_allclose(pay(ours, [[0, 2], [0, 0]]), [8.5, 0.0])  # goal = half of (2.5, .5) and (1, 8)
+
+
+def test_descent_pays_for_target_domains_only() -> None:
+    """What helps a domain that does not count is worth nothing."""
+    ours = reward("descent", 3, target=[1.0, 0.0, 0.0])
+    gradients_KP = np.array([[1.0, 0, 0], [1.0, 1.0, 0], [0, 1.0, 1.0]])
+    pay(ours, gradients_KP)
+    np.testing.assert_allclose(pay(ours, gradients_KP), [1.0, 1.0, 0.0])
+
+
+def test_descent_is_unbiased_where_the_diagonal_pays_for_noise() -> None:
+    """One domain with something to learn, one of pure noise, gradients of both as noisy: only `self` pays the noise."""
+    rng, signal_P = np.random.default_rng(0), np.eye(20)[0]
+    kinds = {"descent": reward("descent", 2, memory=0.9), "self": reward("self", 2)}
+    sums = {kind: [] for kind in kinds}
+    for _ in range(800):
+        gradients_KP = rng.normal(size=(2, 20)) + np.array([signal_P, 0 * signal_P])
+        for kind, ours in kinds.items():
+            sums[kind].append(pay(ours, gradients_KP))
+    descent_TK, self_TK = np.array(sums["descent"][50:]), np.array(sums["self"][50:])
+    np.testing.assert_allclose(descent_TK.mean(0), [0.5, 0.0], atol=0.12)  # <signal, half the signal>, and nothing
+    assert (self_TK.mean(0) > 0.7).all(), "its own noise agrees with itself"
+
+
+# --- progress ---
+
+
+def test_progress_by_hand() -> None:
+    """How far the average loss fell; nothing from a first loss, nothing new from an absent domain."""
+    ours = reward("progress", 2)
+    np.testing.assert_array_equal(paid(ours, [4.0, 2.0]), [0.0, 0.0])
+    np.testing.assert_allclose(paid(ours, [2.0, NAN]), [1.0, 1.0])  # 4 -> 3; the other, unknown, has the mean
+    np.testing.assert_allclose(paid(ours, [3.0, 1.0]), [0.0, 0.5])  # 3 -> 3, 2 -> 1.5
+    np.testing.assert_allclose(paid(ours, [NAN, 2.5]), [0.0, -0.5])  # held; 1.5 -> 2
+
+
+# --- memory and scale ---
+
+
+def test_moving_average_starts_at_the_first_reward_and_holds_while_absent() -> None:
+    ours = reward("alignment", 3, xi=0.9)
+    first_K = pay(ours, ALIGNED)
+    np.testing.assert_allclose(first_K, explicit("alignment", ALIGNED))
+    second_K = ALIGNED[:, ::-1] + 0.3
+    expected_K = 0.9 * first_K + 0.1 * np.array(explicit("alignment", second_K))
+    np.testing.assert_allclose(pay(ours, second_K), expected_K)
+    third_KP = second_K.copy()
+    third_KP[1] = NAN
+    fresh_K = explicit("alignment", second_K[[0, 2]])
+    held_K = [0.9 * expected_K[0] + 0.1 * fresh_K[0], expected_K[1], 0.9 * expected_K[2] + 0.1 * fresh_K[1]]
+    np.testing.assert_allclose(pay(ours, third_KP), held_K)
+
+
+def test_relative_scale_divides_by_the_mean_magnitude_of_the_step() -> None:
+    raw, relative = reward("adam", 3), reward("adam", 3, scale="relative")
+    for seed in range(4):
+        gradients_KP = np.random.default_rng(seed).normal(size=(3, 5))
+        raw_K, relative_K = pay(raw, gradients_KP), pay(relative, gradients_KP)
+        np.testing.assert_allclose(relative_K, raw_K / np.abs(raw_K).mean())
+        assert np.abs(relative_K).mean() == pytest.approx(1.0)
+
+
+def test_running_scale_is_mean_and_deviation_over_all_values_so_far() -> None:
+    raw, running = reward("descent", 3, xi=0.5), reward("descent", 3, xi=0.5, scale="running")
+    rng, seen = np.random.default_rng(0), []
+    for step in range(30):
+        gradients_KP = rng.normal(size=(3, 5)) + 1.0
+        raw_K, running_K = pay(raw, gradients_KP), pay(running, gradients_KP)
+        if step == 0:
+            np.testing.assert_array_equal(running_K, [0, 0, 0])  # no reward yet, so none that would count
+            continue
+        seen.append(raw_K)
+        np.testing.assert_allclose(running_K, (raw_K - np.mean(seen)) / (np.std(seen, ddof=1) + 1e-6), rtol=1e-9)
+
+
+CARRY_A_UNIT = {("descent", "raw"), ("progress", "raw")}
+UNITLESS = [pair for pair in product(KINDS, typing.get_args(Scale)) if pair not in CARRY_A_UNIT]
+
+
+@pytest.mark.parametrize(("kind", "scale"), UNITLESS)
+def test_rewards_do_not_depend_on_the_unit_of_the_loss(kind: Kind, scale: Scale) -> None:
+    one, other, rng = reward(kind, 3, scale=scale), reward(kind, 3, scale=scale), np.random.default_rng(0)
+    for _ in range(6):
+        loss_K, gradients_KP = rng.uniform(1, 4, 3), rng.normal(size=(3, 5))
+        here_K, there_K = pay(one, gradients_KP, loss_K), pay(other, 10 * gradients_KP, 10 * loss_K)
+        np.testing.assert_allclose(here_K, there_K, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rewards_continue_after_a_restore(kind: Kind) -> None:
+    rng = np.random.default_rng(0)
+    steps = [(rng.normal(size=(3, 5)), rng.uniform(1, 4, 3)) for _ in range(12)]
+    for i, (gradients_KP, loss_K) in enumerate(steps):
+        absent = (i % 4) if i else 2  # also before the first of them was seen
+        if absent < 3:
+            gradients_KP[absent], loss_K[absent] = NAN, NAN
+    for cut in (0, 1, 5):
+        whole, resumed = reward(kind, 3, xi=0.7, scale="running"), reward(kind, 3, xi=0.7, scale="running")
+        for step in steps[:cut]:
+            pay(whole, *step)
+        kept = whole.state_dict()
+        expected = [pay(whole, *step) for step in steps[cut:]]
+        resumed.load_state_dict(kept)
+        np.testing.assert_array_equal(expected, [pay(resumed, *step) for step in steps[cut:]])
