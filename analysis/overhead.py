@@ -59,7 +59,7 @@ def _row(results: Results, method: str, model: str | None) -> dict:
 
 
 def gradients_alone(results: Results) -> str:
-    """A sentence on what measuring the per-domain gradients costs by itself, on the compared methods' model; "" where it was not timed."""
+    """A sentence on what measuring the per-domain gradients costs, on the compared methods' model; "" if not timed."""
     models = set(runs_of(results)["model"])
     rows = results.probe.query("part == 'step' and arm in ('gradients', 'plain')")
     # The arm is shared: it stands beside every method with the same numbers.

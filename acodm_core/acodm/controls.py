@@ -68,13 +68,14 @@ class Bandit(Control):
 
     def __init__(self, anchor_K: np.ndarray, *, floor: float, total_steps: int) -> None:
         super().__init__(anchor_K, floor=floor)
-        domains = tuple(f"domain {i}" for i in range(len(anchor_K)))
-        self.bandit = build_mixer("odm", {"warmup": 0.0})
-        self.bandit.start(Start(domains, anchor_K, np.ones(len(anchor_K)), total_steps, np.random.default_rng(0)))
+        k = len(anchor_K)
+        names, first_K = tuple(f"domain {i}" for i in range(k)), (1 - floor) * anchor_K + floor / k
+        self.bandit = build_mixer("odm", {"warmup": 0.0, "floor": floor})
+        self.bandit.start(Start(names, first_K, np.ones(k), total_steps, np.random.default_rng(0)))
         self.step = 0
 
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
-        return (1 - self.floor) * self.bandit.sampling(self.step) + self.floor / len(self.log_anchor_K)
+        return self.bandit.sampling(self.step)
 
     def learn(self, state, share_K, reward, following, rng):  # the parent's
         self.bandit.observe(StepStats(self.step, np.zeros(len(reward)), {Signal.LOSS: reward}))

@@ -64,7 +64,8 @@ class AcOdm(Mixer):
     floor: float = 0.25  # share of the mixture spread evenly
     noise: tuple[float, float] = (0.3, 0.05)  # standard deviation on the logits, first and last step
     subtract: float = 0.0  # the release's noise: shares lose up to this much each
-    rate: float = 0.05  # step size of `mirror`, spread of `random`
+    rate: float = 0.05  # step size of `mirror`
+    spread: float = 0.35  # deviation of the logits of `random`
     # networks
     hidden: int = 64
     layers: int = 2
@@ -89,10 +90,10 @@ class AcOdm(Mixer):
     def needs(self) -> frozenset[Signal]:
         """Only what the options look at."""
         needs = {Signal.LOSS, Signal.PARAM_NORM} | ({Signal.PARAM_STEP_NORM} if self.form != "relative" else set())
-        return frozenset(needs | ({SIGNAL[self.reward]} if self.learns else set()))
+        return frozenset(needs | self._warm_needs | ({SIGNAL[self.reward]} if self.learns else set()))
 
     def wants(self, step: int) -> frozenset[Signal]:
-        return self.needs if self._decides(step) else self.needs & TRACKED
+        return self.needs if self._decides(step) else self.needs & (TRACKED | self._warm_needs)
 
     def __post_init__(self) -> None:
         for name in ("xi", "memory", "gamma", "floor", "warmup"):
@@ -101,6 +102,9 @@ class AcOdm(Mixer):
         for name in ("every", "layers", "hidden", "minibatch", "min_pool", "updates", "replay"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.replay < self.min_pool:
+            raise ValueError(f"replay {self.replay} never holds the min_pool {self.min_pool} of the first update")
+        self._warm_needs = build_mixer(self.warmup_mixer, self.warmup_options).needs if self.warmup_mixer else frozenset()
         if self.importance != "none" and self.reward not in ("alignment", "self", "cosine", "adam"):
             raise ValueError(
                 f"importance {self.importance!r} corrects rewards made of a Gram matrix, not {self.reward!r}"
@@ -141,7 +145,7 @@ class AcOdm(Mixer):
             case "bandit":
                 return controls.Bandit(anchor_K, floor=self.floor, total_steps=self._total)
             case "random":
-                return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.rate, rng=self.rng_)
+                return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.spread, rng=self.rng_)
         from acodm_core.acodm.agent import Ddpg, Sac  # torch is imported only where a run starts
 
         settings = dict(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from acodm_core.acodm.mixer import AcOdm
 
 FILE = "actor.safetensors"
-SHAPED_BY = ("agent", "hidden", "layers", "form", "blocks")  # options that decide which actor fits
+SHAPED_BY = ("agent", "anchor", "hidden", "layers", "form", "blocks")  # options that decide which actor fits
 
 
 def save(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
@@ -65,4 +65,6 @@ def load(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
 
 
 def _shape(mixer: AcOdm) -> dict[str, Any]:
-    return {name: json.loads(json.dumps(getattr(mixer, name))) for name in SHAPED_BY}
+    return {name: json.loads(json.dumps(getattr(mixer, name))) for name in SHAPED_BY} | {
+        "blocks": list(mixer.tracker_.blocks)  # in the state's own order
+    }

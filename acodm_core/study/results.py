@@ -90,8 +90,8 @@ RUN_COLUMNS = (
     "commit",
 )
 
-# The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gradients" (plain with the per-domain gradients
-# measured and unused) or "method".
+# The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gradients" (plain with the per-domain
+# gradients measured and unused) or "method".
 PROBE_COLUMNS = ("method", "model", "block", "arm", "part", "seconds")  # seconds a step, part "step" is the whole
 MEMORY_COLUMNS = ("method", "model", "repeat", "arm", "host_bytes", "device_bytes")  # peaks of a process of its own
 

@@ -84,7 +84,7 @@ ACODM = {
     "acodm-frozen": acodm(agent="frozen", form="paper", zero_head=False, subtract=0.01),
     "acodm-mirror": acodm(agent="mirror", reward="released", scale="raw", noise=(0.1, 0.0)),
     "acodm-bandit": acodm(agent="bandit", reward="descent", scale="raw", every=3),
-    "acodm-random": acodm(agent="random", rate=0.35, warmup=0.2, warmup_mixer="odm"),
+    "acodm-random": acodm(agent="random", spread=0.35, warmup=0.2, warmup_mixer="odm"),
     "acodm-paper": acodm(".paper"),
     "acodm-released": acodm(".released"),
     "hds": acodm(".hds"),
@@ -373,7 +373,7 @@ class Permuted:
 def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     """The weights of first and last layers move with the domains that they belong to; everything else follows."""
     k, order = 4, np.array([2, 0, 3, 1])
-    options = {**CASES[name].options, "zero_head": True, "actor_lr": 3e-3}
+    options = {**CASES[name].options, "zero_head": True, "actor_lr": 3e-3, "critic_lr": 3e-3}
     mixer, permuted = permuted_pair(dataclasses.replace(CASES[name], options=options), order)
     agent, other, size = mixer.agent_, permuted.agent_, mixer.tracker_.size
     states = np.concatenate([order, k + order, 2 * k + order, np.arange(3 * k, size)])  # counts, losses, changes, rest

@@ -48,7 +48,7 @@ def test_every_third_step_measures_and_decides(agent: str) -> None:
 
 
 def test_stored_transitions_reach_from_one_decision_to_the_next() -> None:
-    mixer, rng = start(acodm(every=4, min_pool=NEVER, noise=(0.5, 0.5))), np.random.default_rng(0)
+    mixer, rng = start(acodm(every=4, min_pool=NEVER, replay=NEVER, noise=(0.5, 0.5))), np.random.default_rng(0)
     states, shares = [], []
     for step in range(13):
         shares.append(mixer.sampling(step).copy())
@@ -64,7 +64,7 @@ def test_stored_transitions_reach_from_one_decision_to_the_next() -> None:
 
 def test_stores_state_action_reward_and_next_state_of_one_step() -> None:
     """(s^{t-1}, a^t = what was drawn at t, reward of t, s^t): the next state of one row is the state of the next row."""
-    mixer, rng = start(acodm(min_pool=NEVER, noise=(0.5, 0.5))), np.random.default_rng(0)
+    mixer, rng = start(acodm(min_pool=NEVER, replay=NEVER, noise=(0.5, 0.5))), np.random.default_rng(0)
     twin = copy.deepcopy(mixer.reward_)
     shares, states, rewards = [], [], []
     for step in range(8):
@@ -94,7 +94,7 @@ def test_target_weights_reach_the_reward() -> None:
 
 
 def test_warmup_draws_near_the_prior_and_then_stops() -> None:
-    mixer = start(acodm(warmup=0.2, min_pool=NEVER, floor=0.0, warmup_noise=0.02))
+    mixer = start(acodm(warmup=0.2, min_pool=NEVER, replay=NEVER, floor=0.0, warmup_noise=0.02))
     shares_TK = run(mixer, 20)
     for step, share_K in enumerate(shares_TK):
         if step < 10:
@@ -108,7 +108,7 @@ def test_warmup_by_another_mixer_draws_what_that_mixer_would() -> None:
     """ODM above the floor for the first fifth, the untrained policy from then on."""
     options = {"rule": "released", "alpha": 0.5, "warmup": 0.0}
     mixer = start(
-        acodm(warmup=0.2, warmup_mixer="odm", warmup_options=options, floor=0.3, min_pool=NEVER, reward="progress")
+        acodm(warmup=0.2, warmup_mixer="odm", warmup_options=options, floor=0.3, min_pool=NEVER, replay=NEVER, reward="progress")
     )
     odm, rng = start(build_mixer("odm", options)), np.random.default_rng(0)
     for step in range(20):
@@ -123,14 +123,14 @@ def test_warmup_by_another_mixer_draws_what_that_mixer_would() -> None:
 
 
 def test_transitions_of_the_warmup_are_stored() -> None:
-    mixer = start(acodm(warmup=0.2, min_pool=NEVER))
+    mixer = start(acodm(warmup=0.2, min_pool=NEVER, replay=NEVER))
     run(mixer, 10)
     assert len(mixer.agent_.replay) == 9
 
 
 def test_anchor_is_what_an_untrained_policy_draws() -> None:
     for anchor, expected_K in (("uniform", np.full(3, 1 / 3)), ("prior", PRIOR)):
-        shares_TK = run(start(acodm(anchor=anchor, floor=0.0, min_pool=NEVER)), 5)
+        shares_TK = run(start(acodm(anchor=anchor, floor=0.0, min_pool=NEVER, replay=NEVER)), 5)
         np.testing.assert_allclose(shares_TK, np.tile(expected_K, (5, 1)), atol=1e-6)
 
 
@@ -146,7 +146,7 @@ def test_anchor_is_what_an_untrained_policy_draws() -> None:
         {"subtract": 0.3, "noise": (20.0, 20.0)},
         {"agent": "mirror", "rate": 50.0},
         {"agent": "bandit"},
-        {"agent": "random", "rate": 20.0, "subtract": 0.3},
+        {"agent": "random", "spread": 20.0, "subtract": 0.3},
         {"agent": "sac", "noise": (5.0, 5.0)},
     ],
     ids=["noise", "warm-up", "warm-up by odm", "subtract", "mirror", "bandit", "random", "sac"],
@@ -162,7 +162,7 @@ def test_floor_holds_in_every_step(options: dict) -> None:
 
 
 def test_noise_fades_from_the_first_to_the_last_step() -> None:
-    mixer = start(acodm(floor=0.0, noise=(1.0, 0.0), min_pool=NEVER), steps=400)
+    mixer = start(acodm(floor=0.0, noise=(1.0, 0.0), min_pool=NEVER, replay=NEVER), steps=400)
     spread_T = np.ptp(np.log(run(mixer, 400)), axis=1)
     assert spread_T[:40].mean() > 1.0 and spread_T[-40:].mean() < 0.15 and spread_T[180:220].mean() > 0.4
 
@@ -283,7 +283,7 @@ def test_released_variant_of_another_seed_has_another_actor() -> None:
 
 def test_hds_pays_for_alignment_diversity_and_steady_weights_by_hand() -> None:
     """align_i + 10 (t / T) / TTR + 10 min(5, 1 / sum_l |change of |w_l||), the last 0 in the first step."""
-    mixer = start(Hds(**SMALL, every=1, xi=0.0, min_pool=NEVER, floor=0.25), steps=50)
+    mixer = start(Hds(**SMALL, every=1, xi=0.0, min_pool=NEVER, replay=NEVER, floor=0.25), steps=50)
     gradients_KP = np.random.default_rng(0).normal(size=(3, 5))
     norms_TL = np.array([[1.0, 2.0], [1.5, 1.9], [1.5, 1.9001]])
     steady = [0.0, 10 / 0.6, 50.0]
