@@ -15,7 +15,7 @@ import numpy as np
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
-OF_TENSORS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # not about domains
+NOT_OF_DOMAINS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM, Signal.LEARNING_RATE})
 
 
 def partition(
@@ -59,8 +59,9 @@ class Grouped(Mixer):
 
     Inside a group, domains are drawn by their natural shares. A group's loss and gradient are those of the mean loss over the
     tokens that the step drew from it: with A (G, K) the shares of a group's tokens that came from its members, losses and
-    sketches merge as A S and the Gram as A H A^T. (So does a type-token ratio, which counts a word that two members share
-    twice.)
+    sketches merge as A S and the Gram as A H A^T. (So do a type-token ratio, which counts a word that two members share
+    twice, and squared norms and noise, of which the mean over members is not that of their mean gradient.) A group's held-out
+    loss does not depend on the draw: there its members weigh what they do inside the group.
 
     Args:
         groups: group -> domains, a partition as ``partition`` gives it.
@@ -102,7 +103,11 @@ class Grouped(Mixer):
     def observe(self, stats: StepStats) -> None:
         tokens_G = self._member_GK @ stats.tokens
         share_GK = self._member_GK * stats.tokens / np.maximum(tokens_G, 1)[:, None]
-        merged = {signal: _merge(signal, value, share_GK) for signal, value in stats.items()}
+        inside_GK = self._member_GK * self._inside_K
+        merged = {
+            signal: _merge(signal, value, inside_GK if signal == Signal.VALID_LOSS else share_GK)
+            for signal, value in stats.items()
+        }
         self.mixer.observe(StepStats(stats.step, tokens_G, merged))
 
     def required_inputs(self) -> tuple[str, ...]:
@@ -126,7 +131,7 @@ class Grouped(Mixer):
 
 def _merge(signal: Signal, value: np.ndarray, share_GK: np.ndarray) -> np.ndarray:
     """``value`` of domains as that of groups; a signal that is not about domains as it is."""
-    if signal in OF_TENSORS:
+    if signal in NOT_OF_DOMAINS:
         return value
     mean = _mean(share_GK, value)
     return _mean(share_GK, mean.T) if signal == Signal.GRAD_GRAM else mean

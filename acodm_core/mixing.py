@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import typing
 from abc import ABC, abstractmethod
@@ -28,12 +29,20 @@ class Signal(StrEnum):
     """What a mixer may ask the trainer to measure. Only what is asked for is computed, and it is timed as the mixer's cost."""
 
     LOSS = "loss"  # (K,) mean training loss of each domain in this step's batch, nats a token; NaN where absent
+    EXCESS_LOSS = "excess_loss"  # (K,) mean over tokens of max(0, loss - loss of the input run `reference`)
+    VALID_LOSS = "valid_loss"  # (K,) held-out loss of each domain after this step, drawn or not, nats a token
+    LEARNING_RATE = "learning_rate"  # () of this step
     GRAD_GRAM = "grad_gram"  # (K, K) inner products of the gradients of the domains' mean losses on the probed layers
     GRAD_SKETCH = (
         "grad_sketch"  # (K, D) random projections of those gradients: their inner products estimate the Gram's
     )
+    GRAD_SELF = "grad_self"  # (K,) squared norms of those gradients without sampling noise; NaN under two sequences
+    GRAD_NOISE = "grad_noise"  # (K,) that noise: over n, the expected squared error of n tokens' gradient; NaN as above
     ADAM_SKETCH = (
         "adam_sketch"  # (K, D) the same in AdamW's metric: products estimate loss decreases; NaN at its first step
+    )
+    ADAM_SELF = (
+        "adam_self"  # (K,) squared norms in that metric without the sampling noise's share; NaN under two sequences
     )
     PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
     PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
@@ -54,6 +63,7 @@ class Start:
         None  # (K,) weights of the domains in the loss that is compared by; None becomes uniform
     )
     tensors: int = 0  # L, how many weight tensors PARAM_NORM measures
+    tokens_per_step: int = 0  # of all domains together; 0 where nobody told
 
     def __post_init__(self) -> None:
         k = len(self.domains)
@@ -185,6 +195,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return z / z.sum()
 
 
+def save_weights(folder: Path, domains: tuple[str, ...], weight_K: np.ndarray) -> None:
+    """Write ``folder/weights.json``, what the mixer `static` draws by when it has the run as its input ``weights``."""
+    weights = dict(zip(domains, weight_K.tolist(), strict=True))
+    (folder / "weights.json").write_text(json.dumps(weights, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def find_mixer(name: str, *, where: str = "") -> type[Mixer]:
     """The one Mixer defined in module ``name``: a file of the baselines folder, or any importable dotted module.
 
@@ -232,6 +248,8 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
     options = _typed(cls, options, where=f"{prefix}options")
     try:
         return cls(**options)
+    except UserError as error:  # its `where` is the option
+        raise UserError(error.what, where=f"{prefix}options.{error.where}", fix=error.fix) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error
 

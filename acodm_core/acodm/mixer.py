@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from acodm_core.acodm import transfer
-from acodm_core.acodm.reward import SIGNAL, Importance, Kind, Reward, Scale
+from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
 Agent = Literal["ddpg", "sac", "frozen", "mirror", "bandit", "random"]
+TARGET_SPREAD = 0.1  # share of the anchor `target` that is spread evenly
 ACTORS = ("ddpg", "sac", "frozen")  # agents with a network that another run can load
 TRACKED = frozenset({Signal.LOSS, Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # what the state follows in every step
 
@@ -52,6 +53,7 @@ class AcOdm(Mixer):
     reward: Kind = "descent"
     xi: float = 0.9  # memory of the reward's moving average
     memory: float = 0.9  # memory of `descent`'s gradients and of `progress`'s losses
+    shrink: bool = True  # rewards that noise could explain are drawn together
     importance: Importance = "none"
     scale: Scale = "relative"
     # state
@@ -59,7 +61,7 @@ class AcOdm(Mixer):
     blocks: tuple[Block, ...] = BLOCKS
     # decision
     agent: Agent = "ddpg"
-    anchor: Literal["uniform", "prior"] = "uniform"  # the mixture of an untrained policy
+    anchor: Literal["target", "uniform", "prior"] = "target"  # the mixture of an untrained policy
     temperature: float = 1.0  # weight of the divergence from the anchor, in units of the reward
     floor: float = 0.25  # share of the mixture spread evenly
     noise: tuple[float, float] = (0.3, 0.05)  # standard deviation on the logits, first and last step
@@ -90,7 +92,7 @@ class AcOdm(Mixer):
     def needs(self) -> frozenset[Signal]:
         """Only what the options look at."""
         needs = {Signal.LOSS, Signal.PARAM_NORM} | ({Signal.PARAM_STEP_NORM} if self.form != "relative" else set())
-        return frozenset(needs | self._warm_needs | ({SIGNAL[self.reward]} if self.learns else set()))
+        return frozenset(needs | self._warm_needs | (SIGNALS[self.reward] if self.learns else set()))
 
     def wants(self, step: int) -> frozenset[Signal]:
         return self.needs if self._decides(step) else self.needs & (TRACKED | self._warm_needs)
@@ -104,7 +106,9 @@ class AcOdm(Mixer):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.replay < self.min_pool:
             raise ValueError(f"replay {self.replay} never holds the min_pool {self.min_pool} of the first update")
-        self._warm_needs = build_mixer(self.warmup_mixer, self.warmup_options).needs if self.warmup_mixer else frozenset()
+        self._warm_needs = (
+            build_mixer(self.warmup_mixer, self.warmup_options).needs if self.warmup_mixer else frozenset()
+        )
         if self.importance != "none" and self.reward not in ("alignment", "self", "cosine", "adam"):
             raise ValueError(
                 f"importance {self.importance!r} corrects rewards made of a Gram matrix, not {self.reward!r}"
@@ -123,11 +127,20 @@ class AcOdm(Mixer):
         self.tracker_ = StateTracker(
             k, start.total_steps, form=self.form, blocks=self.blocks, tensors=start.tensors, memory=self.memory
         )
-        self.agent_ = self._build_agent(np.full(k, 1 / k) if self.anchor == "uniform" else start.prior)
+        # Some weight for every domain: one that is not compared by may help those that are.
+        target = (1 - TARGET_SPREAD) * start.target + TARGET_SPREAD / k
+        anchors = {"target": target, "uniform": np.full(k, 1 / k), "prior": start.prior}
+        self.agent_ = self._build_agent(anchors[self.anchor])
         if not self.learn:
             transfer.load(start.input("actor") / transfer.FILE, self, start.domains)
         self.reward_ = Reward(
-            self.reward, start.target, importance=self.importance, xi=self.xi, scale=self.scale, memory=self.memory
+            self.reward,
+            start.target,
+            importance=self.importance,
+            xi=self.xi,
+            scale=self.scale,
+            memory=self.memory,
+            shrink=self.shrink,
         )
         self.warm_ = build_mixer(self.warmup_mixer, self.warmup_options) if self.warmup_mixer else None
         if self.warm_ is not None:
@@ -176,6 +189,7 @@ class AcOdm(Mixer):
             if self.state_ is not None:
                 self.found_ |= self.agent_.learn(self.state_, before, reward_K, state, self.rng_)
             self.found_ |= {"reward": float(before @ reward_K), "reward_std": float(reward_K.std())}
+            self.found_["certainty"] = self.reward_.certainty
         self.state_ = state
         ahead = stats.step + 1
         self.share_ = self._warm_share(ahead) if ahead < self._warmup_steps else self._decide(state, ahead)

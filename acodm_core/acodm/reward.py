@@ -9,17 +9,18 @@ import numpy as np
 
 from acodm_core.mixing import Signal
 
-Kind = Literal["alignment", "self", "cosine", "adam", "progress", "descent", "released"]
+Kind = Literal["alignment", "self", "cosine", "adam", "progress", "instant", "descent", "released"]
 Importance = Literal["none", "sum", "literal"]
 Scale = Literal["raw", "relative", "running"]
-SIGNAL: dict[Kind, Signal] = {
-    "alignment": Signal.GRAD_GRAM,
-    "self": Signal.GRAD_GRAM,
-    "cosine": Signal.GRAD_GRAM,
-    "released": Signal.GRAD_GRAM,
-    "adam": Signal.ADAM_SKETCH,
-    "descent": Signal.ADAM_SKETCH,
-    "progress": Signal.LOSS,
+SIGNALS: dict[Kind, frozenset[Signal]] = {
+    "alignment": frozenset({Signal.GRAD_GRAM}),
+    "self": frozenset({Signal.GRAD_GRAM}),
+    "cosine": frozenset({Signal.GRAD_GRAM}),
+    "released": frozenset({Signal.GRAD_GRAM}),
+    "adam": frozenset({Signal.ADAM_SKETCH}),
+    "instant": frozenset({Signal.ADAM_SKETCH, Signal.ADAM_SELF}),
+    "descent": frozenset({Signal.ADAM_SKETCH}),
+    "progress": frozenset({Signal.LOSS}),
 }
 
 
@@ -78,66 +79,102 @@ class Reward:
     """A moving average of each domain's reward, in a scale that the agent can learn from.
 
     Kinds: ``alignment`` W_i of the paper; ``self`` with the diagonal; ``cosine`` of directions instead of gradients; ``adam``
-    alignment in AdamW's metric; ``released``; ``progress`` how fast the domain's own training loss falls; ``descent`` how fast
-    a step on the domain lowers the loss that is compared by, to first order: <g_i, sum_j w_j m_j> in AdamW's metric, w the
-    target weights and m_j a moving average of domain j's *earlier* gradients. The average makes the term j = i unbiased (other
-    samples, other noise), so a domain of pure noise earns nothing, and it is the least noisy estimate at hand.
+    alignment in AdamW's metric; ``released``; ``progress`` how fast the domain's own training loss falls. Two pay for how fast
+    a step on the domain lowers the loss that is compared by, to first order, in AdamW's metric with target weights w:
+    ``instant`` sum_j w_j <g_i, g_j> of one step, the term j = i without its sampling noise; ``descent`` sum_j w_j <g_i, m_j>
+    with m_j a moving average of domain j's *earlier* gradients. Other samples make every term unbiased there, too, so that a
+    domain of nothing but noise earns nothing; and a direction that merely swings about the optimum, as a learned domain's
+    gradient does at any learning rate, is not paid for either.
 
     Scales: ``raw``; ``relative``, divided by the mean magnitude over domains of the same step; ``running``, standardised with
     mean and deviation over all domains and steps so far.
 
     Args:
-        xi: memory of the reward's average. memory: memory of ``descent``'s average of gradients.
+        xi: memory of the reward's average.
+        memory: of ``descent``'s gradients, ``instant``'s products (they stand in for those that a step could not measure) and
+            ``progress``'s losses.
+        shrink: draw the averages to their mean over domains by the share of their spread that noise explains
+            (James-Stein): what cannot be told apart is rewarded alike.
     """
 
     def __init__(
-        self, kind: Kind, target_K: np.ndarray, *, importance: Importance, xi: float, scale: Scale, memory: float
+        self,
+        kind: Kind,
+        target_K: np.ndarray,
+        *,
+        importance: Importance = "none",
+        xi: float,
+        scale: Scale,
+        memory: float,
+        shrink: bool = False,
     ) -> None:
-        self.kind, self.importance, self.xi, self.scale, self.memory = kind, importance, xi, scale, memory
+        k = len(target_K)
+        self.kind, self.importance, self.xi, self.scale = kind, importance, xi, scale
+        self.memory, self.shrink = memory, shrink
         self._target_K = target_K
-        self.average_K = np.full(len(target_K), np.nan)
-        self.gradients_KD: np.ndarray | None = None  # descent: averages of earlier gradients, NaN before the first
-        self.loss_K = np.full(len(target_K), np.nan)  # progress: averages of earlier losses
+        self.average_K, self.square_K = np.full(k, np.nan), np.zeros(k)  # of the reward, and of its squared surprises
+        self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
+        self.products_KK = np.full((k, k), np.nan)  # instant: averages so far
+        self.loss_K = np.full(k, np.nan)  # progress: averages so far
+        self.certainty = 1.0  # share of the spread over domains that is not the averages' own noise
         self.count, self.mean, self.m2 = 0, 0.0, 0.0  # running: over all domains and steps
 
     def observe(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         """(K,) the reward after a step drawn with ``share_K``; an absent domain holds its last, a never seen one has the mean."""
         fresh_K = self._fresh(signals, share_K)
-        known_K = np.where(np.isnan(self.average_K), fresh_K, self.xi * self.average_K + (1 - self.xi) * fresh_K)
-        self.average_K = np.where(np.isfinite(fresh_K), known_K, self.average_K)
+        surprise_K = np.nan_to_num(fresh_K - self.average_K)
+        self.square_K = np.where(
+            np.isfinite(fresh_K), self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K
+        )
+        self.average_K = average(self.average_K, fresh_K, self.xi)
         if not np.isfinite(self.average_K).any():
             return np.zeros(len(fresh_K))
         reward_K = np.where(np.isfinite(self.average_K), self.average_K, np.nanmean(self.average_K))
+        size = np.abs(reward_K).mean()  # of what was measured, noise and all: little is made of what is little certain
+        if self.shrink:
+            self.certainty = (
+                self._certainty(reward_K) * max(0.0, share_K @ reward_K) / (share_K @ np.abs(reward_K) + 1e-30)
+            )
+            reward_K = reward_K.mean() + self.certainty * (reward_K - reward_K.mean())
         if self.scale == "relative":
-            return reward_K / (np.abs(reward_K).mean() + 1e-30)
+            return (reward_K - reward_K.mean()) / (size + 1e-30)
         return self._standardised(reward_K) if self.scale == "running" else reward_K
 
+    def _certainty(self, reward_K: np.ndarray) -> float:
+        noise = (
+            self.square_K.mean() * (1 - self.xi) / (1 + self.xi)
+        )  # variance of a moving average of independent terms
+        return max(0.0, 1.0 - noise / (reward_K.var(ddof=1) + 1e-300)) if len(reward_K) > 1 else 0.0
+
     def _fresh(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
-        measured = signals[SIGNAL[self.kind]]
         if self.kind == "progress":
-            return self._progress(measured)
+            before_K, self.loss_K = self.loss_K, average(self.loss_K, signals[Signal.LOSS], self.memory)
+            return np.where(np.isfinite(signals[Signal.LOSS]), before_K - self.loss_K, np.nan)
+        if self.kind == "instant":
+            return self._instant(signals[Signal.ADAM_SKETCH], signals[Signal.ADAM_SELF])
         if self.kind == "descent":
-            return self._descent(measured)
+            return self._descent(signals[Signal.ADAM_SKETCH])
+        if self.kind == "adam":
+            gram_KK = signals[Signal.ADAM_SKETCH] @ signals[Signal.ADAM_SKETCH].T
+        else:
+            gram_KK = signals[Signal.GRAD_GRAM]
         if self.kind == "released":
-            return released_reward(measured)
-        gram_KK = measured @ measured.T if self.kind == "adam" else measured
+            return released_reward(gram_KK)
         gram_KK = cosines(gram_KK) if self.kind == "cosine" else gram_KK
         return relative_alignment(gram_KK, share_K, self.importance, diagonal=self.kind == "self")
 
-    def _progress(self, loss_K: np.ndarray) -> np.ndarray:
-        before_K = self.loss_K
-        after_K = np.where(np.isnan(before_K), loss_K, self.memory * before_K + (1 - self.memory) * loss_K)
-        self.loss_K = np.where(np.isfinite(loss_K), after_K, before_K)
-        return before_K - after_K
-
-    def _descent(self, gradient_KD: np.ndarray) -> np.ndarray:
-        if self.gradients_KD is None:
-            self.gradients_KD = np.full_like(gradient_KD, np.nan)
+    def _descent(self, sketch_KD: np.ndarray) -> np.ndarray:
         goal_D = self._target_K @ np.nan_to_num(self.gradients_KD)
-        known = np.isfinite(self.gradients_KD[:, :1])
-        mixed_KD = np.where(known, self.memory * self.gradients_KD + (1 - self.memory) * gradient_KD, gradient_KD)
-        self.gradients_KD = np.where(np.isfinite(gradient_KD[:, :1]), mixed_KD, self.gradients_KD)
-        return gradient_KD @ goal_D if known.any() else np.full(len(gradient_KD), np.nan)
+        known = np.isfinite(self.gradients_KD).any()
+        self.gradients_KD = average(np.broadcast_to(self.gradients_KD, sketch_KD.shape), sketch_KD, self.memory)
+        return sketch_KD @ goal_D if known else np.full(len(sketch_KD), np.nan)
+
+    def _instant(self, sketch_KD: np.ndarray, self_K: np.ndarray) -> np.ndarray:
+        fresh_KK = sketch_KD @ sketch_KD.T
+        np.fill_diagonal(fresh_KK, self_K)
+        self.products_KK = average(self.products_KK, fresh_KK, self.memory)
+        known_KK = np.nan_to_num(np.where(np.isfinite(fresh_KK), fresh_KK, self.products_KK))
+        return np.where(np.isfinite(sketch_KD[:, 0]), known_KK @ self._target_K, np.nan)
 
     def _standardised(self, reward_K: np.ndarray) -> np.ndarray:
         fresh, size = reward_K.mean(), len(reward_K)
@@ -146,7 +183,7 @@ class Reward:
         self.mean, self.count = self.mean + delta * size / total, total
         return (reward_K - self.mean) / (np.sqrt(self.m2 / max(1, self.count - 1)) + 1e-6)
 
-    _KEPT = ("average_K", "gradients_KD", "loss_K", "count", "mean", "m2")
+    _KEPT = ("average_K", "square_K", "gradients_KD", "products_KK", "loss_K", "certainty", "count", "mean", "m2")
 
     def state_dict(self) -> dict[str, Any]:
         kept = {name: getattr(self, name) for name in self._KEPT}
@@ -156,3 +193,9 @@ class Reward:
         for name in self._KEPT:
             value = state[name]
             setattr(self, name, value.copy() if isinstance(value, np.ndarray) else value)
+
+
+def average(old: np.ndarray, new: np.ndarray, memory: float) -> np.ndarray:
+    """Moving average, entry by entry: starts at the first number, and holds where ``new`` is NaN."""
+    mixed = np.where(np.isnan(old), new, memory * old + (1 - memory) * new)
+    return np.where(np.isfinite(new), mixed, old)

@@ -22,23 +22,32 @@ class Evaluator:
 
     Args:
         rows: sequences a forward pass.
+        last: take the last windows instead, which are among the first only in a domain that has no others.
     """
 
-    def __init__(self, corpus: Corpus, split: str, *, sequences: int, context: int, rows: int) -> None:
+    def __init__(
+        self, corpus: Corpus, split: str, *, sequences: int, context: int, rows: int, last: bool = False
+    ) -> None:
         windows, domain = [], []
         for k, name in enumerate(corpus.domains):
             tokens = corpus.tokens(split, name)
-            count = min(sequences, (len(tokens) - 1) // context)
-            if count < 1:
+            there = (len(tokens) - 1) // context
+            if there < 1:
                 raise ValueError(f"domain {name!r} has {len(tokens)} {split} tokens, under one context of {context}")
-            windows += [np.asarray(tokens[i * context : (i + 1) * context + 1]) for i in range(count)]
-            domain += [k] * count
+            chosen = range(there)[-sequences:] if last else range(there)[:sequences]
+            windows += [np.asarray(tokens[i * context : (i + 1) * context + 1]) for i in chosen]
+            domain += [k] * len(chosen)
         self._tokens_NS = torch.from_numpy(np.stack(windows).astype(np.int64))
         self._domain_N = np.array(domain)
         self.split, self._rows, self._domains = split, rows, len(corpus.domains)
         bytes_N = torch.from_numpy(np.asarray(corpus.token_bytes, dtype=np.int64))[self._tokens_NS[:, 1:]].sum(1)
         self._bytes_K = np.bincount(self._domain_N, bytes_N.numpy(), self._domains)
         self._count_K = np.bincount(self._domain_N, minlength=self._domains) * context
+
+    @property
+    def sequences(self) -> int:
+        """Of all domains together."""
+        return len(self._tokens_NS)
 
     @torch.no_grad()
     def __call__(self, model: torch.nn.Module, autocast: torch.autocast) -> Evaluation:

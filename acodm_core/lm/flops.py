@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from acodm_core.lm.gradients import DomainGradients
 from acodm_core.lm.loss import token_losses
 
 # torch counts the attention kernels of GPUs; those of the CPU have the same products. Arguments arrive as shapes.
@@ -17,18 +16,16 @@ _CPU_ATTENTION = {
 }
 
 
-def sequence_flops(model: torch.nn.Module, context: int) -> int:
+def sequence_flops(model: torch.nn.Module, context: int, *, backward: bool = True) -> int:
     """Floating-point operations of one sequence's forward and backward pass: matrix products and full (not halved) attention.
 
     Leaves the model's gradients empty.
     """
     tokens_BS = torch.zeros(1, context + 1, dtype=torch.int64, device=next(model.parameters()).device)
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-        token_losses(model, tokens_BS).mean().backward()
-    model.zero_grad(set_to_none=True)
+    counting = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    with torch.set_grad_enabled(backward), counting as counter:
+        loss = token_losses(model, tokens_BS).mean()
+        if backward:
+            loss.backward()
+            model.zero_grad(set_to_none=True)
     return counter.get_total_flops()
-
-
-def gram_flops(gradients: DomainGradients | None) -> int:
-    """Operations a step that the domains' gradients add to the backward pass. Norms and the mixer are timed."""
-    return 0 if gradients is None else gradients.flops

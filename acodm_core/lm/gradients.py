@@ -15,7 +15,10 @@ from acodm_core.lm.sketch import Sketch
 from acodm_core.mixing import Signal
 from acodm_core.study.config import ModelConfig
 
-GRADIENT_SIGNALS = frozenset({Signal.GRAD_GRAM, Signal.GRAD_SKETCH, Signal.ADAM_SKETCH})
+# One sketch serves each of these. Tuples, because every rank must measure in the same order.
+PLAIN = (Signal.GRAD_SKETCH, Signal.GRAD_SELF, Signal.GRAD_NOISE)
+IN_ADAMS_METRIC = (Signal.ADAM_SKETCH, Signal.ADAM_SELF)
+GRADIENT_SIGNALS = frozenset({Signal.GRAD_GRAM, *PLAIN, *IN_ADAMS_METRIC})
 
 
 class DomainGradients:
@@ -45,14 +48,13 @@ class DomainGradients:
         self._tokens, self._device = tokens, layers[0].weight.device
         self._ways: dict[Signal, ExactGram | Sketch] = {}
         sketch = partial(Sketch, layers, domains, width=config.sketch, seed=seed)
-        if Signal.ADAM_SKETCH in needs:
-            self._ways[Signal.ADAM_SKETCH] = sketch(adam=optimiser)
-        if Signal.GRAD_SKETCH in needs:
-            self._ways[Signal.GRAD_SKETCH] = sketch()
-        if Signal.GRAD_GRAM in needs and config.gram == "exact":
+        exact = config.gram == "exact"
+        if adam := [signal for signal in IN_ADAMS_METRIC if signal in needs]:
+            self._ways |= dict.fromkeys(adam, sketch(adam=optimiser))
+        if plain := [signal for signal in (PLAIN if exact else (*PLAIN, Signal.GRAD_GRAM)) if signal in needs]:
+            self._ways |= dict.fromkeys(plain, sketch())
+        if exact and Signal.GRAD_GRAM in needs:
             self._ways[Signal.GRAD_GRAM] = ExactGram(layers, domains)
-        elif Signal.GRAD_GRAM in needs:
-            self._ways[Signal.GRAD_GRAM] = self._ways.get(Signal.GRAD_SKETCH) or sketch()
         self._armed: dict[Signal, ExactGram | Sketch] = {}
 
     @property
@@ -93,6 +95,10 @@ class DomainGradients:
         for signal, way in self._armed.items():
             if isinstance(way, ExactGram):
                 found[signal] = way.gram(scale) * np.outer(mean_K, mean_K)
+                continue
+            if signal in (Signal.ADAM_SELF, Signal.GRAD_SELF, Signal.GRAD_NOISE):
+                each_K = way.noise(scale) if signal == Signal.GRAD_NOISE else way.self_products(scale)
+                found[signal] = each_K * mean_K**2
                 continue
             sketch_KD = way.sums(scale) * mean_K[:, None]
             found[signal] = sketch_KD @ sketch_KD.T if signal == Signal.GRAD_GRAM else sketch_KD

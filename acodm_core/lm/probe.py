@@ -25,7 +25,7 @@ from acodm_core.files import atomic, read_json
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
-from acodm_core.lm.train import start_mixer
+from acodm_core.lm.train import held_out_of, reference_of, start_mixer
 from acodm_core.mixing import Mixer, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
@@ -60,13 +60,27 @@ class Arms:
         self.gradients = needs & GRADIENT_SIGNALS
         if self.gradients:
             self.mixers[GRADIENTS] = start_mixer(plain_arm(spec), corpus, {}, model)
-        self.learner = Learner(model, spec.model, training, domains=len(corpus.domains), needs=needs, clock=self.clock)
+        self.references = {
+            arm: reference_of(spec, self.mixers[arm], corpus, inputs.get(arm, {}), device)
+            for arm, spec in specs.items()
+        }
+        held_out = [held_out_of(spec, mixer, corpus) for mixer in self.mixers.values()]
+        self.learner = Learner(
+            model,
+            spec.model,
+            training,
+            domains=len(corpus.domains),
+            needs=needs,
+            clock=self.clock,
+            held_out=next(filter(None, held_out), None),
+        )
         self.sampler = Sampler(corpus, seed=0, batch=training.batch, context=training.context, draw=training.draw)
 
     def block(self, arm: str, steps: int) -> dict[str, float]:
         """Run ``steps`` steps of ``arm``; mean seconds a step, the whole and its parts."""
         mixer, lap = self.mixers[arm], self.clock.lap
         always = self.gradients if arm == GRADIENTS else frozenset()
+        self.learner.reference = self.references.get(arm)
         self.clock.seconds.clear()
         hidden = self.learner.gradients.seconds if self.learner.gradients else 0.0
         self._synchronise()

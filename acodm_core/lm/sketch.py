@@ -55,6 +55,9 @@ class Sketch:
         self._inputs: dict[int, Tensor] = {}  # layer -> x, from its forward to its backward pass
         self._member_KB: Tensor | None = None  # 1 where a sequence of this micro-batch belongs to the domain
         self._sums: list[Tensor] = []  # (K, r * r) of each layer
+        self._squares_K = torch.empty(0)  # sums over sequences of their sketches' squared norms
+        self._count_K = torch.empty(0)  # sequences
+        self._context = 0  # tokens of each
 
     def flops(self, tokens: int) -> int:
         """Operations a step of so many tokens: both projections of every token, and their products."""
@@ -68,6 +71,7 @@ class Sketch:
             self._metric(layer.weight, *fixed) for layer, fixed in zip(self._layers, self._fixed, strict=True)
         ]
         self._sums = [out.new_zeros(self.domains, out.shape[1] * into.shape[1]) for out, into in self._used]
+        self._squares_K, self._count_K = (self._sums[0].new_zeros(self.domains) for _ in range(2))
         with ExitStack() as hooks:
             for index, layer in enumerate(self._layers):
                 hooks.callback(layer.register_forward_hook(partial(self._after_forward, index)).remove)
@@ -78,10 +82,34 @@ class Sketch:
         """Tell which sequences of the coming micro-batch belong to which domain: ``counts_K`` each, in order."""
         member_KB = np.repeat(np.eye(self.domains, dtype=np.float32), counts_K, axis=1)
         self._member_KB = torch.from_numpy(member_KB).to(self._layers[0].weight.device)
+        self._count_K += self._member_KB.sum(1)
+        self._context = context
 
     def sums(self, scale: float) -> np.ndarray:
         """(K, D) float64: ``scale`` times the sketches of the domains' parts of the gradient, summed over ranks."""
-        return sum_over_ranks(torch.cat(self._sums, 1).mul_(scale)).double().cpu().numpy()
+        return sum_over_ranks(torch.cat(self._sums, 1) * scale).double().cpu().numpy()
+
+    def self_products(self, scale: float) -> np.ndarray:
+        """(K,) float64: squared norms of ``sums`` as they would be without noise, NaN for fewer than two sequences.
+
+        With g_s the part of sequence s, pairs of different sequences alone: n / (n - 1) (|sum g_s|^2 - sum |g_s|^2).
+        """
+        norm_K, square_K, count_K = self._moments(scale)
+        return (norm_K - square_K) * count_K / (count_K - 1)
+
+    def noise(self, scale: float) -> np.ndarray:
+        """(K,) float64: of ``sums``, the expected squared error times the tokens that they are of; NaN as above.
+
+        From the spread of sequences: n / (n - 1) (sum |g_s|^2 - |sum g_s|^2 / n) is the expected squared error of the sum.
+        """
+        norm_K, square_K, count_K = self._moments(scale)
+        return (square_K - norm_K / count_K) * count_K / (count_K - 1) * count_K * self._context
+
+    def _moments(self, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each domain |sum g_s|^2, sum |g_s|^2 and how many sequences, NaN where they are fewer than two."""
+        squares = sum_over_ranks(torch.stack([self._squares_K * scale**2, self._count_K]).double()).cpu().numpy()
+        (square_K, count_K), sum_KD = squares, self.sums(scale)
+        return np.einsum("kd,kd->k", sum_KD, sum_KD), square_K, np.where(count_K > 1, count_K, np.nan)
 
     def _after_forward(self, index: int, layer: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         if output.requires_grad:
@@ -95,6 +123,7 @@ class Sketch:
         right_BTR = (x_BTI @ into.to(x_BTI.dtype)).float()
         each_BD = (left_BTR.mT @ right_BTR).flatten(1)
         self._sums[index].addmm_(self._member_KB, each_BD)
+        self._squares_K.addmv_(self._member_KB, each_BD.square().sum(1))
         self.seconds += time.perf_counter() - start
 
     def _metric(self, weight: Tensor, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from acodm_core.data.sampler import Batch
+from acodm_core.lm.evaluate import Evaluator
+from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import matching_layers
+from acodm_core.lm.reference import Reference
 from acodm_core.mixing import Signal
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ModelConfig, TrainingConfig
@@ -39,6 +42,8 @@ class Learner:
         needs: every signal that may be asked for; only their layers are looked up and wrapped.
         clock: gets the laps data, forward, backward, optimiser and signals.
         seed: of the run, for the projections of gradient sketches.
+        reference: what EXCESS_LOSS is measured against.
+        held_out: what VALID_LOSS is measured on.
     """
 
     def __init__(
@@ -51,8 +56,12 @@ class Learner:
         needs: Collection[Signal],
         clock: Clock,
         seed: int = 0,
+        reference: Reference | None = None,
+        held_out: Evaluator | None = None,
     ) -> None:
         self.model, self.training, self.clock = model, training, clock
+        self.reference, self.held_out = reference, held_out
+        self.signal_flops = 0  # so far, of measuring what was asked for; norms and the mixer are timed
         self.peak_lr = config.lr
         self.device = next(model.parameters()).device
         decay = [p for p in model.parameters() if p.ndim >= 2]
@@ -75,6 +84,9 @@ class Learner:
         if {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & set(needs):
             layers = matching_layers(model, config.norm_layers, where="models.*.norm_layers")
             self.norm_weights = [layer.weight for layer in layers]
+        self._held_out_flops = 0
+        if held_out:
+            self._held_out_flops = held_out.sequences * sequence_flops(model, training.context, backward=False)
 
     def autocast(self) -> torch.autocast:
         """The autocast context of the recipe's precision on this device."""
@@ -95,8 +107,9 @@ class Learner:
         weight_B = np.ones(len(domain_B)) if omega_K is None else omega_K[domain_B]
         total_weight = float(weight_B.sum()) * context
         gradients = self.gradients if GRADIENT_SIGNALS & set(wants) else None
+        reference = self.reference if Signal.EXCESS_LOSS in wants else None
         before = self._norm_snapshot() if Signal.PARAM_STEP_NORM in wants else None
-        losses_B = []
+        losses_B, excess_B = [], []
         with ExitStack() as armed:
             if gradients:
                 with lap("signals"):
@@ -108,10 +121,17 @@ class Learner:
                     weight = torch.from_numpy(weight_B[part]).to(self.device, torch.float32)
                 if gradients:
                     gradients.rows(np.bincount(domain_B[part], minlength=len(batch.counts_K)), context)
+                if reference:  # first, so that its logits are gone when the model's are made
+                    with lap("signals"), self.autocast():
+                        reference_BT = reference.losses(tokens_BS)
                 with lap("forward"), self.autocast():
-                    loss_B = token_losses(self.model, tokens_BS).sum(1)
+                    loss_BT = token_losses(self.model, tokens_BS)
+                    loss_B = loss_BT.sum(1)
                     loss = (loss_B * weight).sum() / total_weight
                 losses_B.append(loss_B.detach())
+                if reference:
+                    with lap("signals"):
+                        excess_B.append((loss_BT.detach() - reference_BT).clamp_min_(0).sum(1))
                 with lap("backward"):
                     loss.backward()
         lr = self.peak_lr * schedule(step, self.training)
@@ -124,10 +144,18 @@ class Learner:
         with lap("signals"):
             nats_B = torch.cat(losses_B).double().cpu().numpy()
             tokens_K = batch.counts_K * context
-            with np.errstate(divide="ignore", invalid="ignore"):
-                signals = {Signal.LOSS: np.bincount(domain_B, nats_B, len(tokens_K)) / tokens_K}
+            signals = {Signal.LOSS: _means(nats_B, domain_B, tokens_K)}
+            if reference:
+                signals[Signal.EXCESS_LOSS] = _means(torch.cat(excess_B).double().cpu().numpy(), domain_B, tokens_K)
+                self.signal_flops += len(domain_B) * reference.flops
             if gradients:
                 signals |= gradients.signals(tokens_K if omega_K is None else tokens_K * omega_K)
+                self.signal_flops += gradients.flops
+            if Signal.VALID_LOSS in wants:
+                signals[Signal.VALID_LOSS] = self.held_out(self.model, self.autocast()).loss_K
+                self.signal_flops += self._held_out_flops
+            if Signal.LEARNING_RATE in wants:
+                signals[Signal.LEARNING_RATE] = np.array(lr)
             if Signal.PARAM_NORM in wants:
                 signals[Signal.PARAM_NORM] = _norms(self.norm_weights)
             if Signal.TYPE_TOKEN_RATIO in wants:
@@ -138,6 +166,12 @@ class Learner:
 
     def _norm_snapshot(self) -> list[torch.Tensor]:
         return [weight.detach().clone() for weight in self.norm_weights]
+
+
+def _means(sum_B: np.ndarray, domain_B: np.ndarray, tokens_K: np.ndarray) -> np.ndarray:
+    """(K,) mean a token of what was summed over each sequence's tokens, NaN for a domain without sequences."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.bincount(domain_B, sum_B, len(tokens_K)) / tokens_K
 
 
 @torch.no_grad()

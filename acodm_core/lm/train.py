@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +19,11 @@ from acodm_core.files import sha256, write_json
 from acodm_core.grouping import Grouped
 from acodm_core.lm import checkpoint
 from acodm_core.lm.evaluate import Evaluation, Evaluator
-from acodm_core.lm.flops import gram_flops, sequence_flops
+from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.journal import Journal
 from acodm_core.lm.model import build_model, matching_layers, non_embedding_parameters
 from acodm_core.lm.progress import Progress
+from acodm_core.lm.reference import Reference
 from acodm_core.lm.step import Learner, resolve_precision
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 from acodm_core.study import provenance
@@ -72,6 +74,8 @@ class Trainer:
             needs=self.mixer.needs,
             clock=self.clock,
             seed=spec.seed,
+            reference=reference_of(spec, self.mixer, self.corpus, self.inputs, self.device),
+            held_out=held_out_of(spec, self.mixer, self.corpus),
         )
         self.sampler = Sampler(
             self.corpus, seed=spec.seed, batch=training.batch, context=training.context, draw=training.draw
@@ -90,13 +94,13 @@ class Trainer:
             with Progress(self.spec, first) as self.progress:
                 status = self._loop(first, stop)
                 if status == "finished":
-                    self._record(self._evaluator("test", self.spec.evaluation.test_sequences), self.spec.training.steps)
+                    self._record(_evaluator(self.spec, self.corpus, "test"), self.spec.training.steps)
             self._finish(status)
         return status
 
     def _loop(self, first: int, stop: _sigterm) -> str:
         training, lap = self.spec.training, self.clock.lap
-        evaluator = self._evaluator("valid", self.spec.evaluation.valid_sequences)
+        evaluator = _evaluator(self.spec, self.corpus, "valid")
         if first == 0:
             self._record(evaluator, 0)
         for step in range(first, training.steps):
@@ -136,11 +140,6 @@ class Trainer:
                 raise Interrupted(f"stopped at step {done} of {training.steps}; run the same command to continue")
         return "finished"
 
-    def _evaluator(self, split: str, sequences: int) -> Evaluator:
-        training = self.spec.training
-        rows = training.micro_batch or training.batch
-        return Evaluator(self.corpus, split, sequences=sequences, context=training.context, rows=rows)
-
     def _record(self, evaluator: Evaluator, done: int) -> bool:
         """Evaluate and write down; whether every domain's loss is a number."""
         with self.clock.lap("evaluation"):
@@ -167,6 +166,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "journal": self.journal.offset(),
             "seconds": dict(self.clock.seconds),
+            "signal_flops": self.learner.signal_flops,
         }
         checkpoint.save(self.state_folder, done, state)
 
@@ -182,6 +182,7 @@ class Trainer:
         self.mixer.load_state_dict(state["mixer"])
         torch.set_rng_state(state["torch_rng"])
         self.clock.seconds.update(state["seconds"])
+        self.learner.signal_flops = state["signal_flops"]
         return state["step"]
 
     def _finish(self, status: str) -> None:
@@ -208,7 +209,7 @@ class Trainer:
             "parameters": parameters,
             "parameters_non_embedding": non_embedding_parameters(self.model),
             "model_flops": steps * spec.training.batch * sequence_flops(self.model, spec.training.context),
-            "method_flops": steps * gram_flops(self.learner.gradients),
+            "method_flops": self.learner.signal_flops,
             "precision": resolve_precision(spec.training.precision, torch.device(self.device)),
             "seconds": dict(self.clock.seconds),
             "memory": provenance.peak_memory(self.device),
@@ -234,8 +235,57 @@ def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], model
     prior_K = tokens_K / tokens_K.sum()
     norms = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & mixer.needs
     tensors = len(matching_layers(model, spec.model.norm_layers, where="models.*.norm_layers")) if norms else 0
-    mixer.start(Start(spec.domains, prior_K, tokens_K, spec.training.steps, rng, dict(inputs), target_K, tensors))
+    mixer.start(
+        Start(
+            spec.domains,
+            prior_K,
+            tokens_K,
+            spec.training.steps,
+            rng,
+            dict(inputs),
+            target_K,
+            tensors,
+            tokens_per_step=spec.training.batch * spec.training.context,
+        )
+    )
     return mixer
+
+
+def reference_of(
+    spec: RunSpec, mixer: Mixer, corpus: Corpus, inputs: Mapping[str, Path], device: str
+) -> Reference | None:
+    """What EXCESS_LOSS is measured against, if ``mixer`` may ask for it: the model of its input run ``reference``."""
+    if Signal.EXCESS_LOSS not in mixer.needs:
+        return None
+    if "reference" not in inputs:
+        raise UserError(
+            f"mixer {spec.mixer!r} measures losses in excess of those of an input run 'reference', and has none",
+            fix="add  inputs: {reference: NAME_OF_A_METHOD}, and the role to the mixer's required_inputs",
+        )
+    context = spec.training.context
+    return Reference(inputs["reference"], context=context, vocab_size=corpus.vocab_size, device=device)
+
+
+def held_out_of(spec: RunSpec, mixer: Mixer, corpus: Corpus) -> Evaluator | None:
+    """What VALID_LOSS is measured on, if ``mixer`` may ask for it: about two batches, the last of the validation split.
+
+    The curve's sequences are its first ones, so a mixer sees those only in a domain too small to have others.
+    """
+    if Signal.VALID_LOSS not in mixer.needs:
+        return None
+    sequences = math.ceil(2 * spec.training.batch / len(spec.domains))
+    return Evaluator(corpus, "valid", sequences=sequences, context=spec.training.context, rows=_rows(spec), last=True)
+
+
+def _evaluator(spec: RunSpec, corpus: Corpus, split: str) -> Evaluator:
+    """The evaluation on ``split``, ``valid`` or ``test``, that all runs share."""
+    sequences = getattr(spec.evaluation, f"{split}_sequences")
+    return Evaluator(corpus, split, sequences=sequences, context=spec.training.context, rows=_rows(spec))
+
+
+def _rows(spec: RunSpec) -> int:
+    """Sequences a forward pass."""
+    return spec.training.micro_batch or spec.training.batch
 
 
 def _stream(seed: int, stream: int) -> int:

@@ -74,7 +74,12 @@ def test_rule_files_import_config_and_plan_only() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import acodm_core.cli", "from acodm_core.study import config, planner", "import acodm_core.acodm"],
+    [
+        "import acodm_core.cli",
+        "from acodm_core.study import config, planner",
+        "import acodm_core.acodm",
+        "from acodm_core import mixing; [mixing.find_mixer(name) for name in mixing.baseline_names()]",
+    ],
 )  # what `acodm --help`, a shell's completion and every parse of the Snakefile pay for
 def test_no_heavy_import(statement: str) -> None:
     program = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"

@@ -95,9 +95,35 @@ ACODM |= {f"{name}-from-actor": from_actor(name, ACODM[name]) for name in (
 # What a mixer needs beyond its defaults. A mixer that is not here is tested with its defaults alone.
 EXTRA = {
     "static": Case("static", options_of=lambda domains: {"weights": {d: 1.0 + i for i, d in enumerate(domains)}}),
+    "doremi": Case("doremi", inputs_of=lambda domains: {"reference": Path("read by the trainer")}),
+    "doremi-release": Case(
+        "doremi",
+        {"smoothing": 1e-4, "unseen": 10.8},
+        inputs_of=lambda domains: {"reference": Path("read by the trainer")},
+    ),
+    "doge-release": Case("doge", {"mu": 0.05, "smoothing": 0.0}),
+    "aioli": Case("aioli", learned=True),  # its random order of domains does not move with them
+    "aioli-release": Case("aioli", {"sweeps": 2, "trial": 1, "measure": 0.7, "memory": 0.1}, learned=True),
     "odm-released": Case("odm", {"rule": "released"}),
     "odm-exp3": Case("odm", {"rule": "exp3"}),
     "odm-release-warmup": Case("odm", {"rule": "released", "warmup": 0.3, "learn_in_warmup": False}),
+    "unimax-one-epoch": Case("unimax", {"epochs": 1}),
+    "curriculum-of-three": Case(
+        "curriculum",
+        options_of=lambda domains: {
+            "points": [
+                {"at": 0.2, "weights": {d: 1.0 + i for i, d in enumerate(domains)}},
+                {"at": 0.5, "weights": "natural"},
+                {"at": 0.9, "weights": {d: float(i == 0) for i, d in enumerate(sorted(domains))}},
+            ]
+        },
+    ),
+    "ado": Case("ado", {"refit": 0.1}),
+    "ado-released": Case("ado", {"bound": "released", "credit": 0.0, "floor": 0.0}),
+    "pike": Case("pike", {"every": 0.1}),
+    "pike-conceptual": Case("pike", {"rule": "conceptual", "floor": 0.0}),
+    "pike-balanced": Case("pike", {"balance": 3.0, "memory": 0.0}),
+    "pike-conceptual-balanced": Case("pike", {"rule": "conceptual", "balance": 1.0, "every": 0.2}),
 }
 CASES = {name: Case(name) for name in baseline_names()} | EXTRA | ACODM
 MIXERS = sorted({case.mixer for case in CASES.values()})
@@ -115,7 +141,9 @@ def start(case: Case, domains: tuple[str, ...], *, seed: int = 5, prior: np.ndar
     inputs = case.inputs_of(domains)
     assert set(mixer.required_inputs()) <= set(inputs)
     rng = np.random.default_rng(seed)
-    mixer.start(Start(domains, tokens_K / tokens_K.sum(), tokens_K, STEPS, rng, inputs, tensors=LAYERS))
+    tokens_per_step = BATCH * CONTEXT
+    prior_K = tokens_K / tokens_K.sum()
+    mixer.start(Start(domains, prior_K, tokens_K, STEPS, rng, inputs, tensors=LAYERS, tokens_per_step=tokens_per_step))
     return mixer
 
 
@@ -124,8 +152,13 @@ def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> dict
     rotation_PP, _ = np.linalg.qr(rng.normal(size=(7, 7)))  # a sketch that loses nothing
     return {
         Signal.LOSS: rng.uniform(1.0, 5.0, k) * scale,
+        Signal.EXCESS_LOSS: rng.uniform(0.0, 1.0, k) * scale,
+        Signal.VALID_LOSS: rng.uniform(1.0, 5.0, k) * scale,
+        Signal.LEARNING_RATE: np.array(rng.uniform(1e-4, 1e-2)),
         Signal.GRAD_GRAM: gradients_KP @ gradients_KP.T,
         Signal.GRAD_SKETCH: gradients_KP @ rotation_PP,
+        Signal.GRAD_SELF: rng.uniform(-0.1, 1.0, k) * scale,  # without the noise's share it may come out negative
+        Signal.GRAD_NOISE: rng.uniform(1.0, 9.0, k) * scale * CONTEXT,
         Signal.ADAM_SKETCH: gradients_KP / np.geomspace(0.1, 10.0, 7),
         Signal.TYPE_TOKEN_RATIO: rng.uniform(0.1, 1.0, k),
         Signal.PARAM_NORM: rng.uniform(1.0, 2.0, LAYERS) * scale,
@@ -133,13 +166,18 @@ def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> dict
     }
 
 
-OF_THE_MODEL = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM}  # every other signal has a row for each domain
+OF_THE_MODEL = {
+    Signal.PARAM_NORM,
+    Signal.PARAM_STEP_NORM,
+    Signal.LEARNING_RATE,
+}  # all others have a row for each domain
+WHATEVER_WAS_DRAWN = OF_THE_MODEL | {Signal.VALID_LOSS}
 
 
 def drop(signals: dict[Signal, np.ndarray], absent_K: np.ndarray) -> dict[Signal, np.ndarray]:
     """The signals of a step that did not draw some domains."""
     out = {name: value.copy() for name, value in signals.items()}
-    for name in out.keys() - OF_THE_MODEL:
+    for name in out.keys() - WHATEVER_WAS_DRAWN:
         out[name][absent_K] = np.nan
     out[Signal.GRAD_GRAM][:, absent_K] = np.nan
     return out
@@ -156,7 +194,7 @@ def test_made_up_sketches_have_the_gram_that_they_sketch() -> None:
         signals, present_K = make_signals(kind, 3, 5)
         sketch_KD = signals[Signal.GRAD_SKETCH]
         np.testing.assert_allclose(sketch_KD @ sketch_KD.T, signals[Signal.GRAD_GRAM], rtol=1e-9, atol=1e-12)
-        for name in signals.keys() - OF_THE_MODEL:
+        for name in signals.keys() - WHATEVER_WAS_DRAWN:
             assert (np.isnan(signals[name]).reshape(5, -1).all(1) == ~present_K).all(), name
 
 
@@ -284,18 +322,19 @@ def test_resumes_bit_for_bit_from_every_cut(case: Case, tmp_path: Path) -> None:
     for step in range(STEPS):
         states.append(whole.state_dict())
         path_TK.append(step_once(whole, step, k, "missing"))
-    for cut, state in enumerate(states):
+    states.append(whole.state_dict())
+    for cut, state in enumerate(states[:-1]):
         folder = tmp_path / str(cut)
         folder.mkdir()
         checkpoint.save(folder, cut, {"mixer": state})
         mixer = start(case, names(k))
         mixer.load_state_dict(checkpoint.load_latest(folder)["mixer"])
-        for step in range(cut, min(STEPS, cut + 4) if 0 < cut < STEPS - 4 else STEPS):
+        end = min(STEPS, cut + 4) if cut else STEPS
+        for step in range(cut, end):
             np.testing.assert_array_equal(
                 step_once(mixer, step, k, "missing"), path_TK[step], f"cut {cut}, step {step}"
             )
-        if step == STEPS - 1:
-            assert same_state(mixer.state_dict(), whole.state_dict())
+        assert same_state(mixer.state_dict(), states[end]), f"cut {cut}: it decides alike, but holds another state"
 
 
 @every_case
@@ -335,6 +374,8 @@ def permuted_path(mixer: Mixer, permuted: Mixer, order: np.ndarray, *, rtol: flo
         np.testing.assert_allclose(
             mixer.sampling(step)[order], permuted.sampling(step), rtol=rtol, atol=atol, err_msg=f"step {step}"
         )
+        if (omega_K := mixer.loss_weights(step)) is not None:
+            np.testing.assert_allclose(omega_K[order], permuted.loss_weights(step), rtol=rtol, atol=atol)
         signals, present_K = make_signals("missing", step, k)
         tokens_K = np.where(present_K, 16, 0)
         mixer.observe(StepStats(step, tokens_K, signals))
@@ -392,8 +433,8 @@ def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     assert not torch.equal(agent.actor[-1].weight, before), "the networks learned, so the test says something"
 
 
-@pytest.mark.parametrize("name", ["acodm-mirror", "acodm-bandit", "acodm-random"])
-def test_permuting_domains_permutes_the_controls(name: str) -> None:
+@pytest.mark.parametrize("name", ["acodm-mirror", "acodm-bandit", "acodm-random", "aioli", "aioli-release"])
+def test_permuting_domains_permutes_the_path_when_the_noise_moves_along(name: str) -> None:
     order = np.array([2, 0, 3, 1])
     permuted_path(*permuted_pair(CASES[name], order), order, rtol=1e-9, atol=1e-12)
 

@@ -108,7 +108,15 @@ def test_warmup_by_another_mixer_draws_what_that_mixer_would() -> None:
     """ODM above the floor for the first fifth, the untrained policy from then on."""
     options = {"rule": "released", "alpha": 0.5, "warmup": 0.0}
     mixer = start(
-        acodm(warmup=0.2, warmup_mixer="odm", warmup_options=options, floor=0.3, min_pool=NEVER, replay=NEVER, reward="progress")
+        acodm(
+            warmup=0.2,
+            warmup_mixer="odm",
+            warmup_options=options,
+            floor=0.3,
+            min_pool=NEVER,
+            replay=NEVER,
+            reward="progress",
+        )
     )
     odm, rng = start(build_mixer("odm", options)), np.random.default_rng(0)
     for step in range(20):

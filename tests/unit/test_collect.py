@@ -120,8 +120,8 @@ def test_mixers_know_the_target_and_the_length_of_their_run(experiment_of, corpu
     for target in ("uniform", "natural", {"words": 3, "noise": 1}):
         experiment = experiment_of(evaluation={"target": target}, training={"steps": 7})
         for spec in plan(experiment).runs.values():
-            train.start_mixer(spec, corpus, {})
-    assert [start.total_steps for start in given] == [7, 7, 7]
+            train.start_mixer(spec, corpus, {}, model=None)
+    assert [(start.total_steps, start.tokens_per_step) for start in given] == [(7, 8 * 16)] * 3
     uniform, natural, chosen = (dict(zip(corpus.domains, start.target, strict=True)) for start in given)
     assert set(uniform.values()) == {0.25}
     assert natural == pytest.approx(dict(zip(corpus.domains, given[0].prior, strict=True)))

@@ -162,7 +162,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "weights and file": (
         mine(weights={"bible": 1}, file="w.json"),
-        ["methods.mine.options", "not both"],
+        ["methods.mine.options", "not several"],
     ),
     "file of weights missing": (
         mine(file="/nowhere/w.json"),

@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from two_ranks import DOMAINS, measure, on_rank
 
 from acodm_core.data.sampler import Batch
-from acodm_core.lm.flops import gram_flops
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.sketch import Sketch
 from acodm_core.mixing import Signal
 
 GRAD, ADAM, GRAM = Signal.GRAD_SKETCH, Signal.ADAM_SKETCH, Signal.GRAD_GRAM
+SELF, NOISE = Signal.GRAD_SELF, Signal.GRAD_NOISE
 
 
 def error(found_KK: np.ndarray, exact_KK: np.ndarray) -> float:
@@ -93,6 +93,55 @@ def test_the_sketch_in_adams_metric_is_the_gradient_over_the_fourth_root_of_its_
         expected_KK += whitened_KP @ whitened_KP.T
     sketch_KD = mine.step(batch(), 3, {ADAM}).signals[ADAM]
     assert error(sketch_KD @ sketch_KD.T, expected_KK) < 1e-4
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("micro_batch", [8, 2])
+@pytest.mark.parametrize("omega_K", [None, np.array([0.5, 1.0, 2.0, 0.1])])
+def test_squared_norms_and_noise_are_those_of_sequences_by_themselves(kind, micro_batch, omega_K):
+    mine = learner(kind, needs={SELF, NOISE}, sketch=WIDEST, micro_batch=micro_batch)
+    drawn = batch((3, 0, 4, 1))
+    alone = Batch(drawn.tokens_BS, np.ones(8, dtype=int))
+    parts_BP = np.concatenate(
+        [p.reshape(8, -1) for p in separate_gradients(mine.model, SHAPES[kind][1], alone)], axis=1
+    )
+    found = mine.step(drawn, 0, {SELF, NOISE}, omega_K).signals
+    for k, rows in ((0, slice(0, 3)), (2, slice(3, 7))):
+        gram_SS = parts_BP[rows] @ parts_BP[rows].T
+        pairs = gram_SS[~np.eye(len(gram_SS), dtype=bool)]
+        variance = np.var(parts_BP[rows], axis=0, ddof=1).sum()
+        assert np.allclose([found[SELF][k], found[NOISE][k]], [pairs.mean(), variance * CONTEXT], rtol=1e-3, atol=1e-7)
+    assert np.isnan([found[SELF][[1, 3]], found[NOISE][[1, 3]]]).all(), "absent, or one sequence alone"
+
+
+def test_the_noise_foretells_how_far_a_gradient_of_so_many_tokens_is_off():
+    """Many small draws from a fixed set of sequences against the gradient of them all."""
+    torch.manual_seed(0)
+    layer, context, pool = torch.nn.Linear(6, 5), 4, 4000
+    x, delta = torch.randn(pool, context, 6), torch.randn(pool, context, 5) + 0.3
+    true_P = (delta.flatten(0, 1).T @ x.flatten(0, 1)).flatten().double().numpy() / (pool * context)
+    noises, squares, errors = [], [], []
+    for rows in torch.randperm(pool).split(5):
+        sketch = Sketch([layer], 1, width=6, seed=0)
+        with sketch.armed(1):
+            sketch.rows(np.array([5]), context)
+            layer(x[rows]).backward(delta[rows])
+        scale = 1 / (5 * context)
+        noises.append(sketch.noise(scale)[0] / (5 * context))
+        squares.append(sketch.self_products(scale)[0])
+        mean_P = torch.einsum("bto,bti->oi", delta[rows], x[rows]).flatten().double().numpy() * scale
+        errors.append(((mean_P - true_P) ** 2).sum())
+    assert np.mean(noises) == pytest.approx(np.mean(errors), rel=0.05)
+    assert np.mean(squares) == pytest.approx((true_P**2).sum(), abs=4 * np.std(squares) / np.sqrt(len(squares)))
+    assert np.mean(squares) + np.mean(noises) > 1.5 * (true_P**2).sum(), "the noise would have been taken for slope"
+
+
+def test_all_plain_signals_come_from_one_sketch():
+    one, three = learner("gpt_neox", needs={GRAD}), learner("gpt_neox", needs={GRAD, SELF, NOISE})
+    assert three.gradients.flops == one.gradients.flops > 0
+    found = three.step(batch(), 0, {GRAD, SELF, NOISE}).signals
+    assert set(found) == {Signal.LOSS, GRAD, SELF, NOISE}
+    assert np.array_equal(found[GRAD], one.step(batch(), 0, {GRAD}).signals[GRAD], equal_nan=True)
 
 
 def test_before_the_optimisers_first_step_there_is_no_adam_metric():
@@ -180,7 +229,7 @@ def test_the_operations_that_are_named_are_those_that_torch_counts(gram, needs):
         with FlopCounterMode(display=False) as counter:
             mine.step(drawn, 0, wants)
         counts.append(counter.get_total_flops())
-    assert counts[1] - counts[0] == gram_flops(mine.gradients)
+    assert counts[1] - counts[0] == mine.gradients.flops
 
 
 def test_two_ranks_measure_what_one_measures_on_the_union_of_their_batches(tmp_path):

@@ -1,0 +1,84 @@
+"""DoGE's proxy stage on gradients of a test's choice."""
+
+import numpy as np
+import pytest
+
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+
+HELPER, ONE, OTHER, OPPOSED = range(4)  # the first goes along the next two, which know nothing of each other
+GRADIENTS_KP = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.2], [0.0, 1.0, 0.2], [-0.9, -0.9, 0.1]])
+
+
+def started(k: int = 4, target: list[float] | None = None, **options: float) -> Mixer:
+    mixer = build_mixer("doge", {"smoothing": 0.0, **options})
+    names, target_K = tuple(f"d{i}" for i in range(k)), None if target is None else np.array(target)
+    mixer.start(Start(names, np.full(k, 1 / k), np.ones(k), 100, np.random.default_rng(0), target=target_K))
+    return mixer
+
+
+def observe(mixer: Mixer, step: int, gradient_KP: np.ndarray, lr: float = 1e-3) -> None:
+    signals = {Signal.GRAD_GRAM: gradient_KP @ gradient_KP.T, Signal.LEARNING_RATE: np.array(lr)}
+    mixer.observe(StepStats(step, np.isfinite(gradient_KP[:, 0]) * 8, signals))
+
+
+def learned(mixer: Mixer, steps: int = 50) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    for step in range(steps):
+        observe(mixer, step, GRADIENTS_KP + rng.normal(0, 0.02, GRADIENTS_KP.shape))
+    return mixer.loss_weights(steps)
+
+
+def test_raises_the_domain_that_helps_the_others() -> None:
+    weight_K = learned(started())
+    assert np.argmax(weight_K) == HELPER and weight_K[OPPOSED] == weight_K.min()
+
+
+def test_a_target_outside_raises_what_goes_along_it() -> None:
+    assert np.argmax(learned(started(target=[0, 1, 0, 0]))) in (HELPER, ONE)
+    weight_K = learned(started(target=[0, 0, 0, 1]))
+    assert np.argmax(weight_K) == OPPOSED
+    np.testing.assert_allclose(weight_K[:OPPOSED], weight_K[HELPER])  # no score is negative
+
+
+def test_the_step_goes_with_the_learning_rate() -> None:
+    one, twice, none = started(), started(mu=0.005), started()
+    observe(one, 0, GRADIENTS_KP, lr=2e-3)
+    observe(twice, 0, GRADIENTS_KP, lr=1e-3)
+    observe(none, 0, GRADIENTS_KP, lr=0.0)
+    np.testing.assert_allclose(one.loss_weights(1), twice.loss_weights(1))
+    np.testing.assert_array_equal(none.loss_weights(1), np.full(4, 0.25))
+
+
+def test_a_long_gradient_is_clipped_first() -> None:
+    long_KP, clipped_KP = GRADIENTS_KP.copy(), GRADIENTS_KP.copy()
+    long_KP[ONE] *= 100
+    clipped_KP[ONE] *= 5 / np.linalg.norm(GRADIENTS_KP[ONE])
+    one, other = started(), started()
+    observe(one, 0, long_KP)
+    observe(other, 0, clipped_KP)
+    np.testing.assert_allclose(one.loss_weights(1), other.loss_weights(1))
+
+
+def test_a_missed_domain_keeps_its_score() -> None:
+    mixer = started()
+    observe(mixer, 0, GRADIENTS_KP)
+    first_K = mixer.loss_weights(1)
+    missing_KP = GRADIENTS_KP.copy()
+    missing_KP[OTHER] = np.nan
+    observe(mixer, 1, missing_KP)
+    gained_K = np.log(mixer.loss_weights(2) / first_K) - np.log(first_K * 4)
+    assert gained_K[OTHER] - gained_K[OPPOSED] == pytest.approx(0, abs=1e-12), "both as in the step before"
+
+
+def test_without_the_target_in_a_step_scores_stay_as_they_were() -> None:
+    mixer = started(target=[0, 0, 0, 1])
+    missing_KP = GRADIENTS_KP.copy()
+    missing_KP[OPPOSED] = np.nan
+    observe(mixer, 0, missing_KP)
+    np.testing.assert_array_equal(mixer.loss_weights(1), np.full(4, 0.25))
+    observe(mixer, 1, GRADIENTS_KP)
+    before_K = mixer.loss_weights(2)
+    observe(mixer, 2, missing_KP)
+    np.testing.assert_allclose(
+        np.log(mixer.loss_weights(3) / mixer.loss_weights(3)[0]), 2 * np.log(before_K / before_K[0])
+    )
