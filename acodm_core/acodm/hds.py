@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acodm_core.acodm.mixer import AcOdm, Agent
+from acodm_core.acodm.mixer import AcOdm, Agent, Anchor
 from acodm_core.acodm.reward import Kind, Scale
 from acodm_core.mixing import Signal, Start, StepStats
 
@@ -29,15 +29,20 @@ class Hds(AcOdm):
         extra terms are one number for all domains, and the first *falls* with lexical diversity, as in the release.
     """
 
+    warmup: float = 0.02
+    warmup_mixer: str = "odm"
     agent: Agent = "sac"
+    anchor: Anchor = "uniform"
     reward: Kind = "released"
     scale: Scale = "raw"
     xi: float = 0.0
+    shrink: bool = False
     noise: tuple[float, float] = (1.0, 1.0)  # in the policy's own deviations
     gamma: float = 0.95
     tau: float = 0.001
     actor_lr: float = 1e-4
     critic_lr: float = 1e-4
+    replay: int = 10_000
     min_pool: int = 32
     diversity: float = 10.0
     stability: float = 10.0

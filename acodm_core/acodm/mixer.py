@@ -16,6 +16,7 @@ from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simp
 
 Agent = Literal["ddpg", "sac", "frozen", "mirror", "bandit", "random"]
 TARGET_SPREAD = 0.1  # share of the anchor `target` that is spread evenly
+Anchor = Literal["target", "uniform", "prior"]
 ACTORS = ("ddpg", "sac", "frozen")  # agents with a network that another run can load
 TRACKED = frozenset({Signal.LOSS, Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # what the state follows in every step
 
@@ -37,15 +38,17 @@ class AcOdm(Mixer):
         This is the repaired method; ``acodm_core.acodm.paper`` and ``.released`` are the others. The reward is the first-order
         decrease of the compared loss in AdamW's metric, <g_i, sum_j w_j m_j> with m_j the average of domain j's earlier
         gradients, where the paper has W_i = <g_i, sum_{j != i} g_j>, which ranks domains by how typical they are and not by
-        what they teach; rewards are relative to their mean size, not divided by the share. The divergence term keeps the
-        policy off the corners that a linear objective has. The untrained policy is the anchor. State and rewards have the
-        same meaning in every model, so an actor moves between sizes. Floor and noise are declared. Constants that the paper
-        leaves open are ours, tuned on seeds and a corpus that no comparison uses (DECISIONS.md).
+        what they teach. It is relative to its mean size and shrunk by its noise, not divided by the share. The divergence
+        term keeps the policy off the corners that a linear objective has. The untrained policy is the anchor: by default the
+        weights that domains have in the compared loss, so read this row beside ``target``, which draws by them and learns
+        nothing. Only recent transitions are replayed. State and rewards mean the same in every model, so an actor moves
+        between sizes. Floor and noise are declared. Constants that the paper leaves open are ours, tuned on seeds and a split
+        of the corpus that no comparison uses (DECISIONS.md).
     """
 
     learn: bool = True
     every: int = 1  # steps between measurements and decisions
-    warmup: float = 0.02  # share of the steps that are not drawn by the actor (paper: 833 of 41,667)
+    warmup: float = 0.0  # share of the steps that are not drawn by the actor (paper: 833 of 41,667)
     warmup_mixer: str = ""  # what draws them; default: the prior with noise
     warmup_options: Mapping[str, Any] = field(default_factory=dict)
     warmup_noise: float = 0.02  # standard deviation of the noise on the prior (paper: N(0, 0.02))
@@ -53,7 +56,7 @@ class AcOdm(Mixer):
     reward: Kind = "descent"
     xi: float = 0.9  # memory of the reward's moving average
     memory: float = 0.9  # memory of `descent`'s gradients and of `progress`'s losses
-    shrink: bool = True  # rewards that noise could explain are drawn together
+    shrink: bool = True  # draw together what noise could explain
     importance: Importance = "none"
     scale: Scale = "relative"
     # state
@@ -61,9 +64,9 @@ class AcOdm(Mixer):
     blocks: tuple[Block, ...] = BLOCKS
     # decision
     agent: Agent = "ddpg"
-    anchor: Literal["target", "uniform", "prior"] = "target"  # the mixture of an untrained policy
+    anchor: Anchor = "target"  # the mixture of an untrained policy
     temperature: float = 1.0  # weight of the divergence from the anchor, in units of the reward
-    floor: float = 0.25  # share of the mixture spread evenly
+    floor: float = 0.1  # share of the mixture spread evenly
     noise: tuple[float, float] = (0.3, 0.05)  # standard deviation on the logits, first and last step
     subtract: float = 0.0  # the release's noise: shares lose up to this much each
     rate: float = 0.05  # step size of `mirror`
@@ -76,7 +79,7 @@ class AcOdm(Mixer):
     critic_lr: float = 3e-3
     gamma: float = 0.5
     tau: float = 0.01
-    replay: int = 10_000
+    replay: int = 64  # transitions kept: rewards age with the model
     minibatch: int = 32
     min_pool: int = 8  # transitions before the first update
     updates: int = 1  # gradient steps a measurement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from acodm_core.acodm.mixer import AcOdm
+from acodm_core.acodm.mixer import AcOdm, Anchor
 from acodm_core.acodm.reward import Importance, Kind, Scale
 from acodm_core.acodm.state import Form
 
@@ -29,10 +29,13 @@ class AcOdmPaper(AcOdm):
         everywhere; .9 is ours. Whether 0.02 is a deviation or a variance is open; a deviation here.
     """
 
+    warmup: float = 0.02
     reward: Kind = "alignment"
+    shrink: bool = False
     importance: Importance = "literal"
     scale: Scale = "raw"
     form: Form = "paper"
+    anchor: Anchor = "uniform"
     temperature: float = 0.0
     floor: float = 0.0
     noise: tuple[float, float] = (0.0, 0.0)
@@ -43,4 +46,5 @@ class AcOdmPaper(AcOdm):
     critic_lr: float = 1e-4
     gamma: float = 0.95
     tau: float = 0.001
+    replay: int = 10_000
     min_pool: int = 32

@@ -86,15 +86,16 @@ class Reward:
     domain of nothing but noise earns nothing; and a direction that merely swings about the optimum, as a learned domain's
     gradient does at any learning rate, is not paid for either.
 
-    Scales: ``raw``; ``relative``, divided by the mean magnitude over domains of the same step; ``running``, standardised with
-    mean and deviation over all domains and steps so far.
+    Scales: ``raw``; ``relative``, tanh of the difference to the mean over domains in units of the mean magnitude, so that no
+    domain's early gains drown the others; ``running``, standardised with mean and deviation over all domains and steps so far.
 
     Args:
         xi: memory of the reward's average.
         memory: of ``descent``'s gradients, ``instant``'s products (they stand in for those that a step could not measure) and
             ``progress``'s losses.
-        shrink: draw the averages to their mean over domains by the share of their spread that noise explains
-            (James-Stein): what cannot be told apart is rewarded alike.
+        shrink: draw the averages to their mean over domains by the share of their spread that noise explains (James and
+            Stein), and where they do not promise that the step taken lowers the loss: a first-order account that contradicts
+            the training it accounts for is not believed.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Reward:
         self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
         self.products_KK = np.full((k, k), np.nan)  # instant: averages so far
         self.loss_K = np.full(k, np.nan)  # progress: averages so far
-        self.certainty = 1.0  # share of the spread over domains that is not the averages' own noise
+        self.certainty = 1.0  # what ``shrink`` multiplied the last differences by
         self.count, self.mean, self.m2 = 0, 0.0, 0.0  # running: over all domains and steps
 
     def observe(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
@@ -130,21 +131,20 @@ class Reward:
         if not np.isfinite(self.average_K).any():
             return np.zeros(len(fresh_K))
         reward_K = np.where(np.isfinite(self.average_K), self.average_K, np.nanmean(self.average_K))
-        size = np.abs(reward_K).mean()  # of what was measured, noise and all: little is made of what is little certain
+        size = np.abs(reward_K).mean() + 1e-30
         if self.shrink:
-            self.certainty = (
-                self._certainty(reward_K) * max(0.0, share_K @ reward_K) / (share_K @ np.abs(reward_K) + 1e-30)
-            )
+            self.certainty = self._certainty(reward_K, share_K)
             reward_K = reward_K.mean() + self.certainty * (reward_K - reward_K.mean())
-        if self.scale == "relative":
-            return (reward_K - reward_K.mean()) / (size + 1e-30)
+        if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
+            return np.tanh((reward_K - reward_K.mean()) / size)
         return self._standardised(reward_K) if self.scale == "running" else reward_K
 
-    def _certainty(self, reward_K: np.ndarray) -> float:
-        noise = (
-            self.square_K.mean() * (1 - self.xi) / (1 + self.xi)
-        )  # variance of a moving average of independent terms
-        return max(0.0, 1.0 - noise / (reward_K.var(ddof=1) + 1e-300)) if len(reward_K) > 1 else 0.0
+    def _certainty(self, reward_K: np.ndarray, share_K: np.ndarray) -> float:
+        """In [0, 1]: the spread over domains that is not noise, times how consistently the rewards promise a decrease."""
+        noise = self.square_K.mean() * (1 - self.xi) / (1 + self.xi)  # of a moving average of independent terms
+        spread = reward_K.var(ddof=1) if len(reward_K) > 1 else 0.0
+        promise = max(0.0, share_K @ reward_K) / (share_K @ np.abs(reward_K) + 1e-30)
+        return max(0.0, 1.0 - noise / spread) * promise if spread > 0 else 0.0
 
     def _fresh(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         if self.kind == "progress":
@@ -154,13 +154,12 @@ class Reward:
             return self._instant(signals[Signal.ADAM_SKETCH], signals[Signal.ADAM_SELF])
         if self.kind == "descent":
             return self._descent(signals[Signal.ADAM_SKETCH])
+        if self.kind == "released":
+            return released_reward(signals[Signal.GRAD_GRAM])
         if self.kind == "adam":
             gram_KK = signals[Signal.ADAM_SKETCH] @ signals[Signal.ADAM_SKETCH].T
         else:
-            gram_KK = signals[Signal.GRAD_GRAM]
-        if self.kind == "released":
-            return released_reward(gram_KK)
-        gram_KK = cosines(gram_KK) if self.kind == "cosine" else gram_KK
+            gram_KK = cosines(signals[Signal.GRAD_GRAM]) if self.kind == "cosine" else signals[Signal.GRAD_GRAM]
         return relative_alignment(gram_KK, share_K, self.importance, diagonal=self.kind == "self")
 
     def _descent(self, sketch_KD: np.ndarray) -> np.ndarray:
