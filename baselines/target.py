@@ -18,7 +18,7 @@ class Target(Mixer):
     Source:
         Folklore; the row that says how much of a target-aware method's gain is due to knowing the target.
     Differences:
-        None.
+        None. A domain that does not count is never drawn; AC-ODM's anchor, made of the same weights, spreads a tenth evenly.
     """
 
     cite = "folklore"

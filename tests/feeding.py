@@ -17,10 +17,10 @@ ALIGNED = np.array([[1.0, 0.2, 0.0], [1.0, -0.2, 0.0], [-1.0, 0.0, 0.1]])  # two
 TENSORS = 2
 
 PLAIN: dict[str, Any] = dict(
-    learn=True, every=1, warmup=0.0, warmup_mixer="", warmup_noise=0.02,
-    reward="alignment", xi=0.9, memory=0.9, importance="none", scale="raw",
+    learn=True, every=1, warmup=0.0, warmup_mixer="", warmup_options={}, warmup_noise=0.02,
+    reward="alignment", xi=0.9, memory=0.9, shrink=False, importance="none", scale="raw",
     form="relative", blocks=("counts", "loss", "change", "norms", "time"),
-    agent="ddpg", anchor="uniform", temperature=0.0, floor=0.25, noise=(0.0, 0.0), subtract=0.0, rate=0.3,
+    agent="ddpg", anchor="uniform", temperature=0.0, floor=0.25, noise=(0.0, 0.0), subtract=0.0, rate=0.3, spread=0.35,
     hidden=16, layers=1, zero_head=True, actor_lr=1e-2, critic_lr=1e-2, gamma=0.5, tau=0.1,
     replay=1000, minibatch=8, min_pool=4, updates=1,
 )  # fmt: skip
@@ -68,6 +68,7 @@ def stats(
         Signal.GRAD_GRAM: gradients_KP @ gradients_KP.T,
         Signal.GRAD_SKETCH: gradients_KP,
         Signal.ADAM_SKETCH: gradients_KP,
+        Signal.ADAM_SELF: (gradients_KP**2).sum(1),  # as of gradients without noise
         Signal.PARAM_NORM: norm_L,
         Signal.PARAM_STEP_NORM: norm_L / 100,
         Signal.TYPE_TOKEN_RATIO: np.where(present_K, 0.5, np.nan),

@@ -67,7 +67,7 @@ class AcOdm(Mixer):
     anchor: Anchor = "target"  # the mixture of an untrained policy
     temperature: float = 1.0  # weight of the divergence from the anchor, in units of the reward
     floor: float = 0.1  # share of the mixture spread evenly
-    noise: tuple[float, float] = (0.3, 0.05)  # standard deviation on the logits, first and last step
+    noise: tuple[float, float] = (0.1, 0.02)  # standard deviation on the logits, first and last step
     subtract: float = 0.0  # the release's noise: shares lose up to this much each
     rate: float = 0.05  # step size of `mirror`
     spread: float = 0.35  # deviation of the logits of `random`

@@ -114,6 +114,7 @@ class Reward:
         self.memory, self.shrink = memory, shrink
         self._target_K = target_K
         self.average_K, self.square_K = np.full(k, np.nan), np.zeros(k)  # of the reward, and of its squared surprises
+        self.seen_K = np.zeros(k)  # how often it was measured
         self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
         self.products_KK = np.full((k, k), np.nan)  # instant: averages so far
         self.loss_K = np.full(k, np.nan)  # progress: averages so far
@@ -128,6 +129,7 @@ class Reward:
             np.isfinite(fresh_K), self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K
         )
         self.average_K = average(self.average_K, fresh_K, self.xi)
+        self.seen_K = self.seen_K + np.isfinite(fresh_K)
         if not np.isfinite(self.average_K).any():
             return np.zeros(len(fresh_K))
         reward_K = np.where(np.isfinite(self.average_K), self.average_K, np.nanmean(self.average_K))
@@ -141,10 +143,15 @@ class Reward:
 
     def _certainty(self, reward_K: np.ndarray, share_K: np.ndarray) -> float:
         """In [0, 1]: the spread over domains that is not noise, times how consistently the rewards promise a decrease."""
-        noise = self.square_K.mean() * (1 - self.xi) / (1 + self.xi)  # of a moving average of independent terms
-        spread = reward_K.var(ddof=1) if len(reward_K) > 1 else 0.0
+        known = self.seen_K > 1
+        if known.sum() < 2:
+            return 0.0
+        terms_K = self.seen_K[known] - 1  # after the first one, which the average starts at
+        first_K = self.xi ** (2 * terms_K)  # its squared weight by now
+        variance_K = self.square_K[known] / (1 - self.xi**terms_K)
+        noise = (variance_K * (first_K + (1 - first_K) * (1 - self.xi) / (1 + self.xi))).mean()
         promise = max(0.0, share_K @ reward_K) / (share_K @ np.abs(reward_K) + 1e-30)
-        return max(0.0, 1.0 - noise / spread) * promise if spread > 0 else 0.0
+        return max(0.0, 1.0 - noise / (reward_K.var(ddof=1) + 1e-300)) * promise
 
     def _fresh(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         if self.kind == "progress":
@@ -182,7 +189,18 @@ class Reward:
         self.mean, self.count = self.mean + delta * size / total, total
         return (reward_K - self.mean) / (np.sqrt(self.m2 / max(1, self.count - 1)) + 1e-6)
 
-    _KEPT = ("average_K", "square_K", "gradients_KD", "products_KK", "loss_K", "certainty", "count", "mean", "m2")
+    _KEPT = (
+        "average_K",
+        "square_K",
+        "seen_K",
+        "gradients_KD",
+        "products_KK",
+        "loss_K",
+        "certainty",
+        "count",
+        "mean",
+        "m2",
+    )
 
     def state_dict(self) -> dict[str, Any]:
         kept = {name: getattr(self, name) for name in self._KEPT}

@@ -19,7 +19,7 @@ import torch
 
 from acodm_core.errors import UserError
 from acodm_core.lm import checkpoint
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, baseline_names, build_mixer, find_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, baseline_names, build_mixer, find_mixer, simplex
 
 torch.set_num_threads(1)
 
@@ -66,14 +66,19 @@ def from_actor(name: str, case: Case) -> Case:
 
 # Between them, every value of every option with a fixed set of them (see the test at the end).
 ACODM = {
-    "acodm": acodm(agent="ddpg", reward="descent", scale="relative", form="relative", warmup=0.2, temperature=1.0),
+    "acodm": acodm(
+        agent="ddpg", reward="descent", shrink=True, scale="relative", form="relative", anchor="target", warmup=0.2,
+        temperature=1.0,
+    ),
+    "acodm-instant": acodm(agent="ddpg", reward="instant", shrink=True, scale="relative", anchor="target", memory=0.5),
+    "acodm-instant-mirror": acodm(agent="mirror", reward="instant", shrink=False, scale="raw", anchor="prior"),
     "acodm-literal": acodm(
-        agent="ddpg", reward="alignment", importance="literal", scale="raw", form="paper", warmup=0.0, floor=0.0,
-        temperature=0.0, anchor="prior", zero_head=False,
+        agent="ddpg", reward="alignment", shrink=False, importance="literal", scale="raw", form="paper", warmup=0.0,
+        floor=0.0, temperature=0.0, anchor="prior", zero_head=False,
     ),
     "acodm-sum": acodm(
-        agent="ddpg", reward="self", importance="sum", scale="running", form="released", replay=5, updates=2,
-        anchor="uniform", subtract=0.01,
+        agent="ddpg", reward="self", shrink=False, importance="sum", scale="running", form="released", replay=5,
+        updates=2, anchor="uniform", subtract=0.01,
     ),
     "acodm-every-3": acodm(
         agent="ddpg", reward="cosine", importance="none", every=3, warmup=0.3, warmup_mixer="odm",
@@ -136,6 +141,7 @@ def names(k: int) -> tuple[str, ...]:
 
 
 def start(case: Case, domains: tuple[str, ...], *, seed: int = 5, prior: np.ndarray | None = None) -> Mixer:
+    """The mixer where domains count unevenly in the comparison, and the first of several not at all."""
     mixer = case.build(domains)
     tokens_K = np.arange(1.0, len(domains) + 1) ** 2 * 1000 if prior is None else prior * 1e6
     inputs = case.inputs_of(domains)
@@ -143,8 +149,15 @@ def start(case: Case, domains: tuple[str, ...], *, seed: int = 5, prior: np.ndar
     rng = np.random.default_rng(seed)
     tokens_per_step = BATCH * CONTEXT
     prior_K = tokens_K / tokens_K.sum()
-    mixer.start(Start(domains, prior_K, tokens_K, STEPS, rng, inputs, tensors=LAYERS, tokens_per_step=tokens_per_step))
+    target_K = target(domains)
+    mixer.start(Start(domains, prior_K, tokens_K, STEPS, rng, inputs, target_K, LAYERS, tokens_per_step))
     return mixer
+
+
+def target(domains: tuple[str, ...]) -> np.ndarray:
+    """(K,) weights that move with the domains' names."""
+    places = np.argsort(np.argsort(domains))
+    return simplex(np.where((places > 0) | (len(domains) == 1), 1.0 + places, 0.0))
 
 
 def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> dict[Signal, np.ndarray]:
@@ -160,6 +173,7 @@ def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> dict
         Signal.GRAD_SELF: rng.uniform(-0.1, 1.0, k) * scale,  # without the noise's share it may come out negative
         Signal.GRAD_NOISE: rng.uniform(1.0, 9.0, k) * scale * CONTEXT,
         Signal.ADAM_SKETCH: gradients_KP / np.geomspace(0.1, 10.0, 7),
+        Signal.ADAM_SELF: rng.uniform(-0.1, 1.0, k) * scale,
         Signal.TYPE_TOKEN_RATIO: rng.uniform(0.1, 1.0, k),
         Signal.PARAM_NORM: rng.uniform(1.0, 2.0, LAYERS) * scale,
         Signal.PARAM_STEP_NORM: rng.uniform(0.01, 0.02, LAYERS) * scale,
@@ -172,6 +186,7 @@ OF_THE_MODEL = {
     Signal.LEARNING_RATE,
 }  # all others have a row for each domain
 WHATEVER_WAS_DRAWN = OF_THE_MODEL | {Signal.VALID_LOSS}
+OF_PAIRS = {Signal.GRAD_SELF, Signal.GRAD_NOISE, Signal.ADAM_SELF}  # of one sequence alone there is none
 
 
 def drop(signals: dict[Signal, np.ndarray], absent_K: np.ndarray) -> dict[Signal, np.ndarray]:
@@ -195,7 +210,8 @@ def test_made_up_sketches_have_the_gram_that_they_sketch() -> None:
         sketch_KD = signals[Signal.GRAD_SKETCH]
         np.testing.assert_allclose(sketch_KD @ sketch_KD.T, signals[Signal.GRAD_GRAM], rtol=1e-9, atol=1e-12)
         for name in signals.keys() - WHATEVER_WAS_DRAWN:
-            assert (np.isnan(signals[name]).reshape(5, -1).all(1) == ~present_K).all(), name
+            unknown_K = np.isnan(signals[name]).reshape(5, -1).all(1)
+            assert unknown_K[~present_K].all() and (name in OF_PAIRS or not unknown_K[present_K].any()), name
 
 
 def make_signals(kind: str, step: int, k: int) -> tuple[dict[Signal, np.ndarray], np.ndarray]:
@@ -217,6 +233,9 @@ def make_signals(kind: str, step: int, k: int) -> tuple[dict[Signal, np.ndarray]
             present_K = rng.random(k) < 0.4
             present_K[rng.integers(k)] = True
             signals = drop(random_signals(rng, k), ~present_K)
+            lonely_K = rng.random(k) < 0.2  # drawn once
+            for name in OF_PAIRS:
+                signals[name][lonely_K] = np.nan
         case "one domain":  # the others are never seen
             present_K = np.arange(k) == k - 1
             signals = drop(random_signals(rng, k), ~present_K)
@@ -410,7 +429,7 @@ class Permuted:
         return getattr(self.rng, name)
 
 
-@pytest.mark.parametrize("name", ["acodm", "acodm-sum", "acodm-every-3", "acodm-paper", "hds"])
+@pytest.mark.parametrize("name", ["acodm", "acodm-instant", "acodm-sum", "acodm-every-3", "acodm-paper", "hds"])
 def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     """The weights of first and last layers move with the domains that they belong to; everything else follows."""
     k, order = 4, np.array([2, 0, 3, 1])
@@ -433,7 +452,10 @@ def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     assert not torch.equal(agent.actor[-1].weight, before), "the networks learned, so the test says something"
 
 
-@pytest.mark.parametrize("name", ["acodm-mirror", "acodm-bandit", "acodm-random", "aioli", "aioli-release"])
+NOISY = ["acodm-mirror", "acodm-instant-mirror", "acodm-bandit", "acodm-random", "aioli", "aioli-release"]
+
+
+@pytest.mark.parametrize("name", NOISY)
 def test_permuting_domains_permutes_the_path_when_the_noise_moves_along(name: str) -> None:
     order = np.array([2, 0, 3, 1])
     permuted_path(*permuted_pair(CASES[name], order), order, rtol=1e-9, atol=1e-12)
@@ -444,7 +466,7 @@ def permuted_pair(case: Case, order: np.ndarray) -> tuple[Mixer, Mixer]:
     prior, domains = np.arange(1.0, 5) / 10, names(4)
     permuted, rng = case.build(domains), Permuted(np.random.default_rng(5), order)
     there = tuple(domains[i] for i in order)
-    permuted.start(Start(there, prior[order], prior[order] * 1e6, STEPS, rng, tensors=LAYERS))
+    permuted.start(Start(there, prior[order], prior[order] * 1e6, STEPS, rng, target=target(there), tensors=LAYERS))
     return start(case, domains, prior=prior), permuted
 
 
@@ -462,6 +484,8 @@ def test_cases_cover_every_value_of_acodms_options() -> None:
     hints = typing.get_type_hints(find_mixer("acodm_core.acodm"))
     closed = {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
     assert {"agent", "reward", "importance", "scale", "form", "anchor"} <= set(closed)
+    closed |= {name: (False, True) for name, hint in hints.items() if hint is bool}
+    assert {"learn", "shrink", "zero_head"} <= set(closed)
     for option, values in closed.items():
         covered = {getattr(case.build(names(3)), option) for case in ACODM.values()}
         assert covered == set(values), option

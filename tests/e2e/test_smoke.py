@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPARED = ["natural", "uniform", "odm", "acodm", "acodm_proxy"]
+COMPARED = yaml.safe_load((ROOT / "workflow/config/smoke.yaml").read_text())["compare"]
 MINE = '''
 """A mixer that lives outside the project."""
 from dataclasses import dataclass

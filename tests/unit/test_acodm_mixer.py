@@ -9,14 +9,14 @@ import pytest
 from feeding import ALIGNED, PLAIN, acodm, observe, run, start, stats, weights
 
 from acodm_core.acodm.hds import Hds
-from acodm_core.acodm.mixer import AcOdm
+from acodm_core.acodm.mixer import TARGET_SPREAD, AcOdm
 from acodm_core.acodm.paper import AcOdmPaper
 from acodm_core.acodm.released import AcOdmReleased
-from acodm_core.acodm.reward import SIGNAL
+from acodm_core.acodm.reward import SIGNALS
 from acodm_core.errors import UserError
 from acodm_core.mixing import Signal, build_mixer, simplex
 
-COSTLY = {Signal.GRAD_GRAM, Signal.ADAM_SKETCH, Signal.TYPE_TOKEN_RATIO}
+COSTLY = {Signal.GRAD_GRAM, Signal.ADAM_SKETCH, Signal.ADAM_SELF, Signal.TYPE_TOKEN_RATIO}
 PRIOR = np.arange(1.0, 4) / 6
 NEVER = 10**6  # transitions before the first update: nothing is learned
 
@@ -24,12 +24,12 @@ NEVER = 10**6  # transitions before the first update: nothing is learned
 # --- what is measured, and when ---
 
 
-@pytest.mark.parametrize("kind", SIGNAL)
+@pytest.mark.parametrize("kind", SIGNALS)
 def test_asks_for_the_signals_that_its_options_look_at(kind: str) -> None:
     always = {Signal.LOSS, Signal.PARAM_NORM}
-    assert acodm(reward=kind).needs == always | {SIGNAL[kind]}
+    assert acodm(reward=kind).needs == always | SIGNALS[kind]
     for form in ("paper", "released"):
-        assert acodm(reward=kind, form=form).needs == always | {SIGNAL[kind], Signal.PARAM_STEP_NORM}
+        assert acodm(reward=kind, form=form).needs == always | SIGNALS[kind] | {Signal.PARAM_STEP_NORM}
     for idle in (acodm(reward=kind, learn=False), acodm(reward=kind, agent="frozen")):
         assert idle.needs == always, "what nobody learns from is not measured"
 
@@ -90,6 +90,27 @@ def test_target_weights_reach_the_reward() -> None:
     np.testing.assert_allclose(mixer.reward_.average_K, ALIGNED @ ALIGNED[2])
 
 
+def test_instant_reward_is_paid_for_the_step_itself() -> None:
+    mixer = start(acodm(reward="instant", xi=0.0), target=np.array([0.0, 0.5, 0.5]))
+    observe(mixer, 0, np.full(3, 2.0), ALIGNED)
+    np.testing.assert_allclose(mixer.reward_.average_K, ALIGNED @ ALIGNED[1:].mean(0))
+
+
+def test_shrinking_keeps_an_agent_near_its_anchor_when_rewards_are_noise() -> None:
+    """Gradients that agree on a common part and differ by noise alone: mirror ascent follows the noise it is paid."""
+    distances, common_P = [], 2 * np.eye(5)[0]
+    for shrink in (False, True):
+        mixer = start(acodm(agent="mirror", reward="descent", scale="relative", shrink=shrink), 20, steps=100)
+        rng = np.random.default_rng(0)
+        for step in range(100):
+            observe(mixer, step, np.full(20, 2.0), common_P + rng.normal(size=(20, 5)))
+            if step == 30:  # noise is told as noise from where the average forgot its start
+                mixer.agent_.logits_K[:] = 0.0
+        distances.append(np.abs(mixer.sampling(100) - 1 / 20).sum())
+    assert distances[1] < 0.5 * distances[0]
+    assert mixer.diagnostics()["certainty"] == mixer.reward_.certainty < 1
+
+
 # --- warm-up ---
 
 
@@ -136,10 +157,71 @@ def test_transitions_of_the_warmup_are_stored() -> None:
     assert len(mixer.agent_.replay) == 9
 
 
-def test_anchor_is_what_an_untrained_policy_draws() -> None:
-    for anchor, expected_K in (("uniform", np.full(3, 1 / 3)), ("prior", PRIOR)):
-        shares_TK = run(start(acodm(anchor=anchor, floor=0.0, min_pool=NEVER, replay=NEVER)), 5)
-        np.testing.assert_allclose(shares_TK, np.tile(expected_K, (5, 1)), atol=1e-6)
+TARGET = np.array([0.0, 0.2, 0.8])
+ANCHORS = {
+    "target": (1 - TARGET_SPREAD) * TARGET + TARGET_SPREAD / 3,
+    "uniform": np.full(3, 1 / 3),
+    "prior": PRIOR,
+}
+
+
+@pytest.mark.parametrize("agent", ["ddpg", "sac", "mirror"])
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_anchor_is_what_an_untrained_policy_draws(anchor: str, agent: str) -> None:
+    mixer = acodm(anchor=anchor, agent=agent, rate=0.0, floor=0.0, min_pool=NEVER, replay=NEVER)
+    np.testing.assert_allclose(run(start(mixer, target=TARGET), 5), np.tile(ANCHORS[anchor], (5, 1)), atol=1e-6)
+
+
+def test_a_domain_that_does_not_count_keeps_its_part_of_the_anchors_spread() -> None:
+    for zeros in range(1, 4):
+        target_K = simplex(np.array([0.0] * zeros + [1.0] * (4 - zeros)))
+        mixer = start(acodm(anchor="target", floor=0.0, min_pool=NEVER, replay=NEVER), 4, target=target_K)
+        share_K = run(mixer, 3, k=4)[-1]
+        np.testing.assert_allclose(share_K[:zeros], TARGET_SPREAD / 4, atol=1e-7)
+        np.testing.assert_allclose(share_K[zeros:], (1 - TARGET_SPREAD) / (4 - zeros) + TARGET_SPREAD / 4, atol=1e-6)
+
+
+def test_temperature_pulls_to_the_target_where_that_is_the_anchor() -> None:
+    """What an agent at a high temperature learns is its anchor, also for a domain that does not count."""
+    mixer, rng = (
+        start(acodm(anchor="target", temperature=30.0, gamma=0.0, floor=0.0), target=TARGET),
+        np.random.default_rng(0),
+    )
+    for step in range(50):
+        observe(mixer, step, rng.uniform(2, 2.1, 3), ALIGNED + rng.normal(0, 0.2, ALIGNED.shape))
+    np.testing.assert_allclose(mixer.sampling(50), ANCHORS["target"], atol=0.05)
+
+
+# --- the repaired method, before it has learned ---
+
+
+def untrained(target_K: np.ndarray | None) -> np.ndarray:
+    """(T, K) what the repaired method draws while nobody trains it, without its exploration."""
+    return run(start(AcOdm(noise=(0.0, 0.0), min_pool=NEVER, replay=NEVER), target=target_K), 12)
+
+
+@pytest.mark.parametrize("target_K", [TARGET, np.array([0.5, 0.3, 0.2]), np.array([1.0, 0.0, 0.0])], ids=str)
+def test_untrained_repaired_policy_draws_the_target_weights_up_to_spread_and_floor(target_K: np.ndarray) -> None:
+    floor, twin = AcOdm().floor, start(build_mixer("target", {}), target=target_K)
+    kept = (1 - floor) * (1 - TARGET_SPREAD)
+    expected_K = kept * twin.sampling(0) + (1 - kept) / 3
+    np.testing.assert_allclose(untrained(target_K), np.tile(expected_K, (12, 1)), atol=1e-7)
+    assert np.abs(expected_K - target_K).sum() / 2 <= floor + TARGET_SPREAD
+
+
+def test_untrained_repaired_policy_is_uniform_where_all_domains_count_alike() -> None:
+    twin = start(build_mixer("uniform", {}))
+    for target_K in (None, np.full(3, 1 / 3)):
+        np.testing.assert_allclose(untrained(target_K), np.tile(twin.sampling(0), (12, 1)), atol=1e-7)
+
+
+def test_repaired_policy_draws_from_the_first_step() -> None:
+    """No warm-up: its exploration starts around the target weights and not around the natural shares."""
+    firsts_NK = [start(AcOdm(), target=TARGET, seed=seed).sampling(0) for seed in range(60)]
+    floor = AcOdm().floor
+    expected_K = (1 - floor) * ANCHORS["target"] + floor / 3
+    np.testing.assert_allclose(np.mean(firsts_NK, axis=0), expected_K, atol=0.03)
+    assert np.ptp(firsts_NK, axis=0).min() > 0
 
 
 # --- floor and noise ---
@@ -196,7 +278,7 @@ def test_diagnostics_describe_the_decision() -> None:
     assert found["entropy"] == pytest.approx(-(share_K * np.log(share_K)).sum())
     assert found["from_uniform"] == pytest.approx(np.abs(share_K - 1 / 3).sum() / 2)
     assert found["moved"] == pytest.approx(np.abs(share_K - before).sum() / 2)
-    assert {"reward", "reward_std", "q", "td_error", "actor_grad_norm", "critic_grad_norm"} <= set(found)
+    assert {"reward", "reward_std", "certainty", "q", "td_error", "actor_grad_norm", "critic_grad_norm"} <= set(found)
 
 
 # --- learning ---
@@ -245,13 +327,19 @@ def test_variants_are_what_their_sources_say() -> None:
     """Only what paper and release fix is pinned here; what is ours may be tuned."""
     paper, released, hds = AcOdmPaper(), AcOdmReleased(), Hds()
     assert (paper.reward, paper.importance, paper.scale, paper.form) == ("alignment", "literal", "raw", "paper")
-    assert (paper.warmup, paper.warmup_noise, paper.floor, paper.temperature) == (0.02, 0.02, 0.0, 0.0)
+    assert (paper.warmup, paper.warmup_mixer, paper.warmup_noise) == (0.02, "", 0.02)
+    assert (paper.floor, paper.temperature, paper.noise, paper.zero_head) == (0.0, 0.0, (0.0, 0.0), False)
     assert (paper.agent, paper.hidden, paper.layers, paper.gamma, paper.tau) == ("ddpg", 1024, 5, 0.95, 0.001)
+    assert (paper.replay, paper.minibatch) == (10_000, 32)
     assert (released.agent, released.form, released.subtract) == ("frozen", "released", 1e-3)
     assert released.floor == 22 / 144 and released.warmup == 0.02 and released.warmup_mixer == "odm"
     assert released.warmup_options["rule"] == "released" and released.warmup_options["alpha"] == 0.5
     assert (hds.agent, hds.reward, hds.gamma, hds.tau) == ("sac", "released", 0.95, 0.001)
     assert (hds.diversity, hds.stability) == (10.0, 10.0)
+    assert (hds.warmup, hds.warmup_mixer, hds.replay) == (0.02, "odm", 10_000)
+    for variant in (paper, released, hds):  # none knows what is compared by, or doubts its rewards
+        assert (variant.anchor, variant.shrink) == ("uniform", False)
+        assert variant.reward not in ("descent", "instant")
 
 
 def test_paper_variant_has_no_floor() -> None:
@@ -319,6 +407,8 @@ def test_hds_measures_the_type_token_ratio_only_where_it_is_used() -> None:
         ({"gamma": -0.1}, "gamma must lie"),
         ({"every": 0}, "every must be at least 1"),
         ({"layers": 0}, "layers must be at least 1"),
+        ({"replay": 3, "min_pool": 4}, "replay 3 never holds the min_pool 4"),
+        ({"anchor": "natural"}, "natural"),
         ({"reward": "descent", "importance": "literal"}, "importance 'literal'"),
         ({"learn": False, "agent": "mirror"}, "leaves no actor"),
         ({"agent": "ddgp"}, "ddgp"),

@@ -14,10 +14,11 @@ from two_ranks import DOMAINS, measure, on_rank
 from acodm_core.data.sampler import Batch
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.sketch import Sketch
+from acodm_core.lm.step import Learner
 from acodm_core.mixing import Signal
 
 GRAD, ADAM, GRAM = Signal.GRAD_SKETCH, Signal.ADAM_SKETCH, Signal.GRAD_GRAM
-SELF, NOISE = Signal.GRAD_SELF, Signal.GRAD_NOISE
+SELF, NOISE, ADAM_SELF = Signal.GRAD_SELF, Signal.GRAD_NOISE, Signal.ADAM_SELF
 
 
 def error(found_KK: np.ndarray, exact_KK: np.ndarray) -> float:
@@ -80,19 +81,24 @@ def rank_one(v_OI: np.ndarray) -> np.ndarray:
     return np.outer(v_OI.mean(1), v_OI.mean(0)) / v_OI.mean()
 
 
+def whitened(mine: Learner, kind: str, drawn: Batch, *, steps: int) -> np.ndarray:
+    """(K, P) explicit gradients of the domains of ``drawn`` in the metric of an optimiser that has taken ``steps``."""
+    pattern, found = SHAPES[kind][1], []
+    layers = matching_layers(mine.model, pattern, where="")
+    for layer, part_KOI in zip(layers, separate_gradients(mine.model, pattern, drawn), strict=True):
+        moment_OI = mine.optimiser.state[layer.weight]["exp_avg_sq"].double().numpy() / (1 - 0.95**steps)
+        found.append((part_KOI / rank_one(moment_OI) ** 0.25).reshape(len(part_KOI), -1))
+    return np.concatenate(found, axis=1)
+
+
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_sketch_in_adams_metric_is_the_gradient_over_the_fourth_root_of_its_rank_one_second_moment(kind):
     mine = learner(kind, needs={ADAM}, sketch=WIDEST)
     for step in range(3):
         mine.step(batch(seed=step), step, frozenset())
-    parts = separate_gradients(mine.model, SHAPES[kind][1], batch())
-    expected_KK = np.zeros((4, 4))
-    for layer, part_KOI in zip(matching_layers(mine.model, SHAPES[kind][1], where=""), parts, strict=True):
-        moment = mine.optimiser.state[layer.weight]["exp_avg_sq"].double().numpy() / (1 - 0.95**3)
-        whitened_KP = (part_KOI / rank_one(moment) ** 0.25).reshape(4, -1)
-        expected_KK += whitened_KP @ whitened_KP.T
+    whitened_KP = whitened(mine, kind, batch(), steps=3)
     sketch_KD = mine.step(batch(), 3, {ADAM}).signals[ADAM]
-    assert error(sketch_KD @ sketch_KD.T, expected_KK) < 1e-4
+    assert error(sketch_KD @ sketch_KD.T, whitened_KP @ whitened_KP.T) < 1e-4
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -112,6 +118,34 @@ def test_squared_norms_and_noise_are_those_of_sequences_by_themselves(kind, micr
         variance = np.var(parts_BP[rows], axis=0, ddof=1).sum()
         assert np.allclose([found[SELF][k], found[NOISE][k]], [pairs.mean(), variance * CONTEXT], rtol=1e-3, atol=1e-7)
     assert np.isnan([found[SELF][[1, 3]], found[NOISE][[1, 3]]]).all(), "absent, or one sequence alone"
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("micro_batch", [8, 2])
+@pytest.mark.parametrize("omega_K", [None, np.array([0.5, 1.0, 2.0, 0.1])])
+def test_squared_norms_in_adams_metric_are_those_of_pairs_of_different_sequences(kind, micro_batch, omega_K):
+    mine = learner(kind, needs={ADAM, ADAM_SELF}, sketch=WIDEST, micro_batch=micro_batch)
+    for step in range(3):
+        mine.step(batch(seed=step), step, frozenset())
+    drawn = batch((3, 0, 4, 1))
+    whitened_BP = whitened(mine, kind, Batch(drawn.tokens_BS, np.ones(8, dtype=int)), steps=3)
+    found = mine.step(drawn, 3, {ADAM, ADAM_SELF}, omega_K).signals
+    norm_K = (found[ADAM] ** 2).sum(1)
+    for k, rows in ((0, slice(0, 3)), (2, slice(3, 7))):
+        gram_SS = whitened_BP[rows] @ whitened_BP[rows].T
+        pairs = gram_SS[~np.eye(len(gram_SS), dtype=bool)]
+        assert found[ADAM_SELF][k] == pytest.approx(pairs.mean(), rel=1e-3, abs=1e-4 * norm_K[k])
+        assert norm_K[k] == pytest.approx(gram_SS.mean(), rel=1e-3), "the norm with its noise"
+    assert np.isnan(found[ADAM_SELF][[1, 3]]).all(), "absent, or one sequence alone"
+
+
+def test_both_signals_in_adams_metric_come_from_one_sketch():
+    one, both = (learner("gpt_neox", needs=needs) for needs in ({ADAM}, {ADAM, ADAM_SELF}))
+    assert both.gradients.flops == one.gradients.flops > 0
+    for mine in (one, both):
+        mine.step(batch(), 0, frozenset())
+    found = both.step(batch(seed=1), 1, {ADAM, ADAM_SELF}).signals
+    assert np.array_equal(found[ADAM], one.step(batch(seed=1), 1, {ADAM}).signals[ADAM], equal_nan=True)
 
 
 def test_the_noise_foretells_how_far_a_gradient_of_so_many_tokens_is_off():
@@ -145,8 +179,8 @@ def test_all_plain_signals_come_from_one_sketch():
 
 
 def test_before_the_optimisers_first_step_there_is_no_adam_metric():
-    found = learner("gpt_neox", needs={GRAD, ADAM}).step(batch(), 0, {GRAD, ADAM}).signals
-    assert np.isnan(found[ADAM]).all() and np.isfinite(found[GRAD]).any()
+    found = learner("gpt_neox", needs={GRAD, ADAM, ADAM_SELF}).step(batch(), 0, {GRAD, ADAM, ADAM_SELF}).signals
+    assert np.isnan(found[ADAM]).all() and np.isnan(found[ADAM_SELF]).all() and np.isfinite(found[GRAD]).any()
 
 
 def test_a_dead_neuron_leaves_adams_metric_finite():
