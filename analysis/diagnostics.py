@@ -6,6 +6,7 @@ distance between two mixtures is their total variation, half the sum of absolute
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -30,8 +31,11 @@ LABELS = {
     "entropy": "Entropy of the mixture (nats)",
     "from_uniform": "Distance from uniform",
     "moved": "Distance from last step",
+    "certainty": "Certainty of the rewards",
 }
 DRAWN = {"drawn_step": "Drawn − requested, each step", "drawn_so_far": "Drawn − requested, so far"}
+
+APART = 20  # times the median method's size from where a panel's axis is logarithmic on both sides of zero
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -80,8 +84,12 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
             if len(rows):
                 tip = f"{rows['title'].iloc[0]}, {label(name)}: {rows['value'].iloc[-1]:.3g} at the end"
                 panels.line(ax, rows, "value", method, colours[method], tip)
-        ax.yaxis.set_major_locator(plt.MaxNLocator(4))
-        ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+        sizes = frame[frame["name"] == name].groupby("method")["value"].agg(lambda values: values.abs().max())
+        if sizes.max() > APART * sizes.median():  # on one linear axis all but the largest would lie on zero
+            ax.set_yscale("symlog", linthresh=10.0 ** math.ceil(math.log10(max(sizes.median(), sizes.max() / 1e4))))
+        else:
+            ax.yaxis.set_major_locator(plt.MaxNLocator(4))
+            ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
     titles = frame.drop_duplicates("method").set_index("method")["title"]
     panels.legend(figure, [plt.Line2D([], [], color=colours[m], lw=1.8) for m in methods], titles[methods].tolist())
     return figure

@@ -39,6 +39,16 @@ def line(ax: Axes, rows: pd.DataFrame, name: str, method: str, colour: str, tip:
 
 
 def legend(figure: Figure, handles: Sequence, names: Sequence[str]) -> None:
-    """Names above the panels."""
+    """Names above the panels, in as many columns as fit the figure's width."""
     place = (0.5, 0.88 + 0.24 / figure.get_figheight())
-    figure.legend(handles, names, loc="lower center", bbox_to_anchor=place, ncols=min(6, len(names)))
+    figure.legend(handles, names, loc="lower center", bbox_to_anchor=place, ncols=_columns(names))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Legends fill column by column; a column takes about 0.06 inches a letter of its longest name and 0.55 besides."""
+    for columns in range(min(6, len(names)), 1, -1):
+        lines = math.ceil(len(names) / columns)
+        longest = [max(map(len, names[i : i + lines])) for i in range(0, len(names), lines)]
+        if sum(0.06 * letters + 0.55 for letters in longest) <= style.WIDTH:
+            return columns
+    return 1
