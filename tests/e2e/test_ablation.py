@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from test_smoke import ROOT, snakemake
+from flow import ROOT, snakemake
 
 AXES = ("floor", "proxy_length")
 

@@ -1,17 +1,14 @@
 """The whole workflow on real text: archives to report, then what a second run, a changed option and a new method cause."""
 
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from flow import ROOT, jobs, snakemake
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPARED = yaml.safe_load((ROOT / "workflow/config/smoke.yaml").read_text())["compare"]
 MINE = '''
 """A mixer that lives outside the project."""
@@ -28,24 +25,6 @@ class Halves(Mixer):
     def sampling(self, step):
         return self.share_
 '''
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the shipped workflow with ``folder`` as its working directory."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
-    }
-    environment["HF_HUB_OFFLINE"] = "1"
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=540)
-
-
-def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """Rule -> jobs, from a dry run's table."""
-    table = (done.stdout + done.stderr).split("Job stats:")[1].split("Reasons:")[0]
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,27 @@
+"""The shipped workflow, run by tests in folders of their own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the shipped workflow with ``folder`` as its working directory."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+    }
+    environment["HF_HUB_OFFLINE"] = "1"
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=540)
+
+
+def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Rule -> jobs, from a dry run's table."""
+    table = (done.stdout + done.stderr).split("Job stats:")[1].split("Reasons:")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.M)}
