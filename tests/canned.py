@@ -110,7 +110,7 @@ def extended(folder: Path, seeds: int = 5, **options) -> Path:
 
 def _diagnostics(seeds: int, rng: np.random.Generator) -> list[dict]:
     names = ["reward", "reward_std", "q", "td_error", "objective", "actor_grad_norm", "critic_grad_norm", "entropy"]
-    names += ["from_uniform", "moved", "temperature"]
+    names += ["from_uniform", "moved", "certainty", "temperature"]
     rows = []
     for run in [f"{method}-s{seed}" for method in ("acodm", "acodm_proxy") for seed in range(seeds)]:
         for place, name in enumerate(names):
