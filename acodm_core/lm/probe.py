@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,7 +53,8 @@ class Arms:
     ) -> None:
         spec = next(iter(specs.values()))
         training = spec.training
-        self.clock, self.step, self.context = Clock(), 0, training.context
+        self.clock, self.context, self.total = Clock(), training.context, training.steps
+        self.taken: Counter[str] = Counter()  # arm -> steps
         model = build_model(spec.model.config, vocab_size=corpus.vocab_size, context=training.context, seed=0)
         model = model.to(device)
         self.mixers: dict[str, Mixer] = {a: start_mixer(s, corpus, inputs.get(a, {}), model) for a, s in specs.items()}
@@ -87,14 +89,15 @@ class Arms:
         start = time.perf_counter()
         for _ in range(steps):
             with lap("mixer"):
-                share_K, wants = simplex(mixer.sampling(self.step)), mixer.wants(self.step) | always
+                step = self.taken[arm] % self.total  # a mixer sees its own steps, and none past its horizon
+                share_K, wants = simplex(mixer.sampling(step)), mixer.wants(step) | always
             with lap("data"):
-                batch = self.sampler.next(share_K, self.step)
-            result = self.learner.step(batch, self.step, wants, mixer.loss_weights(self.step))
+                batch = self.sampler.next(share_K, step)
+            result = self.learner.step(batch, step, wants, mixer.loss_weights(step))
             with lap("mixer"):
                 wanted = {s: v for s, v in result.signals.items() if s in wants}
-                mixer.observe(StepStats(self.step, batch.counts_K * self.context, wanted))
-            self.step += 1
+                mixer.observe(StepStats(step, batch.counts_K * self.context, wanted))
+            self.taken[arm] += 1
         self._synchronise()
         found = {"step": time.perf_counter() - start, **self.clock.seconds}
         if self.learner.gradients:  # the split's extra work happens inside the backward pass
@@ -134,10 +137,7 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
         for block in range(config.blocks):
             order = order[::-1] if block % 2 else list(rng.permutation(list(arms.mixers)))
             for arm, parts in {arm: arms.block(arm, config.steps) for arm in order}.items():
-                shared = arm in (
-                    PLAIN,
-                    GRADIENTS,
-                )  # stands beside every method, so that each row has its own comparison
+                shared = arm in (PLAIN, GRADIENTS)  # stands beside every method: each row has its own comparison
                 for method in [m for m in specs if m != PLAIN] if shared else [arm]:
                     at = {"method": method, "model": model, "block": block, "arm": arm if shared else "method"}
                     rows += [at | {"part": part, "seconds": seconds} for part, seconds in parts.items()]
