@@ -21,6 +21,15 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=540)
 
 
+def run_from_archives(folder: Path, *configurations: Path) -> None:
+    """Run the workflow in ``folder`` to its report. Archives are shared with the project's own folder, if it has them."""
+    (ROOT / "data" / "archives").mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir()
+    (folder / "data" / "archives").symlink_to(ROOT / "data" / "archives")
+    done = snakemake(folder, "--configfile", *map(str, configurations))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
 def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """Rule -> jobs, from a dry run's table."""
     table = (done.stdout + done.stderr).split("Job stats:")[1].split("Reasons:")[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from flow import ROOT, snakemake
+from flow import ROOT, run_from_archives
 
 AXES = ("shrinkage", "proxy_length")
 
@@ -22,11 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small |= {"compare": ["natural", "uniform"], "seeds": [0], "roles": {"target": "cpu-nano", "proxy": "cpu-nano"}}
     small["methods"] = {name: entry for name, entry in preset["methods"].items() if entry.get("model") == "proxy"}
     (path / "small.yaml").write_text(yaml.safe_dump(small))
-    (ROOT / "data" / "archives").mkdir(parents=True, exist_ok=True)
-    (path / "data").mkdir()
-    (path / "data" / "archives").symlink_to(ROOT / "data" / "archives")
-    done = snakemake(path, "--configfile", str(path / "small.yaml"))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    run_from_archives(path, path / "small.yaml")
     return path
 
 

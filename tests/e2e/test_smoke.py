@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from flow import ROOT, jobs, snakemake
+from flow import ROOT, jobs, run_from_archives, snakemake
 
 COMPARED = yaml.safe_load((ROOT / "workflow/config/smoke.yaml").read_text())["compare"]
 MINE = '''
@@ -29,13 +29,9 @@ class Halves(Mixer):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the smoke preset has run once. Archives are shared with the project's own, if it has them."""
+    """A folder in which the smoke preset has run once."""
     path = tmp_path_factory.mktemp("smoke")
-    (ROOT / "data" / "archives").mkdir(parents=True, exist_ok=True)
-    (path / "data").mkdir()
-    (path / "data" / "archives").symlink_to(ROOT / "data" / "archives")
-    done = snakemake(path, "--configfile", str(ROOT / "workflow/config/smoke.yaml"))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    run_from_archives(path, ROOT / "workflow/config/smoke.yaml")
     return path
 
 
