@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acodm_core.acodm.replay import Replay
+from acodm_core.acodm.replay import Replay, Transition
 
 LOG_STD = (-5.0, 1.0)  # SAC: limits of the policy's log deviations
 
@@ -74,7 +74,7 @@ class Learner(ABC):
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=actor_lr, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=critic_lr, fused=True)
-        self.replay = Replay(replay, state=state, action=k, reward=values, next_state=state)
+        self.replay = Replay(replay, state=state, action=k, reward=values)
 
     def policy(self, logits: Tensor) -> Tensor:
         """Logits to a mixture: softmax around the anchor, above the floor."""
@@ -90,25 +90,18 @@ class Learner(ABC):
         """The logits that the actor's ``output`` and ``noise`` give."""
         return output + noise
 
-    def learn(
-        self,
-        state: np.ndarray,
-        share_K: np.ndarray,
-        reward: np.ndarray,
-        following: np.ndarray,
-        rng: np.random.Generator,
-    ) -> dict[str, float]:
+    def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Store one transition and learn from the buffer; returns diagnostics of the last update."""
-        self.replay.add(state=state, action=share_K, reward=reward, next_state=following)
+        self.replay.add(transition)
         found: dict[str, float] = {}
         if len(self.replay) >= self.min_pool:
             for _ in range(self.updates):
-                found = self.update(*self.replay.sample(self.minibatch, rng))
+                found = self.update(self.replay.sample(self.minibatch, rng))
         return found
 
     @abstractmethod
-    def update(self, *batch: np.ndarray) -> dict[str, float]:
-        """One critic and one actor step on a minibatch (states, actions, rewards, next states); returns diagnostics."""
+    def update(self, batch: Transition) -> dict[str, float]:
+        """One critic and one actor step on a minibatch; returns diagnostics."""
 
     def _descend(self, optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> Tensor:
         optimiser.zero_grad()
@@ -154,7 +147,7 @@ class Ddpg(Learner):
             gain = gain - self.temperature * (actions * (log_actions - self.log_anchor)).sum(-1)
         return gain.mean()
 
-    def update(self, *batch: np.ndarray) -> dict[str, float]:
+    def update(self, batch: Transition) -> dict[str, float]:
         states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
         with torch.no_grad():
             ahead = self.policy(self.target_actor(following))
@@ -185,8 +178,9 @@ class Sac(Learner):
         self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=temperature_lr)
         self.generator = torch.Generator().manual_seed(settings["seed"])
 
-    def learn(self, state, share_K, reward, following, rng):  # the parent's, with a scalar reward
-        return super().learn(state, share_K, np.array([share_K @ reward]), following, rng)
+    def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
+        scalar = np.array([transition.action @ transition.reward])
+        return super().learn(transition._replace(reward=scalar), rng)
 
     def disturbed(self, output: Tensor, noise: Tensor) -> Tensor:
         """Here ``noise`` counts in the policy's own deviations."""
@@ -201,7 +195,7 @@ class Sac(Learner):
         density = -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
         return self.policy(self.disturbed(output, noise)), density
 
-    def update(self, *batch: np.ndarray) -> dict[str, float]:
+    def update(self, batch: Transition) -> dict[str, float]:
         states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
         temperature = self.log_temperature.exp().detach()
         with torch.no_grad():

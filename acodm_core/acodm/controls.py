@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from acodm_core.acodm.replay import Transition
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer, softmax
 
 
@@ -21,14 +22,7 @@ class Control:
         share_K = softmax(self.log_anchor_K + self.logits_K + noise)
         return (1 - self.floor) * share_K + self.floor / len(share_K)
 
-    def learn(
-        self,
-        state: np.ndarray,
-        share_K: np.ndarray,
-        reward: np.ndarray,
-        following: np.ndarray,
-        rng: np.random.Generator,
-    ) -> dict[str, float]:
+    def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one transition."""
         return {}
 
@@ -58,8 +52,8 @@ class MirrorAscent(Control):
         super().__init__(anchor_K, floor=floor)
         self.rate = rate
 
-    def learn(self, state, share_K, reward, following, rng):  # the parent's
-        self.logits_K = self.logits_K + self.rate * (reward - reward.mean())
+    def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
+        self.logits_K = self.logits_K + self.rate * (transition.reward - transition.reward.mean())
         return {}
 
 
@@ -77,8 +71,8 @@ class Bandit(Control):
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         return self.bandit.sampling(self.step)
 
-    def learn(self, state, share_K, reward, following, rng):  # the parent's
-        self.bandit.observe(StepStats(self.step, np.zeros(len(reward)), {Signal.LOSS: reward}))
+    def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
+        self.bandit.observe(StepStats(self.step, np.zeros(len(transition.reward)), {Signal.LOSS: transition.reward}))
         self.step += 1
         return {}
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from acodm_core.acodm import transfer
+from acodm_core.acodm.replay import Transition
 from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
@@ -190,7 +191,7 @@ class AcOdm(Mixer):
         if self.learns:
             reward_K = self.rewards(stats)
             if self.state_ is not None:
-                self.found_ |= self.agent_.learn(self.state_, before, reward_K, state, self.rng_)
+                self.found_ |= self.agent_.learn(Transition(self.state_, before, reward_K, state), self.rng_)
             self.found_ |= {"reward": float(before @ reward_K), "reward_std": float(reward_K.std())}
             self.found_["certainty"] = self.reward_.certainty
         self.state_ = state

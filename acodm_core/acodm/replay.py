@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Transition(NamedTuple):
+    """What one decision led to; in a minibatch each entry has one row more in front."""
+
+    state: np.ndarray  # (S,) before the decision
+    action: np.ndarray  # (K,) the mixture that was drawn by
+    reward: np.ndarray  # (K,), or (1,) where the critic values the whole mixture
+    next_state: np.ndarray  # (S,) after it
 
 
 class Replay:
     """Holds the last ``capacity`` transitions as float32 arrays; draws with the generator it is given."""
 
-    def __init__(self, capacity: int, *, state: int, action: int, reward: int, next_state: int) -> None:
+    def __init__(self, capacity: int, *, state: int, action: int, reward: int) -> None:
         self.capacity, self.count = capacity, 0  # count: transitions ever added
-        widths = {"state": state, "action": action, "reward": reward, "next_state": next_state}
+        widths = Transition(state, action, reward, state)._asdict()
         self._columns = {name: np.zeros((capacity, width), np.float32) for name, width in widths.items()}
 
     def __len__(self) -> int:
         return min(self.count, self.capacity)
 
-    def add(self, **transition: np.ndarray) -> None:
-        """Add one transition: ``state``, ``action``, ``reward``, ``next_state``."""
-        row = self.count % self.capacity
-        for name, column in self._columns.items():
-            column[row] = transition[name]
+    def add(self, transition: Transition) -> None:
+        """Add one transition, in the place of the oldest where the buffer is full."""
+        for column, value in zip(self._columns.values(), transition, strict=True):
+            column[self.count % self.capacity] = value
         self.count += 1
 
-    def sample(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """``size`` transitions with replacement: states, actions, rewards, next states."""
+    def sample(self, size: int, rng: np.random.Generator) -> Transition:
+        """``size`` transitions with replacement."""
         rows = rng.integers(len(self), size=size)
-        return tuple(column[rows] for column in self._columns.values())
+        return Transition(*(column[rows] for column in self._columns.values()))
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count} | {name: column[: len(self)].copy() for name, column in self._columns.items()}

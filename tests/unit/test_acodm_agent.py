@@ -11,6 +11,7 @@ import torch
 from feeding import weights
 
 from acodm_core.acodm.agent import Ddpg, Learner, Sac, network
+from acodm_core.acodm.replay import Transition
 
 UNIFORM = np.full(3, 1 / 3)
 SKEWED = np.array([0.5, 0.3, 0.2])
@@ -31,11 +32,11 @@ def sac(anchor_K: np.ndarray = UNIFORM, state: int = 4, *, temperature_lr: float
 BOTH = pytest.mark.parametrize("build", [ddpg, sac])
 
 
-def batch(rng: np.random.Generator, ours: Learner, state: int = 4, size: int = 8) -> tuple[np.ndarray, ...]:
+def batch(rng: np.random.Generator, ours: Learner, state: int = 4, size: int = 8) -> Transition:
     k = len(ours.log_anchor)
     states, following = rng.normal(size=(2, size, state))
     actions, rewards = rng.dirichlet(np.ones(k), size), rng.normal(size=(size, 1 if isinstance(ours, Sac) else k))
-    return tuple(part.astype(np.float32) for part in (states, actions, rewards, following))
+    return Transition(*(part.astype(np.float32) for part in (states, actions, rewards, following)))
 
 
 def fix_values(ours: Ddpg, value_K: list[float]) -> None:
@@ -54,7 +55,7 @@ def test_update_changes_every_layer_of_actor_and_critics(build) -> None:
     ours, rng = build(), np.random.default_rng(0)
     before = {name: copy.deepcopy(getattr(ours, name).state_dict()) for name in ("actor", "critic")}
     for _ in range(3):  # the actor's head starts at zero, so its lower layers move from the second update on
-        found = ours.update(*batch(rng, ours))
+        found = ours.update(batch(rng, ours))
     for name, old in before.items():
         for key, value in getattr(ours, name).state_dict().items():
             assert not torch.equal(value, old[key]), f"{name}.{key} did not move"
@@ -67,7 +68,7 @@ def test_actor_step_leaves_the_critic_alone(build) -> None:
     ours, rng = build(critic_lr=0.0), np.random.default_rng(1)
     critic, actor = weights(ours.critic), weights(ours.actor)
     for _ in range(5):
-        ours.update(*batch(rng, ours))
+        ours.update(batch(rng, ours))
     assert torch.equal(weights(ours.critic), critic) and not torch.equal(weights(ours.actor), actor)
     assert all(p.requires_grad for p in ours.critic.parameters())
 
@@ -76,7 +77,7 @@ def test_actor_step_leaves_the_critic_alone(build) -> None:
 def test_critic_step_descends_the_temporal_difference(build) -> None:
     ours, rng = build(hidden=16, actor_lr=0.0, critic_lr=0.03, tau=0.0), np.random.default_rng(1)
     data = batch(rng, ours, size=16)
-    errors = [ours.update(*data)["td_error"] for _ in range(80)]
+    errors = [ours.update(data)["td_error"] for _ in range(80)]
     assert errors[-1] < 0.4 * errors[0]
 
 
@@ -85,7 +86,7 @@ def test_targets_lag_by_tau(build) -> None:
     ours, rng = build(tau=0.1), np.random.default_rng(0)
     for _ in range(3):
         before = {name: weights(getattr(ours, f"target_{name}")) for name in ("actor", "critic")}
-        ours.update(*batch(rng, ours))
+        ours.update(batch(rng, ours))
         for name, old in before.items():
             online, target = weights(getattr(ours, name)), weights(getattr(ours, f"target_{name}"))
             torch.testing.assert_close(target, 0.9 * old + 0.1 * online)
@@ -130,9 +131,9 @@ def test_building_an_agent_leaves_the_global_generator_alone(build) -> None:
 def test_learns_from_the_first_full_pool_on_and_as_often_as_asked(build) -> None:
     ours, rng = build(min_pool=5, updates=3), np.random.default_rng(0)
     calls: list[int] = []
-    update, ours.update = ours.update, lambda *parts: calls.append(len(parts[0])) or update(*parts)
+    update, ours.update = ours.update, lambda minibatch: calls.append(len(minibatch.state)) or update(minibatch)
     for step in range(7):
-        found = ours.learn(rng.normal(size=4), UNIFORM, rng.normal(size=3), rng.normal(size=4), rng)
+        found = ours.learn(Transition(rng.normal(size=4), UNIFORM, rng.normal(size=3), rng.normal(size=4)), rng)
         assert bool(found) == (step >= 4)
     assert calls == [8] * 9, "three minibatches of eight after each of the last three transitions"
 
@@ -141,11 +142,14 @@ def test_learns_from_the_first_full_pool_on_and_as_often_as_asked(build) -> None
 def test_continues_exactly_after_a_restore(build) -> None:
     """Networks, optimisers, buffer and the random numbers inside updates."""
     one, rng = build(), np.random.default_rng(0)
-    steps = [(rng.normal(size=4), rng.dirichlet(np.ones(3)), rng.normal(size=3), rng.normal(size=4)) for _ in range(16)]
+    steps = [
+        Transition(rng.normal(size=4), rng.dirichlet(np.ones(3)), rng.normal(size=3), rng.normal(size=4))
+        for _ in range(16)
+    ]
 
     def go_on(ours: Learner, part: list) -> list[dict[str, float]]:
         draws = np.random.default_rng(3)
-        return [ours.learn(*step, draws) for step in part]
+        return [ours.learn(step, draws) for step in part]
 
     go_on(one, steps[:10])
     kept = one.state_dict()
@@ -167,7 +171,7 @@ def test_bandit_finds_the_better_of_two_domains(build) -> None:
     for _ in range(150):
         state = rng.normal(size=4)
         share_K = ours.act(state, rng.normal(0, 0.5, 2))
-        ours.learn(state, share_K, np.array([0.0, 1.0]) + rng.normal(0, 0.1, 2), rng.normal(size=4), rng)
+        ours.learn(Transition(state, share_K, np.array([0.0, 1.0]) + rng.normal(0, 0.1, 2), rng.normal(size=4)), rng)
     policies = np.array([ours.act(state) for state in rng.normal(size=(20, 4))])
     assert (policies.argmax(1) == 1).all() and policies[:, 1].mean() > 0.65
 
@@ -181,7 +185,7 @@ def test_actor_step_raises_the_objective() -> None:
     states = torch.from_numpy(data[0])
     before = ours.objective(states).item()
     for _ in range(20):
-        ours.update(*data)
+        ours.update(data)
     assert ours.objective(states).item() > before
 
 
@@ -234,7 +238,7 @@ def test_optimum_at_fixed_values_is_the_anchor_times_their_exponential(
     fix_values(ours, value_K.tolist())
     data = batch(rng, ours)
     for _ in range(150):
-        ours.update(*data)
+        ours.update(data)
     expected_K = anchor_K * np.exp(value_K / temperature)
     expected_K /= expected_K.sum()
     for state in data[0]:
@@ -245,7 +249,7 @@ def test_without_a_temperature_the_optimum_is_a_corner() -> None:
     ours, rng = ddpg(floor=0.3, actor_lr=0.1, critic_lr=0.0), np.random.default_rng(0)
     fix_values(ours, [0.5, 0.4, 0.0])
     for _ in range(100):
-        ours.update(*batch(rng, ours))
+        ours.update(batch(rng, ours))
     np.testing.assert_allclose(ours.act(np.zeros(4)), [0.8, 0.1, 0.1], atol=0.02)
 
 
@@ -270,14 +274,14 @@ def test_goal_bootstraps_from_the_targets() -> None:
     """y = r + gamma Q'(s', mu'(s')): the error reported is the distance from that."""
     ours, rng = ddpg(gamma=0.7, temperature=0.3), np.random.default_rng(2)
     states, actions, rewards, following = batch(rng, ours)
-    ours.update(states, actions, rewards, following)  # so that targets and networks differ
+    ours.update(Transition(states, actions, rewards, following))  # so that targets and networks differ
     old = copy.deepcopy(ours)
     with torch.no_grad():
         s, a, r, n = (torch.from_numpy(x) for x in (states, actions, rewards, following))
         ahead = old.policy(old.target_actor(n))
         goal = r + 0.7 * old.target_critic[0](torch.cat([n, ahead], -1))
         expected = (goal - old.critic[0](torch.cat([s, a], -1))).abs().mean().item()
-    assert ours.update(states, actions, rewards, following)["td_error"] == pytest.approx(expected, rel=1e-5)
+    assert ours.update(Transition(states, actions, rewards, following))["td_error"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("best", "sign"), [(0, 1), (2, -1)])
@@ -289,7 +293,7 @@ def test_bandit_finds_the_rewarding_domain(best: int, sign: int) -> None:
     for _ in range(216):
         state = rng.normal(size=4)
         share_K = ours.act(state, rng.normal(0, 0.3, k))
-        ours.learn(state, share_K, reward_K + rng.normal(0, 0.1, k), rng.normal(size=4), rng)
+        ours.learn(Transition(state, share_K, reward_K + rng.normal(0, 0.1, k), rng.normal(size=4)), rng)
     policies = np.array([ours.act(state) for state in rng.normal(size=(20, 4))])
     if sign > 0:
         assert (policies.argmax(1) == best).all() and policies[:, best].mean() > 0.6
@@ -311,7 +315,7 @@ def test_temperature_rises_when_the_entropy_is_under_the_target_and_falls_above(
     for log_std, rises in ((-4.0, True), (0.5, False)):  # a domain's entropy is log_std + 1.42, its target -1
         ours, rng = sac(actor_lr=0.0), np.random.default_rng(0)
         ours.actor[-1].bias.data[3:] = log_std
-        temperatures = [ours.update(*batch(rng, ours))["temperature"] for _ in range(10)]
+        temperatures = [ours.update(batch(rng, ours))["temperature"] for _ in range(10)]
         moves = np.diff(temperatures)
         assert temperatures[0] == pytest.approx(1.0)
         assert (moves > 0).all() if rises else (moves < 0).all()
@@ -350,7 +354,7 @@ def test_twin_critics_differ_and_the_lesser_is_believed() -> None:
     one, other = ours.critic
     assert not torch.equal(weights(one), weights(other))
     data = batch(rng, ours, size=32)
-    ours.update(*data)
+    ours.update(data)
     s, a, r, n = (torch.from_numpy(x) for x in data)
     with torch.no_grad():  # made equal on average, so that each is the lesser somewhere
         first, second = (critic(torch.cat([n, a], -1)).mean() for critic in ours.target_critic)
@@ -364,10 +368,10 @@ def test_twin_critics_differ_and_the_lesser_is_believed() -> None:
         assert (both[0] < both[1]).any() and (both[1] < both[0]).any()
         soft = torch.minimum(*both) - old.log_temperature.exp() * density
         expected = (r[:, 0] + 0.7 * soft - old.critic[0](torch.cat([s, a], -1))[:, 0]).abs().mean().item()
-    assert ours.update(*data)["td_error"] == pytest.approx(expected, rel=1e-5)
+    assert ours.update(data)["td_error"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_soft_agent_is_paid_the_mixtures_reward() -> None:
     ours, rng = sac(min_pool=100), np.random.default_rng(0)
-    ours.learn(np.zeros(4), SKEWED, np.array([1.0, -2.0, 3.0]), np.zeros(4), rng)
+    ours.learn(Transition(np.zeros(4), SKEWED, np.array([1.0, -2.0, 3.0]), np.zeros(4)), rng)
     np.testing.assert_allclose(ours.replay.state_dict()["reward"], [[0.5 - 0.6 + 0.6]], rtol=1e-6)

@@ -9,6 +9,7 @@ from feeding import acodm, run, start
 
 from acodm_core.acodm.agent import network
 from acodm_core.acodm.controls import Bandit, Control, MirrorAscent, RandomSoftmax
+from acodm_core.acodm.replay import Transition
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer, softmax
 
 UNIFORM = np.full(3, 1 / 3)
@@ -26,7 +27,7 @@ def teach(control: Control, rewards_TK: np.ndarray) -> list[np.ndarray]:
     """The mixtures after each reward."""
     shares = []
     for reward_K in rewards_TK:
-        control.learn(STATE, control.act(STATE), reward_K, STATE, np.random.default_rng(0))
+        control.learn(Transition(STATE, control.act(STATE), reward_K, STATE), np.random.default_rng(0))
         shares.append(control.act(STATE))
     return shares
 
@@ -82,7 +83,7 @@ def test_bandit_is_odm_fed_with_the_reward() -> None:
         np.testing.assert_allclose(control.act(STATE), odm.sampling(step))
         moved = max(moved, np.ptp(odm.sampling(step)))
         reward_K = rng.normal(2.0, 1.0, 3)
-        control.learn(STATE, control.act(STATE), reward_K, STATE, rng)
+        control.learn(Transition(STATE, control.act(STATE), reward_K, STATE), rng)
         odm.observe(StepStats(step, np.zeros(3), {Signal.LOSS: reward_K}))
     assert moved > 0.1
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from acodm_core.acodm.replay import Replay
+from acodm_core.acodm.replay import Replay, Transition
 
 
 def buffer(capacity: int) -> Replay:
-    return Replay(capacity, state=2, action=3, reward=3, next_state=2)
+    return Replay(capacity, state=2, action=3, reward=3)
 
 
-def transition(i: int) -> dict[str, np.ndarray]:
-    return dict(
-        state=np.full(2, i), action=np.full(3, i + 0.25), reward=np.full(3, i + 0.5), next_state=np.full(2, i + 1)
-    )
+def transition(i: int) -> Transition:
+    return Transition(np.full(2, i), np.full(3, i + 0.25), np.full(3, i + 0.5), np.full(2, i + 1))
 
 
 def test_replay_keeps_transitions_together() -> None:
     replay, rng = buffer(10), np.random.default_rng(0)
     for i in range(7):
-        replay.add(**transition(i))
+        replay.add(transition(i))
     states, actions, rewards, following = replay.sample(500, rng)
     assert set(states[:, 0]) == set(range(7)), "all of them, and no empty row"
     for row in range(500):
@@ -32,7 +30,7 @@ def test_replay_keeps_transitions_together() -> None:
 def test_replay_wraps_around() -> None:
     replay, rng = buffer(5), np.random.default_rng(0)
     for i in range(13):
-        replay.add(**transition(i))
+        replay.add(transition(i))
     assert len(replay) == 5
     states, actions, _, _ = replay.sample(300, rng)
     assert set(states[:, 0]) == {8, 9, 10, 11, 12}
@@ -43,11 +41,11 @@ def test_replay_wraps_around() -> None:
 def test_replay_continues_after_a_restore(added: int) -> None:
     one, other = buffer(5), buffer(5)
     for i in range(added):
-        one.add(**transition(i))
+        one.add(transition(i))
     other.load_state_dict(one.state_dict())
     for i in range(added, added + 4):
-        one.add(**transition(i))
-        other.add(**transition(i))
+        one.add(transition(i))
+        other.add(transition(i))
     for mine, theirs in zip(
         one.sample(50, np.random.default_rng(1)), other.sample(50, np.random.default_rng(1)), strict=True
     ):
