@@ -16,7 +16,13 @@ if not config:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/runs.smk"
+if EXPERIMENT.downstream:
+
+    include: "workflow/rules/downstream.smk"
+
+
 include: "workflow/rules/render.smk"
+include: "workflow/rules/paper.smk"
 
 
 rule all:

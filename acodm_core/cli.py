@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+from acodm_core.contract.programs import check, new_mixer
 from acodm_core.data.programs import app as data_app
+from acodm_core.downstream.programs import app as downstream_app
 from acodm_core.errors import UserError
+from acodm_core.lm.device import prepare
 
 app = typer.Typer(
     name="acodm",
@@ -19,14 +22,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(check)
+app.command()(new_mixer)
 app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")
+app.add_typer(downstream_app, name="downstream", help="What a trained model can do: MMLU, HumanEval, other tasks.")
 
 Config = Annotated[
     list[Path], typer.Argument(help="YAML files of the experiment, later over earlier.", show_default=False)
 ]
 CorpusFolder = Annotated[Path, typer.Option("--corpus", help="Folder of the sealed corpus.")]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
-Inputs = Annotated[list[str], typer.Option("--input", help="ROLE=FOLDER of a finished run; repeat for more.")]
+Inputs = Annotated[
+    list[str], typer.Option("--input", help="ROLE=FOLDER of a finished run; repeat for more, and for a swarm.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 
@@ -46,13 +54,17 @@ def plan(
     experiment = load_experiment(*config)
     planned = make_plan(experiment)
     for run, spec in planned.runs.items():
-        needs = f"  after {', '.join(spec.inputs.values())}" if spec.inputs else ""
+        needed = [runs if isinstance(runs, str) else f"{runs[0]} to {runs[-1]}" for runs in spec.inputs.values()]
+        needs = f"  after {', '.join(needed)}" if needed else ""
         print(f"{run}  {spec.model_name}  {spec.tokens():,} tokens{needs}")
     print(
         f"{len(planned.runs)} runs, {sum(s.tokens() for s in planned.runs.values()):,} tokens, corpus {experiment.corpus.id}"
     )
     if write:
-        write_json(write / "results" / experiment.experiment / "plan.json", experiment.model_dump(mode="json"))
+        results = write / "results" / experiment.experiment
+        write_json(results / "plan.json", experiment.model_dump(mode="json"))
+        if experiment.downstream:
+            write_json(results / "downstream.json", experiment.downstream.model_dump(mode="json"))
         corpus = experiment.corpus.model_dump(mode="json")
         write_json(write / "data" / "corpora" / experiment.corpus.id / "spec.json", corpus)
         for run, spec in planned.runs.items():
@@ -69,7 +81,7 @@ def train(
 ) -> None:
     """Train one run. Killed or stopped, the same command continues it from its last checkpoint."""
     run_spec = _read_spec(spec)
-    device = _prepare(device, threads)
+    device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
     from acodm_core.lm.train import Interrupted, Trainer
 
@@ -109,7 +121,7 @@ def probe(
     from acodm_core.study.planner import read_experiment
 
     experiment, planned = read_experiment(plan)
-    device = _prepare(device, threads)
+    device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
     from acodm_core.lm import probe as probing
 
@@ -129,10 +141,29 @@ def reference(
     from acodm_core.errors import unknown_name
     from acodm_core.study import reference as pages
 
-    documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": pages.methods}
+    def methods() -> str:
+        from acodm_core.lm.flops import config_flops
+
+        return pages.methods(config_flops)
+
+    documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": methods}
     if what not in documents:
         raise unknown_name("document", what, documents, where="acodm reference")
     print(documents[what](), end="")
+
+
+@app.command()
+def export(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment below results/, or its folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the paper's files; made when it is missing.")],
+) -> None:
+    """Write what a paper takes from an experiment: tables, vector figures, protocol text, BibTeX."""
+    import subprocess
+
+    folder = Path(experiment) if Path(experiment).is_dir() else Path("results") / experiment
+    # The analysis is a program of its own: the library does not know it.
+    command = [sys.executable, "-m", "acodm_analysis.export", str(folder), str(out)]
+    raise typer.Exit(subprocess.run(command).returncode)
 
 
 @app.command(hidden=True)
@@ -146,7 +177,7 @@ def probe_memory(
 ) -> None:
     """Peak memory of a few training steps, in this process (called by `probe`)."""
     run_spec = _read_spec(spec)
-    device = _prepare(device, 1)
+    device = prepare(device, 1)
     from acodm_core.data.corpus import Corpus
     from acodm_core.files import write_json
     from acodm_core.lm.probe import memory_of
@@ -163,27 +194,17 @@ def _read_spec(path: Path):
         return RunSpec.model_validate(read_json(path))
 
 
-def _inputs(pairs: list[str]) -> dict[str, Path]:
+def _inputs(pairs: list[str]) -> dict[str, Path | tuple[Path, ...]]:
+    """Role -> folder; all folders of a role that was given more than once."""
+    folders: dict[str, tuple[Path, ...]] = {}
     for pair in pairs:
         if "=" not in pair:
             raise UserError(
                 f"got {pair!r}", where="--input", fix="write ROLE=FOLDER, e.g. --input actor=results/runs/NAME"
             )
-    return {role: Path(folder) for role, folder in (pair.split("=", 1) for pair in pairs)}
-
-
-def _prepare(device: str, threads: int) -> str:
-    """Set the thread count and resolve ``auto``; UserError if a GPU is asked for and there is none."""
-    import torch
-
-    torch.set_num_threads(threads)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(
-            "torch sees no CUDA device here", where="--device", fix="use --device cpu, or install a CUDA build of torch"
-        )
-    return device
+        role, folder = pair.split("=", 1)
+        folders[role] = (*folders.get(role, ()), Path(folder))
+    return {role: given[0] if len(given) == 1 else given for role, given in folders.items()}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from acodm_core.errors import UserError
+
+_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @contextlib.contextmanager
@@ -26,6 +29,27 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writable(folder: Path, *, fix: str) -> Iterator[None]:
+    """A UserError in place of what goes wrong where ``folder`` takes no more writing: full, over quota, read-only, failing."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in _NO_WRITING:
+            cause = cause.__cause__ or cause.__context__  # some libraries hide it behind an error of their own
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or str(cause)
+        raise UserError(f"cannot be written: {reason}", where=str(cause.filename or folder), fix=fix) from error
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed inside ``atomic`` left anywhere below ``folder``."""
+    for left in Path(folder).rglob(".*.part"):
+        left.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,6 +16,7 @@ from acodm_core.errors import UserError, unknown_name
 from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 NOT_OF_DOMAINS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM, Signal.LEARNING_RATE})
+HELD_OUT = frozenset({Signal.VALID_LOSS, Signal.EMBEDDING})  # measured on every domain, drawn or not
 
 
 def partition(
@@ -61,7 +62,7 @@ class Grouped(Mixer):
     tokens that the step drew from it: with A (G, K) the shares of a group's tokens that came from its members, losses and
     sketches merge as A S and the Gram as A H A^T. (So do a type-token ratio, which counts a word that two members share
     twice, and squared norms and noise, of which the mean over members is not that of their mean gradient.) A group's held-out
-    loss does not depend on the draw: there its members weigh what they do inside the group.
+    loss and embedding do not depend on the draw: there its members weigh what they do inside the group.
 
     Args:
         groups: group -> domains, a partition as ``partition`` gives it.
@@ -105,7 +106,7 @@ class Grouped(Mixer):
         share_GK = self._member_GK * stats.tokens / np.maximum(tokens_G, 1)[:, None]
         inside_GK = self._member_GK * self._inside_K
         merged = {
-            signal: _merge(signal, value, inside_GK if signal == Signal.VALID_LOSS else share_GK)
+            signal: _merge(signal, value, inside_GK if signal in HELD_OUT else share_GK)
             for signal, value in stats.items()
         }
         self.mixer.observe(StepStats(stats.step, tokens_G, merged))

@@ -33,20 +33,18 @@ class Signal(StrEnum):
     VALID_LOSS = "valid_loss"  # (K,) held-out loss of each domain after this step, drawn or not, nats a token
     LEARNING_RATE = "learning_rate"  # () of this step
     GRAD_GRAM = "grad_gram"  # (K, K) inner products of the gradients of the domains' mean losses on the probed layers
-    GRAD_SKETCH = (
-        "grad_sketch"  # (K, D) random projections of those gradients: their inner products estimate the Gram's
-    )
+    GRAD_SKETCH = "grad_sketch"  # (K, D) random projections of those gradients: their products estimate the Gram
     GRAD_SELF = "grad_self"  # (K,) squared norms of those gradients without sampling noise; NaN under two sequences
     GRAD_NOISE = "grad_noise"  # (K,) that noise: over n, the expected squared error of n tokens' gradient; NaN as above
-    ADAM_SKETCH = (
-        "adam_sketch"  # (K, D) the same in AdamW's metric: products estimate loss decreases; NaN at its first step
-    )
-    ADAM_SELF = (
-        "adam_self"  # (K,) squared norms in that metric without the sampling noise's share; NaN under two sequences
-    )
+    ADAM_SKETCH = "adam_sketch"  # (K, D) as GRAD_SKETCH in AdamW's metric: loss decreases; NaN at its first step
+    ADAM_SELF = "adam_self"  # (K,) squared norms in that metric without sampling noise; NaN under two sequences
+    EMBEDDING = "embedding"  # (K, H) mean hidden state half-way up, on each domain's held-out text, after this step
     PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
     PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
     TYPE_TOKEN_RATIO = "type_token_ratio"  # (K,) distinct tokens over tokens of this step's sequences; NaN where absent
+
+
+Inputs = Mapping[str, Path | tuple[Path, ...]]  # role -> folder of the run that plays it, or of each run of a swarm
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,8 @@ class Start:
     tokens_available: np.ndarray  # (K,) distinct training tokens of each domain
     total_steps: int
     rng: np.random.Generator  # the mixer's own random stream
-    inputs: Mapping[str, Path] = dataclasses.field(default_factory=dict)  # role -> folder of the run it names
-    target: np.ndarray | None = (
-        None  # (K,) weights of the domains in the loss that is compared by; None becomes uniform
-    )
+    inputs: Inputs = dataclasses.field(default_factory=dict)
+    target: np.ndarray | None = None  # (K,) weights of the domains in the compared loss; None becomes uniform
     tensors: int = 0  # L, how many weight tensors PARAM_NORM measures
     tokens_per_step: int = 0  # of all domains together; 0 where nobody told
 
@@ -70,10 +66,20 @@ class Start:
         object.__setattr__(self, "target", np.full(k, 1 / k) if self.target is None else simplex(self.target))
 
     def input(self, role: str) -> Path:
-        """Folder of the run that plays ``role``; a UserError that shows the YAML to add when there is none."""
+        """Folder of the one run that plays ``role``; a UserError that shows the YAML to add when there is none."""
+        folders = self.swarm(role)
+        if len(folders) > 1:
+            raise UserError(
+                f"the input {role!r} is one run, and got {len(folders)}", fix="name a method without members"
+            )
+        return folders[0]
+
+    def swarm(self, role: str) -> tuple[Path, ...]:
+        """Folders of the runs that play ``role`` together, by their number; a UserError as of ``input``."""
         if role not in self.inputs:
             raise UserError(f"this mixer needs an input run {role!r}", fix=f"add  inputs: {{{role}: NAME_OF_A_METHOD}}")
-        return Path(self.inputs[role])
+        folders = self.inputs[role]
+        return tuple(map(Path, folders)) if isinstance(folders, tuple) else (Path(folders),)
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Mixer(ABC):
     """
 
     needs: ClassVar[frozenset[Signal]] = frozenset()
+    swarms: ClassVar[frozenset[str]] = frozenset()  # the roles of `required_inputs` that many runs play together
     cite: ClassVar[str] = ""  # BibTeX key or arXiv id of the method's paper
 
     @abstractmethod
@@ -197,8 +204,41 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def save_weights(folder: Path, domains: tuple[str, ...], weight_K: np.ndarray) -> None:
     """Write ``folder/weights.json``, what the mixer `static` draws by when it has the run as its input ``weights``."""
-    weights = dict(zip(domains, weight_K.tolist(), strict=True))
-    (folder / "weights.json").write_text(json.dumps(weights, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_json(folder / "weights.json", _by_domain(domains, weight_K))
+
+
+def save_member(folder: Path, domains: tuple[str, ...], vectors: Mapping[str, np.ndarray]) -> None:
+    """Write ``folder/member.json``, what ``read_swarm`` reads of one run: name -> (K,) vector; null where it is NaN."""
+    _write_json(folder / "member.json", {name: _by_domain(domains, vector_K) for name, vector_K in vectors.items()})
+
+
+def read_swarm(folders: tuple[Path, ...], domains: tuple[str, ...], *names: str) -> list[np.ndarray]:
+    """What the runs of a swarm saved: for each name an array (N, K), a row a run; NaN where a run has no value.
+
+    Raises:
+        UserError: a run that saved nothing, no vector of such a name, or one of other domains.
+    """
+    members = []
+    for folder in folders:
+        path = folder / "member.json"
+        try:
+            member = json.loads(path.read_text(encoding="utf-8"))
+            members.append([[member[name][domain] for domain in domains] for name in names])
+        except (OSError, ValueError) as error:
+            raise UserError(f"not a run of a swarm: {error}", where=str(path)) from None
+        except KeyError as error:
+            fix = "its runs must see the same domains, or groups of them, and measure what this mixer reads"
+            raise UserError(f"the swarm has nothing for {error}", where=str(path), fix=fix) from None
+    return list(np.array(members, dtype=np.float64).transpose(1, 0, 2))
+
+
+def _by_domain(domains: tuple[str, ...], vector_K: np.ndarray) -> dict[str, float | None]:
+    values = [value if np.isfinite(value) else None for value in vector_K.tolist()]
+    return dict(zip(domains, values, strict=True))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def find_mixer(name: str, *, where: str = "") -> type[Mixer]:

@@ -106,7 +106,7 @@ def caption(results: Results, axis: str) -> str:
     return (
         f"{results.axes[axis]['title']}: {title(results, of)} with other values, all else as in the base. Medians over seeds;"
         f" in brackets the {interval_name(n)}. Difference: final test loss against the base, seed by seed (negative is"
-        f" better): mean, with its {'95 % bootstrap interval' if n >= paired.MIN_SEEDS else 'smallest and largest'};"
+        f" better): mean, with its {'95 % t interval' if n >= paired.MIN_SEEDS else 'smallest and largest'};"
         f" verdict: paired t-test, Holm's correction over the axis. Target: {title(results, baseline(results))}'s median"
         f" final validation loss; >{horizon(results)}: not reached.{weighting(results)}"
     )

@@ -1,9 +1,9 @@
 """The main table: one row a compared method, from its loss to what reaching the target costs.
 
 Losses are means over domains (nats a token) under the target's weights, uniform unless the experiment says; perplexity is
-exp of that mean. The natural-weighted mean, the worst domain that counts, bits a byte and the paper's mean of perplexities
-(both unweighted) are columns of the CSV, and so is the unweighted mean where it is another. A failed run counts as infinitely
-bad and is named in the column of seeds; a censored one is ">N".
+exp of that mean. The interquartile mean over seeds, the natural-weighted mean, the worst domain that counts, bits a byte and the
+paper's mean of perplexities (both unweighted) are columns of the CSV, and so is the unweighted mean where it is another. A
+failed run counts as infinitely bad and is named in the column of seeds; a censored one is ">N".
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from acodm_core.study.results import Results
 from . import cost, overhead, paired
 from .frames import (
     baseline,
-    crossings,
     finals,
     horizon,
     statuses,
@@ -29,7 +28,7 @@ from .frames import (
     uniformly_weighted,
     weighting,
 )
-from .statistics import interval_name, perplexity
+from .statistics import MIN_SEEDS, interquartile_mean, interquartile_mean_interval, interval_name, perplexity
 from .tables import (
     FAILED,
     NOT_RUN,
@@ -46,9 +45,9 @@ from .tables import (
 LOSSES = ("valid_mean", "test_mean", "test_natural", "test_worst", "test_mean_of_perplexities", "test_bits_per_byte")
 
 
-def table(results: Results) -> pd.DataFrame:
-    """One row a compared method; NaN: not run; inf: failed, or a target that was never reached."""
-    final, runs = finals(results), cost.per_run(results)
+def table(results: Results, target: str = "natural") -> pd.DataFrame:
+    """One row a compared method; NaN: not run; inf: failed, or a ``target`` that was never reached."""
+    final, runs = finals(results), cost.per_run(results, target)
     frame = pd.DataFrame({"method": results.compare, "title": [title(results, m) for m in results.compare]})
     frame = frame.set_index("method")
     frame = frame.join(statuses(final, results.compare))
@@ -58,7 +57,8 @@ def table(results: Results) -> pd.DataFrame:
         _put(frame, name, summary(final, name))
     for end in ("", "_low", "_high"):
         frame[f"test_perplexity{end}"] = perplexity(frame[f"test_mean{end}"])
-    _put(frame, "steps", summary(crossings(results).query("target == 'natural'"), "steps"))
+    frame = frame.join(_interquartile(final, "test_mean"))
+    _put(frame, "steps", summary(runs, "steps"))
     own = frame["steps"].get(baseline(results), float("nan"))
     # The baseline reaches its own final loss at its horizon at the latest, whatever the noise of its last evaluations.
     frame["baseline_steps"] = min(own, horizon(results)) if not math.isnan(own) else own
@@ -79,6 +79,17 @@ def table(results: Results) -> pd.DataFrame:
 
 def _put(frame: pd.DataFrame, name: str, found: pd.DataFrame) -> None:
     frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = found["median"], found["low"], found["high"]
+
+
+def _interquartile(final: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Per method: the interquartile mean of column ``name`` and, from five seeds on, its interval."""
+    rows = {}
+    for method, group in final.groupby("method"):
+        values = group[name].to_numpy(dtype=float)
+        ends = interquartile_mean_interval(values) if len(values) >= MIN_SEEDS else (math.nan, math.nan)
+        rows[method] = (float(interquartile_mean(values)), *ends)
+    columns = [f"{name}_iqm", f"{name}_iqm_low", f"{name}_iqm_high"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def _trials(results: Results) -> dict[str, int]:
@@ -136,15 +147,15 @@ def _memory(row: pd.Series) -> float:
     return row["host_memory_ratio"] if math.isnan(device) else device
 
 
-def caption(results: Results) -> str:
+def caption(results: Results, target: str = "natural") -> str:
     """Target, horizon rule, number of seeds and kind of interval: what every reader of the table must know."""
-    goal = targets(results).set_index("target").loc["natural", "loss"]
+    setter, goal = targets(results).set_index("target").loc[target, ["method", "loss"]]
     n = len(results.experiment.get("seeds", []))
     tuned = " Trials: configurations tried in tuning, on data that this table does not use." if _trials(results) else ""
     reach = f"{goal:.4f} nats, perplexity {np.exp(goal):.2f}" if np.isfinite(goal) else NOT_RUN
     return (
         f"Medians over seeds; in brackets the {interval_name(n)}. Target: median final validation loss of"
-        f" {title(results, baseline(results))} ({reach}). Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')},"
+        f" {title(results, setter)} ({reach}). Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')},"
         f" {horizon(results)} steps, {results.experiment.get('schedule', 'unstated')} schedule; >{horizon(results)}: not"
         f" reached. Speed-up: baseline's FLOPs to the target over the method's, alone and with every run it depends on."
         f" Step time and memory: against a plain step, from the probe. A {FAILED} run counts as infinite."

@@ -1,15 +1,17 @@
-"""What reaching the natural mixture's loss costs, alone and all in, in steps, tokens, FLOPs and seconds.
+"""What reaching a loss costs, alone and all in, in steps, tokens, FLOPs, seconds and, where the device tells, joules.
 
 Alone: the target run up to the step where it reaches the target. All in: that, plus every run it depends on, each in
 full and charged once. FLOPs count the model's passes and the method's own, evenly over the steps. Seconds are steps times
-the probe's step time for that method and model, so a busy machine changes nothing. Break-even: after how many reuses
-of the phase paid up front the all-in cost falls to the baseline's.
+the probe's step time for that method and model, so a busy machine changes nothing. Joules are what the device's own meter
+counted while the run trained. Break-even: after how many reuses of the phase paid up front the all-in cost falls to the
+baseline's.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,10 +22,11 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import baseline, crossings, runs_of, title
+from .frames import FIXED, baseline, crossings, matched_crossings, runs_of, title
 from .tables import NOT_RUN, number, program, scientific, write_csv, write_table
 
-CURRENCIES = ("tokens", "flops", "seconds")
+CURRENCIES = ("steps", "tokens", "flops", "seconds", "joules")
+NOT_REPORTED = "not reported"  # of energy: the device has no meter, or none that was read
 
 
 def step_seconds(results: Results) -> dict[tuple[str, str], float]:
@@ -36,44 +39,54 @@ def step_seconds(results: Results) -> dict[tuple[str, str], float]:
 def phases(results: Results) -> pd.DataFrame:
     """One row a (compared run, phase): the run itself and each run it depends on, once, in full.
 
-    Columns: run, method, seed, phase (``target`` or the ancestor's method), model, steps, tokens, flops, seconds; NaN where
-    a run or its probe is missing.
+    Columns: run, method, seed, phase (``target`` or the ancestor's method), model and CURRENCIES; NaN where a run, its probe or
+    its meter is missing.
     """
     known, seconds = results.runs.set_index("run"), step_seconds(results)
     rows = []
     for run in runs_of(results).itertuples():
         for name in dict.fromkeys([run.run, *json.loads(run.ancestors or "[]")]):
             row = {"run": run.run, "method": run.method, "seed": run.seed, "phase": name, "model": ""}
-            row |= dict.fromkeys(("steps", *CURRENCIES), float("nan"))
+            row |= dict.fromkeys(CURRENCIES, float("nan"))
             if name in known.index:
                 one = known.loc[name]
                 row |= {"phase": "target" if name == run.run else one["method"], "model": one["model"]}
                 row |= {"steps": float(one["steps"]), "tokens": float(one["tokens"])}
                 row["flops"] = float(one["model_flops"] + one["method_flops"])
                 row["seconds"] = one["steps"] * seconds.get((one["method"], one["model"]), float("nan"))
+                row["joules"] = float(one.get("joules", float("nan")))
             rows.append(row)
-    return pd.DataFrame(rows, columns=["run", "method", "seed", "phase", "model", "steps", *CURRENCIES])
+    return pd.DataFrame(rows, columns=["run", "method", "seed", "phase", "model", *CURRENCIES])
 
 
-def per_run(results: Results) -> pd.DataFrame:
-    """One row a compared run: ``steps`` to the natural target and, for each currency C, ``C_run`` (the whole run),
-    ``C_upfront`` (its ancestors), ``C_alone`` and ``C_all_in`` (to the target; ``inf`` when it is never reached)."""
+@lru_cache(maxsize=8)
+def whole_runs(results: Results) -> pd.DataFrame:
+    """One row a compared run and, for each currency C, ``C_run`` (the whole run) and ``C_upfront`` (its ancestors, in full).
+
+    Shared: do not change it.
+    """
     table = phases(results)
-    to_target = crossings(results).query("target == 'natural'").set_index("run")["steps"]
-    frame = runs_of(results)[["run", "method", "seed", "steps"]].set_index("run")
+    frame = runs_of(results)[["run", "method", "seed"]].set_index("run")
     own = table[table["phase"] == "target"].set_index("run")
-    upfront = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].sum(min_count=1)
     # A sum that holds an unknown phase is unknown, not smaller.
-    unknown = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].agg(lambda s: s.isna().any())
-    part = to_target.reindex(frame.index) / frame["steps"]
-    frame["steps"] = to_target.reindex(frame.index)
+    upfront = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].agg(lambda c: c.sum(skipna=False))
     for name in CURRENCIES:
         frame[f"{name}_run"] = own[name].reindex(frame.index)
-        known = upfront[name].mask(unknown[name].astype(bool)) if len(upfront) else upfront[name]
-        frame[f"{name}_upfront"] = known.reindex(frame.index).where(frame.index.isin(upfront.index), 0.0)
+        frame[f"{name}_upfront"] = upfront[name].reindex(frame.index).where(frame.index.isin(upfront.index), 0.0)
+    return frame.reset_index()
+
+
+def per_run(results: Results, target: str = "natural", rule: str = FIXED) -> pd.DataFrame:
+    """One row a compared run: ``steps`` to ``target`` under the horizon ``rule``, the columns of ``whole_runs`` and, for each
+    currency C, ``C_alone`` and ``C_all_in`` (to the target; ``inf`` when it is never reached)."""
+    found = crossings(results) if rule == FIXED else matched_crossings(results)
+    frame = whole_runs(results).copy()
+    frame.insert(3, "steps", frame["run"].map(found[found["target"] == target].set_index("run")["steps"]))
+    part = frame["steps"] / frame["steps_run"]
+    for name in CURRENCIES:
         frame[f"{name}_alone"] = frame[f"{name}_run"] * part
         frame[f"{name}_all_in"] = frame[f"{name}_alone"] + frame[f"{name}_upfront"]
-    return frame.reset_index()
+    return frame
 
 
 def reference(runs: pd.DataFrame, method: str, currency: str) -> float:
@@ -127,6 +140,9 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     def seconds(value: float) -> str:
         return number(value, 0 if value >= 100 else 1 if value >= 10 or value == 0 else 2)
 
+    def energy(value: float) -> str:
+        return NOT_REPORTED if math.isnan(value) else number(value / 1e3, 1)
+
     rows = [row for _, row in frame.iterrows()]
     cells = {"Method": frame["title"]}
     for name, unit, text in (("flops", "FLOPs", scientific), ("seconds", "s", seconds)):
@@ -135,6 +151,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         cells[f"To target, alone ({unit})"] = [to_target(row, name, "alone", text) for row in rows]
         cells[f"To target, all in ({unit})"] = [to_target(row, name, "all_in", text) for row in rows]
         cells[f"Break-even runs ({unit})"] = [reuses(row, name) for row in rows]
+    cells["Energy, all in (kJ)"] = [energy(row["joules_run"] + row["joules_upfront"]) for row in rows]
     return pd.DataFrame(cells)
 
 
@@ -158,7 +175,9 @@ def bars(results: Results) -> pd.DataFrame:
                 )
             )
             upfront = stages[(stages["method"] == method) & (stages["phase"] != "target")]
-            for phase, cost in upfront.groupby("phase", sort=False)[name].median().items():
+            # A phase may be many runs, a swarm's: what it cost a seed is their sum.
+            each = upfront.groupby(["phase", "run"], sort=False)[name].agg(lambda costs: costs.sum(skipna=False))
+            for phase, cost in each.groupby("phase", sort=False).median().items():
                 rows.append((method, title(results, method), phase, name, cost, False))
     return pd.DataFrame(rows, columns=["method", "title", "phase", "currency", "cost", "censored"])
 
@@ -218,7 +237,7 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
     ]
     keys.append(plt.Line2D([], [], color=style.INK, lw=0.8, ls=(0, (4, 3))))
     words = ["target run", "runs it depends on (all in)", "baseline alone"]
-    figure.legend(keys, words, loc="upper left", bbox_to_anchor=(0.1, 1.02), ncols=3)
+    figure.legend(keys, words, loc="lower center", bbox_to_anchor=(0.5, 0.88 + 0.05 / figure.get_figheight()), ncols=3)
     return figure
 
 
@@ -227,7 +246,8 @@ def render(results: Results, out: Path) -> None:
     caption = (
         f"Cost of reaching the {title(results, baseline(results))} mixture's final validation loss: medians over seeds. Alone:"
         " the target run; all in: with every run it depends on, in full. Seconds: steps times probed step time."
-        " Break-even: target runs after which the up-front phase has paid for itself against the baseline."
+        " Break-even: target runs after which the up-front phase has paid for itself against the baseline. Energy: whole runs,"
+        " where the device has a meter."
     )
     write_table(frame, shown(frame), "cost", out, caption)
     write_csv(pieces, out / "cost_phases.csv")

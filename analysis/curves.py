@@ -6,6 +6,7 @@ domains, under the target's weights); its axis is logarithmic, so it is the loss
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,10 +19,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from acodm_core.study.results import Results
 
 from . import style
-from .frames import baseline, crossings, losses, mean_name, targets, title
+from .frames import baseline, crossings, horizon, losses, mean_name, targets, title
 from .statistics import median, perplexity
-from .tables import program, write_csv
+from .tables import number, program, write_csv
 
+_HALO = [withStroke(linewidth=2, foreground="white")]
 _ENDED = ("ended", "ended_loss", "ended_difference")
 
 
@@ -60,10 +62,15 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def marks(results: Results) -> pd.DataFrame:
-    """Where each method's median seed reaches the natural target: ``method``, ``steps`` (inf: not), ``loss`` (nats)."""
-    goal = targets(results).set_index("target").loc["natural", "loss"]
-    steps = crossings(results).query("target == 'natural'").groupby("method", sort=False)["steps"].agg(median)
-    return steps.reset_index().assign(loss=goal)
+    """Where each method's median seed reaches each target: ``target``, ``method``, ``steps`` (inf: not), ``loss`` (nats).
+
+    ``fewer``: the share of the baseline's steps that are saved.
+    """
+    goals = targets(results).set_index("target")["loss"]
+    found = crossings(results).groupby(["target", "method"], sort=False)["steps"].agg(median).reset_index()
+    own = found[found["method"] == baseline(results)].set_index("target")["steps"].clip(upper=horizon(results))
+    found["loss"], found["fewer"] = found["target"].map(goals), 1 - found["steps"] / found["target"].map(own)
+    return found[np.isfinite(found["loss"])].reset_index(drop=True)
 
 
 def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Figure:
@@ -72,87 +79,120 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Fi
         return style.said("No validation curve: not run.")
     style.use()
     methods = frame["method"].unique().tolist()
+    bands = style.banded(methods)
     colours, horizon = style.colours(methods), frame["step"].max()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.2))
-    # Room for the names between the panels: about 4 points a letter.
-    figure.subplots_adjust(wspace=0.4 + 0.03 * frame["title"].str.len().max())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, max(3.2, 1.1 + 0.13 * len(methods))))
+    # Room for the names, about 4 points a letter, and for the steps saved.
+    figure.subplots_adjust(left=0.09, right=0.91 - 0.0078 * frame["title"].str.len().max(), wspace=0.3)
     shown = frame[np.isfinite(frame["loss"])]
     # The first third or so is the same steep fall for every method; it would flatten the part that is compared.
     late = shown[shown["step"] >= 0.3 * horizon]
     late = late if len(late) else shown
+    near = _near(late.groupby("method")["loss"].last(), base)
+    late = late[late["method"].isin(near)]
+    _axes(left, right, late, base, bands)
+    left.set_ylabel(mean.capitalize())
     ends = {left: [], right: []}
     for method in methods:
         mine = shown[shown["method"] == method]
-        if mine.empty:
-            continue
-        colour, name = colours[method], mine["title"].iloc[0]
         for ax, value, scale in ((left, "loss", perplexity), (right, "difference", np.asarray)):
             rows = mine if ax is left else mine[(mine["step"] >= 0.12 * horizon) & mine["difference"].notna()]
             if rows.empty:
                 continue
-            x, y = rows["step"], scale(rows[value])
-            band = ax.fill_between(
-                x, scale(rows[f"{value}_low"]), scale(rows[f"{value}_high"]), color=colour, alpha=0.14, lw=0
-            )
-            line = ax.plot(x, y, color=colour, lw=1.2 if method == base else 1.6)
-            crosses = rows[rows["ended"] > 0]
-            worst = ax.plot(
-                crosses["step"], scale(crosses[f"ended_{value}"]), "X", color=colour, ms=6, mec="white", mew=0.6
-            )
-            final = f"{name}: {scale(rows[value].iloc[-1]):.4g} at step {rows['step'].iloc[-1]}"
-            style.tag([band, *line, *worst], method, final)
-            end = (x.iloc[-1], float(np.asarray(y)[-1]))
-            if end[0] == horizon:
-                ends[ax].append((*end, name, colour, method))
-            else:  # most seeds failed: the name belongs where the line stops
-                note = ax.annotate(f"{name} failed", end, (7, 0), textcoords="offset points", va="center", color=colour)
-                note.set(fontsize=7.5, path_effects=[withStroke(linewidth=2, foreground="white")])
-                style.tag(note, method)
-    left.set_title(f"Validation perplexity, {mean}")
-    _left(left, late, reached, colours, horizon, base)
-    right.axhline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    right.set_title(f"Difference to {frame.loc[frame['method'] == base, 'title'].max()} (nats a token)")
+            _line(ax, rows, value, scale, method, colours[method], 1.2 if method == base else 1.6, bands)
+            end = (rows["step"].iloc[-1], float(scale(rows[value].iloc[-1])), rows["title"].iloc[0])
+            # A line that stops short: most seeds failed.
+            fate = " (failed)" if end[0] < horizon else "" if method in near else " (above)"
+            ends[ax].append((*end[:2], end[2] + fate, colours[method], method))
     for ax in (left, right):
         ax.set_xlabel("Optimiser steps")
         ax.set_xlim(0 if ax is left else 0.12 * horizon, horizon)
-    right.margins(y=0.08)
-    right.yaxis.set_major_locator(plt.MaxNLocator(6))
-    for ax, labels in ends.items():
-        style.label_lines(ax, labels)
+    saved = {}
+    for target, rows in reached.groupby("target"):
+        _target(left, rows, target, colours, horizon)
+        few = rows[(rows["method"] != base) & np.isfinite(rows["steps"])]
+        saved[target] = {row.method: f"{-100 * row.fewer:+.0f} %".replace("-", "−") for row in few.itertuples()}
+    named = right if ends[right] else left
+    style.label_lines(named, ends[named], saved)
+    if any(saved.values()):
+        words = named.annotate(
+            "steps", (1, 1), (43, 1), xycoords="axes fraction", textcoords="offset points", ha="right"
+        )
+        words.set(fontsize=6.5, color=style.FAINT)
     return figure
 
 
-def _left(
-    ax: plt.Axes, late: pd.DataFrame, reached: pd.DataFrame, colours: dict[str, str], horizon: float, base: str
+def _line(
+    ax: plt.Axes, rows: pd.DataFrame, value: str, scale: Callable, method: str, colour: str, width: float, bands: bool
 ) -> None:
-    """Axis, target line and crossings of the perplexity panel."""
-    low, high = perplexity(late["loss_low"].min()), perplexity(late["loss_high"].max())
-    ax.set_yscale("log")
-    ax.set_ylim(low / (high / low) ** 0.16, high)
-    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    goal, own = reached["loss"].max(), reached.loc[reached["method"] == base, "steps"].max()
-    if not np.isfinite(goal):
-        return
-    goal = float(perplexity(goal))
-    ax.axhline(goal, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    words = ax.annotate(f"target {goal:.2f}", (0, goal), (4, -3), textcoords="offset points", va="top", fontsize=7)
-    words.set_color(style.INK)
-    early = reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)]
-    places = style.spread_labels((early["steps"] / horizon).tolist(), 0.19, 0.0, 1.0)
-    for place, row in zip(places, early.itertuples(), strict=True):
+    """A method's median, with ``bands`` its range over seeds, and the ends of its failed runs."""
+    low, middle, high = (scale(rows[name].to_numpy()) for name in (f"{value}_low", value, f"{value}_high"))
+    band = [ax.fill_between(rows["step"], low, high, color=colour, alpha=0.14, lw=0)] if bands else []
+    (line,) = ax.plot(rows["step"], middle, color=colour, lw=width)
+    fallen = rows[rows["ended"] > 0]
+    worst = ax.plot(fallen["step"], scale(fallen[f"ended_{value}"]), "X", color=colour, ms=6, mec="white", mew=0.6)
+    style.tag([*band, line, *worst], method)
+    signed = value == "difference"
+    digits = 4 if signed else 2
+    texts = [[number(v, digits, signed=signed) for v in three] for three in zip(middle, low, high, strict=True)]
+    seeds = [f", {n} seeds" if n > 1 else ", 1 seed" for n in rows["n"]]
+    words = [f"{m} ({a} to {b}{n})" for (m, a, b), n in zip(texts, seeds, strict=True)]
+    style.trace(line, "Difference, nats a token" if signed else "Validation perplexity", words)
+
+
+def _axes(left: plt.Axes, right: plt.Axes, late: pd.DataFrame, base: str, bands: bool) -> None:
+    """Scales and titles: the medians of ``late`` decide what is seen, bands may leave it."""
+    low, high = perplexity(np.array(_limits(late, "loss", bands)))
+    left.set_yscale("log")
+    left.set_ylim(low, high)
+    left.yaxis.set_major_locator(plt.MaxNLocator(6) if high < 4 * low else LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8)))
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.set_title("Validation perplexity")
+    right.axhline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    right.set_title(f"Difference to {late.loc[late['method'] == base, 'title'].max()} (nats)")
+    if late["difference"].notna().any():
+        right.set_ylim(*_limits(late, "difference", bands))
+    right.yaxis.set_major_locator(plt.MaxNLocator(6))
+
+
+def _near(ends: pd.Series, base: str) -> list[str]:
+    """The methods that set the scale: all (method -> final loss) but those that would make one line of the others.
+
+    Up to a quarter of the methods may be so far off that without them the range is less than a third; never the baseline.
+    """
+    kept = ends.sort_values()
+    for _ in range(len(ends) // 4):
+        if kept.index[-1] == base or np.ptp(kept.iloc[:-1]) >= np.ptp(kept) / 3:
+            break
+        kept = kept.iloc[:-1]
+    return kept.index.tolist()
+
+
+def _limits(rows: pd.DataFrame, value: str, bands: bool) -> tuple[float, float]:
+    """All medians, and of the ``bands`` what lies within a third of their range beyond them."""
+    low, high = rows[value].min(), rows[value].max()
+    bottom, top = (rows[f"{value}_low"].min(), rows[f"{value}_high"].max()) if bands else (low, high)
+    reach = float(high - low or top - bottom or 1.0)
+    bottom, top = max(bottom, low - reach / 3), min(top, high + reach / 3)
+    return bottom - 0.06 * reach, top + 0.06 * reach
+
+
+def _target(ax: plt.Axes, reached: pd.DataFrame, target: str, colours: dict[str, str], horizon: float) -> None:
+    """The target's line, and a dot where each method's median seed reaches it, with a line down while they are few."""
+    drops = style.banded(colours)
+    goal = float(perplexity(reached["loss"].iloc[0]))
+    line = ax.axhline(goal, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    at = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    words = ax.annotate(f"target {goal:.2f}", (1, goal), (-3, 3), ha="right", zorder=6, **at)
+    words.set(fontsize=7, color=style.INK, path_effects=_HALO)
+    style.tag([line, words], target=target)
+    for row in reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)].itertuples():
         colour = colours[row.method]
-        fewer = 100 * (1 - row.steps / min(own, horizon))
-        if fewer >= 2:
-            note = ax.text(
-                place, 0.015, f"−{fewer:.0f} %", color=colour, transform=ax.transAxes, ha="center", fontsize=7
-            )
-            note.set_bbox({"fc": "white", "ec": "none", "pad": 0.6})
-            style.tag(note, row.method, f"{fewer:.0f} % fewer steps than the baseline")
-        drop = ax.plot([row.steps, row.steps], [ax.get_ylim()[0], goal], color=colour, lw=0.9, ls=":", zorder=2)
+        ends = [ax.get_ylim()[0], goal]
+        drop = ax.plot([row.steps] * 2, ends, color=colour, lw=0.9, ls=":", zorder=2) if drops else []
         dot = ax.plot(row.steps, goal, "o", color=colour, ms=4.5, mec="white", mew=0.7, zorder=5)
-        style.tag([*drop, *dot], row.method, f"reaches the target at step {row.steps:.0f}")
+        style.tag([*drop, *dot], row.method, f"reaches the target at step {row.steps:.0f}", target)
 
 
 def render(results: Results, out: Path) -> None:

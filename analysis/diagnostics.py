@@ -77,22 +77,33 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
     if frame.empty:
         return style.said("No compared method recorded what it does.")
     names, methods = frame["name"].unique().tolist(), frame["method"].unique().tolist()
+    dashes, bands = style.dashes(methods), style.banded(methods)
     figure, axes = panels.grid([label(name) for name in names], 3)
     for ax, name in zip(axes, names, strict=True):
         for method in methods:
             rows = frame[(frame["name"] == name) & (frame["method"] == method)]
             if len(rows):
-                tip = f"{rows['title'].iloc[0]}, {label(name)}: {rows['value'].iloc[-1]:.3g} at the end"
-                panels.line(ax, rows, "value", method, colours[method], tip)
+                look = {"color": colours[method], "ls": dashes[method], "lw": 1.4}
+                panels.line(ax, rows, "value", method, (label(name), "{:.3g}".format), band=bands, **look)
         sizes = frame[frame["name"] == name].groupby("method")["value"].agg(lambda values: values.abs().max())
         if sizes.max() > APART * sizes.median():  # on one linear axis all but the largest would lie on zero
             ax.set_yscale("symlog", linthresh=10.0 ** math.ceil(math.log10(max(sizes.median(), sizes.max() / 1e4))))
         else:
+            ax.set_ylim(*_limits(frame[frame["name"] == name]))
             ax.yaxis.set_major_locator(plt.MaxNLocator(4))
             ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
     titles = frame.drop_duplicates("method").set_index("method")["title"]
-    panels.legend(figure, [plt.Line2D([], [], color=colours[m], lw=1.8) for m in methods], titles[methods].tolist())
+    handles = [plt.Line2D([], [], color=colours[m], ls=dashes[m], lw=1.6) for m in methods]
+    panels.legend(figure, handles, titles[methods].tolist())
     return figure
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Room for the medians, and for as much of the bands as lies within half their range beyond them."""
+    low, high = rows["value"].min(), rows["value"].max()
+    reach = float(high - low or rows["high"].max() - rows["low"].min() or 1.0)
+    bottom, top = max(rows["low"].min(), low - reach / 2), min(rows["high"].max(), high + reach / 2)
+    return bottom - 0.05 * reach, top + 0.05 * reach
 
 
 def render(results: Results, out: Path) -> None:

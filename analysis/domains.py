@@ -1,7 +1,8 @@
 """Who gains and who pays: every domain's test perplexity, and its loss against uniform's seed by seed.
 
 The table holds perplexities exp(loss), medians over seeds. The figure holds paired differences in nats a token, where
-1 % of perplexity is about 0.01: a method that is better in the mean may be worse for a domain.
+1 % of perplexity is about 0.01: a method that is better in the mean may be worse for a domain. Blue is better, bold means
+that every seed agrees on the sign.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from acodm_core.study.results import Results
 
-from . import style
+from . import panels, style
 from .frames import baseline, by_domain, mean_kind, mean_name, runs_of, title, weighting
 from .statistics import median, perplexity, weighted
 from .tables import number, program, write_csv, write_table
@@ -74,49 +76,54 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, base: str) -> Figure:
-    """One row a domain, the largest natural share on top, the mean last; a dot a method, a line over its seeds."""
+    """One row a method, one column a domain, the largest natural share first and the mean last; a cell a difference."""
     if not np.isfinite(frame["difference"]).any():
         return style.said("No test losses: not run.")
-    style.use()
     shares = frame.drop_duplicates("domain").set_index("domain")["natural"]
     domains = shares.sort_values(ascending=False, kind="stable", na_position="last").index.tolist()
-    methods = frame["method"].unique().tolist()
-    colours, shapes = style.colours(methods), style.markers(methods)
-    dots = [method for method in methods if method != base]
-    figure, ax = plt.subplots(figsize=(style.WIDTH, 0.9 + 0.36 * len(domains)))
-    offsets = np.linspace(-0.28, 0.28, len(dots)) if len(dots) > 1 else [0.0]
     titles = frame.drop_duplicates("method").set_index("method")["title"]
-    handles = []
-    for method, offset in zip(dots, offsets, strict=True):
-        rows = frame[frame["method"] == method].set_index("domain").loc[domains]
-        colour, y = colours[method], np.arange(len(domains)) + offset
-        name, failed = titles[method], np.isinf(rows["difference"]).any()
-        handles.append(plt.Line2D([], [], ls="", marker=shapes[method], color=colour, ms=4.5))
-        handles[-1].set_label(
-            f"{name} (failed)" if failed else name if rows["difference"].notna().any() else f"{name} (not run)"
-        )
-        for place, row in zip(y, rows.itertuples(), strict=True):
-            if not np.isfinite(row.difference):
-                continue
-            span = ax.plot(
-                [row.low, min(row.high, 1e3) if np.isfinite(row.high) else row.difference], [place] * 2, color=colour
-            )
-            span[0].set(lw=1.1, alpha=0.45)
-            dot = ax.plot(row.difference, place, shapes[method], color=colour, ms=4.2)
-            tip = f"{name}, {row.Index}: {row.difference:+.4f} nats, perplexity {row.perplexity:.2f}"
-            style.tag([*span, *dot], method, tip)
-    for i in range(0, len(domains), 2):
-        ax.axhspan(i - 0.5, i + 0.5, color="#f6f6f6", lw=0, zorder=0)
-    ax.axhline(len(domains) - 1.5, color=style.FAINT, lw=0.7)
-    ax.axvline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    names = [d if pd.isna(shares[d]) else f"{d}  {100 * shares[d]:.1f} %" for d in domains]
-    ax.set_yticks(range(len(domains)), names)
-    ax.set_ylim(len(domains) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
-    ax.set_xlabel(f"Test loss − {titles[base]}'s (nats a token; left is better)")
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, handletextpad=0.2, columnspacing=1.2)
+    rows = {method: title for method, title in titles.items() if method != base}
+    names = {d: d if pd.isna(shares[d]) else f"{d}, {100 * shares[d]:.1f} %" for d in domains}
+    cells = frame[frame["method"].isin(rows)]
+    # A few domains that a method gave up would turn all others white: colours are full from the ninth tenth on.
+    sizes = cells["difference"].abs()
+    full = float(sizes[np.isfinite(sizes)].quantile(0.9)) or 1.0
+    cells = cells.assign(
+        column=cells["domain"].map(names),
+        colour=[_colour(value, full) for value in cells["difference"]],
+        text=[_text(value) for value in cells["difference"]],
+        bold=(cells["low"] > 0) | (cells["high"] < 0),
+        tip=[_tip(row) for row in cells.itertuples()],
+    )
+    style.use()
+    figure, ax = plt.subplots(figsize=(style.WIDTH, 0.9 + 0.22 * len(rows)))
+    panels.heat(ax, cells, rows, list(names.values()))
+    ax.axvline(len(domains) - 1.5, color=style.FAINT, lw=0.9)
+    ax.set_xlabel(f"Test loss − {titles[base]}'s, nats a token: blue is lower; bold: on every seed")
     return figure
+
+
+def _colour(value: float, full: float) -> tuple[float, ...]:
+    """Blue below, white at and red above zero, full at ``full``; grey where there is no difference to show."""
+    if not np.isfinite(value):
+        return to_rgba("#e8e8e8")
+    return plt.get_cmap("RdBu_r")(0.5 + 0.42 * float(np.clip(value / full, -1, 1)))
+
+
+def _text(value: float) -> str:
+    """A difference that fits its cell: three decimals, two from 1 on, and no sign before a zero."""
+    if not np.isfinite(value):
+        return number(value)
+    return number(value, 3 if abs(value) < 0.9995 else 2, signed=True) if abs(value) >= 0.0005 else "0"
+
+
+def _tip(row) -> str:
+    if not np.isfinite(row.difference):
+        return f"{row.title}, {row.domain}: {number(row.difference)}"
+    ends = " to ".join(number(value, 4, signed=True) for value in (row.low, row.high))
+    return (
+        f"{row.title}, {row.domain}: {number(row.difference, 4, signed=True)} ({ends}), perplexity {row.perplexity:.2f}"
+    )
 
 
 def render(results: Results, out: Path) -> None:

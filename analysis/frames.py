@@ -9,14 +9,17 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from acodm_core.errors import UserError
 from acodm_core.study.results import Results
 
-from .statistics import crossing, generator, median, perplexity, spread, weighted
+from .statistics import crossing, median, perplexity, spread, weighted
 from .tables import NOT_RUN
 
 # Over domains: under the target's weights (what methods are compared by), under natural shares, the worst domain that counts.
 MEANS = ("mean", "natural", "worst")
 TARGETS = ("natural", "uniform", "best_static")
+# One schedule to N for every run, or one trained anew that ends at the crossing (protocol, section 3).
+FIXED, MATCHED = "fixed-horizon", "matched-horizon"
 ORACLE = "oracle"  # the method whose static mixture a search has found: a bound, no competitor
 STRETCHES = 60  # over a run: figures of every step show means over this many
 
@@ -62,9 +65,13 @@ def weighting(results: Results) -> str:
 
 
 def runs_of(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows of ``runs`` of these methods (default: the compared ones), in their order, then by seed."""
+    """The rows of ``runs`` of these methods (default: the compared ones), in their order, then by seed.
+
+    A compared method's runs are those of the comparison: what it ran besides, to another horizon, is ``matched_crossings``'.
+    """
     methods = results.compare if methods is None else methods
     runs = results.runs[results.runs["method"].isin(methods)]
+    runs = runs[runs["compared"] | ~runs["method"].isin(results.compare)]
     place = runs["method"].map({method: i for i, method in enumerate(methods)})
     return runs.assign(_place=place).sort_values(["_place", "seed"]).drop(columns="_place").reset_index(drop=True)
 
@@ -76,7 +83,11 @@ def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFram
     rows = metrics[
         (metrics["metric"] == metric) & (metrics["split"] == split) & metrics["domain"].isin(results.domains)
     ]
-    wide = rows.pivot(index=["run", "step"], columns="domain", values="value")
+    try:
+        wide = rows.pivot(index=["run", "step"], columns="domain", values="value")
+    except ValueError:
+        path = results.folder / "metrics.parquet"
+        raise UserError(f"holds a {split} {metric} twice", where=str(path), fix="collect the runs again") from None
     return wide.reindex(columns=results.domains).sort_index()
 
 
@@ -127,10 +138,12 @@ def static_methods(results: Results) -> tuple[str, ...]:
     return tuple(method for method in results.compare if largest.get(method, np.inf) < 1e-9)
 
 
+@lru_cache(maxsize=8)
 def targets(results: Results) -> pd.DataFrame:
     """The three targets: ``target``, ``method`` that set it, ``loss`` (median over seeds, nats; NaN when not run).
 
-    The oracle is static and sets no target: nobody knows it before the search that found it.
+    The oracle is static and sets no target: nobody knows it before the search that found it. Shared: do not
+    change it.
     """
     final = finals(results).groupby("method")["valid_mean"].agg(median)
     static = [m for m in static_methods(results) if m != ORACLE and np.isfinite(final.get(m, np.nan))]
@@ -162,6 +175,31 @@ def crossings(results: Results, methods: Sequence[str] | None = None) -> pd.Data
     return pd.DataFrame(rows, columns=["run", "method", "seed", "target", "steps"])
 
 
+def matched_crossings(results: Results) -> pd.DataFrame:
+    """``crossings`` under the matched-horizon rule: the shortest schedule that a method was trained to and that ended at or below
+    the target, seed by seed; nothing is interpolated.
+
+    What was trained so are finished runs of a compared method that are not compared themselves, and the compared run. NaN
+    where there is only that one: the rule was not run. ``inf``: no schedule ended there.
+    """
+    runs = results.runs
+    mine = runs[runs["method"].isin(results.compare) & (runs["status"] == "finished")]
+    wide = by_domain(results, "valid")
+    ends = wide.groupby("run").last()
+    mean = pd.Series(weighted(ends.to_numpy(dtype=float), list(results.target_weights.values())), ends.index)
+    mine = mine.assign(loss=mine["run"].map(mean))
+    goals = list(targets(results).itertuples())
+    rows = []
+    for run in runs_of(results).itertuples():
+        here = mine[(mine["method"] == run.method) & (mine["seed"] == run.seed)]
+        for target in goals:
+            there = here.loc[here["loss"] <= target.loss, "steps"]
+            steps = float(there.min()) if len(there) else np.inf
+            known = np.isfinite(target.loss) and not here["compared"].all()
+            rows.append((run.run, run.method, run.seed, target.target, steps if known else np.nan))
+    return pd.DataFrame(rows, columns=["run", "method", "seed", "target", "steps"])
+
+
 def statuses(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Per method: ``n`` runs and ``statuses``, how they ended in words."""
     counts = runs.groupby("method")["status"].value_counts().unstack(fill_value=0).reindex(methods, fill_value=0)
@@ -177,7 +215,7 @@ def summary(values: pd.DataFrame, column: str) -> pd.DataFrame:
     rows = {}
     for method, group in values.groupby("method", sort=False):
         seeds = group[column].to_numpy(dtype=float)
-        low, high = spread(seeds, generator(column, method))
+        low, high = spread(seeds)
         rows[method] = (len(seeds), float(median(seeds)), low, high)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "median", "low", "high"])
 

@@ -1,11 +1,12 @@
 """What each method asked for: one panel a domain, its requested share over the steps, the natural share dashed.
 
 Lines are medians over seeds of means over short stretches of steps, bands run from the smallest to the largest seed. Methods
-that never move their mixture are thin straight lines; a panel's scale is its own, as shares differ by orders of magnitude.
+that never move their mixture are thin straight lines; shares differ by orders of magnitude, so their axis is logarithmic.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,7 +18,7 @@ from acodm_core.study.results import Results
 
 from . import panels, style
 from .frames import baseline, static_methods, stretched, title
-from .tables import program, write_csv
+from .tables import number, program, write_csv
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -36,34 +37,52 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, base: str) -> Figure:
-    """Small multiples by domain, the largest natural share first; colours are the methods'."""
+    """Small multiples by domain, the largest natural share first, all on one logarithmic axis; colours are the methods'."""
     if frame.empty:
         return style.said("No mixture was recorded: not run.")
     weights = frame.drop_duplicates("domain").set_index("domain")["natural"].sort_values(ascending=False, kind="stable")
     methods = frame["method"].unique().tolist()
-    colours = style.colours(methods)
+    moving = frame.loc[~frame["static"], "method"].unique()
+    colours, dashes, bands = style.colours(methods), style.dashes(methods), style.banded(moving)
     percent = frame.assign(**{name: 100 * frame[name] for name in ("share", "low", "high")})
-    figure, axes = panels.grid(weights.index.tolist(), 4)
+    floor = 1.0 if 100 * min(frame["share"].min(), frame["natural"].min()) >= 1 else 0.1  # percent
+    figure, axes = panels.grid(weights.index.tolist(), 4, sharey=True)
     for ax, (domain, natural) in zip(axes, weights.items(), strict=True):
         mine = percent[percent["domain"] == domain]
         for method in methods:
-            rows = mine[mine["method"] == method]
-            if method == base or rows.empty:
-                continue
-            tip = f"{rows['title'].iloc[0]}, {domain}: {rows['share'].iloc[-1]:.1f} % at the end"
-            panels.line(ax, rows, "share", method, colours[method], tip, width=1.0 if rows["static"].all() else 1.4)
+            rows, static = mine[mine["method"] == method], method not in moving
+            # A share below the axis is drawn on its edge.
+            low = rows.assign(**{name: rows[name].clip(lower=floor) for name in ("share", "low", "high")})
+            look = {"color": colours[method], "ls": dashes[method], "lw": 1.0 if static else 1.4}
+            if method != base and len(rows):
+                panels.line(
+                    ax,
+                    low,
+                    "share",
+                    method,
+                    (f"{domain}, share", partial(_share, floor=floor)),
+                    band=bands and not static,
+                    **look,
+                )
         ax.axhline(100 * natural, color=colours.get(base, style.INK), lw=0.9, ls=(0, (4, 3)))
-        ax.set_ylim(0, 1.08 * max(100 * natural, np.nanmax(mine["high"].to_numpy())))
-        ax.yaxis.set_major_locator(plt.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes[0].set_yscale("log")
+    axes[0].set_ylim(0.85 * floor, 130)
+    axes[0].yaxis.set_major_formatter(lambda value, _: f"≤{value:g}" if value <= floor else f"{value:g}")
+    axes[0].yaxis.set_minor_locator(plt.NullLocator())
     for ax in axes[::4]:
         ax.set_ylabel("Share (%)")
     titles = frame.drop_duplicates("method").set_index("method")["title"]
     handles = [
-        plt.Line2D([], [], color=colours[m], lw=1.8 if m != base else 1, ls=(0, (4, 3)) if m == base else "-")
+        plt.Line2D([], [], color=colours[m], lw=1 if m == base else 1.6, ls=(0, (4, 3)) if m == base else dashes[m])
         for m in methods
     ]
     panels.legend(figure, handles, [f"{titles[m]} (fixed)" if m == base else titles[m] for m in methods])
     return figure
+
+
+def _share(percent: float, floor: float) -> str:
+    """A share as hovering writes it."""
+    return f"≤{floor:g} %" if percent <= floor else f"{number(percent, 1 if percent >= 10 else 2)} %"
 
 
 def render(results: Results, out: Path) -> None:

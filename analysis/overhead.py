@@ -136,7 +136,7 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
         name = left.annotate(
             f"{row.time_ratio:.2f}", (row.time_ratio, y), (0, 5), textcoords="offset points", ha="center"
         )
-        name.set_fontsize(6.5)
+        name.set(fontsize=6.5, bbox={"fc": "white", "ec": "none", "pad": 0.3})
         style.tag([*line, *dot, name], row.method, tip)
         start = 0.0
         for piece in pieces[pieces["method"] == row.method].itertuples():
@@ -156,7 +156,13 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
                 face = colour if kind == "device" else "white"
                 point = right.plot(value, y, mark, mfc=face, mec=colour, ms=5.5 if kind == "device" else 5)
                 style.tag(point, row.method, f"{row.title}, {kind} memory: {value:.3f} ×")
-    for ax, words in ((left, "Step time (× plain step)"), (right, "Peak memory (× plain)")):
+    if remembered := bool(right.lines):
+        look = {"ls": "", "mec": style.FAINT}
+        keys = [plt.Line2D([], [], marker=m, mfc=face, **look) for m, face in (("s", style.FAINT), ("o", "white"))]
+        right.legend(keys, ["device", "host"], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6.5)
+    else:
+        style.plain(right, "Memory: not run")
+    for ax, words in ((left, "Step time (× plain step)"), (right, "Peak memory (× plain)"))[: 1 + remembered]:
         ax.axvline(1, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
         ax.set_xlabel(words)
         ax.grid(axis="y", visible=False)
@@ -180,10 +186,6 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
         columnspacing=0.9,
         fontsize=6.5,
     )
-    kinds = [
-        plt.Line2D([], [], ls="", marker=m, mec=style.FAINT, mfc=f) for m, f in (("s", style.FAINT), ("o", "white"))
-    ]
-    right.legend(kinds, ["device", "host"], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6.5)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Is a method different from the baseline, seed by seed? Differences of the final test loss, and a verdict.
 
-Runs with the same seed share their initialisation and their documents, so each seed gives one difference. The verdict is
-the paired t-test's, corrected by Holm over the methods; with fewer than five seeds there is none.
+Runs with the same seed share their initialisation and their documents, so each seed gives one difference. The interval and the
+verdict are the paired t-test's, the verdict corrected by Holm over the methods; with fewer than five seeds there is none.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from .frames import baseline, finals, title, weighting
-from .statistics import MIN_SEEDS, bootstrap, detectable, generator, holm, improvement, interquartile_mean, paired_p
+from .statistics import MIN_SEEDS, holm, improvement, interquartile_mean, mean_interval, paired_p
 from .tables import NOT_RUN, number, program, with_interval, write_table
 
 LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable", "failed runs"
-NOISE_SEEDS = 8  # protocol, section 5: the noise card needs at least these many seeds of the baseline
 
 
 def differences(results: Results, base: str = "", methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -53,8 +52,8 @@ def table(results: Results, base: str = "", methods: Sequence[str] | None = None
         if len(gaps):
             row["difference"], row["iqm"] = float(np.mean(gaps)), float(interquartile_mean(gaps))
             low, high = float(gaps.min()), float(gaps.max())
-            if len(gaps) >= MIN_SEEDS:
-                low, high = bootstrap(gaps, generator("paired", method), np.mean)
+            if len(gaps) >= MIN_SEEDS and np.isfinite(gaps).all():
+                low, high = mean_interval(gaps)
             row["difference_low"], row["difference_high"] = low, high
             row["improvement"] = improvement(mine["value"], mine["baseline"])
         row["p"] = paired_p(gaps) if len(gaps) >= MIN_SEEDS else float("nan")
@@ -81,19 +80,6 @@ def _verdict(row) -> str:
     return LOWER if row.difference < 0 else HIGHER
 
 
-def noise(results: Results) -> dict[str, float]:
-    """The noise card: the baseline's standard deviation (nats), and the smallest difference n = 3, 5, 10 pairs can find.
-
-    Taken as for independent runs, sd × √2: paired runs usually do better. Empty with fewer than eight seeds.
-    """
-    final = finals(results)
-    values = final.loc[final["method"] == baseline(results), "test_mean"].to_numpy()
-    if len(values) < NOISE_SEEDS or not np.isfinite(values).all():
-        return {}
-    sd = float(np.std(values, ddof=1))
-    return {"n": len(values), "sd": sd} | {f"detectable_{n}": detectable(sd * math.sqrt(2), n) for n in (3, 5, 10)}
-
-
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """The table's cells."""
     rows = [row for _, row in frame.iterrows()]
@@ -116,20 +102,11 @@ def _p(value: float) -> str:
 
 def caption(results: Results) -> str:
     """What the table's numbers are."""
-    text = (
+    return (
         f"Final mean test loss against {title(results, baseline(results))}, seed by seed (negative is better): mean"
-        " difference; in brackets the 95 % bootstrap interval, or with fewer than five seeds the smallest and largest"
-        " difference. P(improvement): over all pairs of seeds. p: paired t-test, Holm's correction."
+        " difference; in brackets the 95 % t interval, or with fewer than five seeds the smallest and largest difference."
+        " P(improvement): over all pairs of seeds. p: paired t-test, Holm's correction." + weighting(results)
     )
-    card = noise(results)
-    if card:
-        found = ", ".join(f"{card[f'detectable_{n}']:.4f} at n = {n}" for n in (3, 5, 10))
-        text += (
-            f" Noise: sd {card['sd']:.4f} nats over {card['n']} baseline seeds; smallest detectable difference {found}."
-        )
-    else:
-        text += f" No noise card: it needs {NOISE_SEEDS} seeds of the baseline."
-    return text + weighting(results)
 
 
 def render(results: Results, out: Path) -> None:

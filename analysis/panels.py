@@ -1,11 +1,13 @@
-"""Small multiples over the steps of a run: a panel a quantity, a line a method with its band over seeds."""
+"""Shapes that several figures share: small multiples over the steps of a run (a panel a quantity, a line a method with its
+band over seeds), and coloured tables of methods by domains."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,13 +15,14 @@ from matplotlib.figure import Figure
 from . import style
 
 
-def grid(titles: Sequence[str], columns: int) -> tuple[Figure, list[Axes]]:
+def grid(titles: Sequence[str], columns: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure with one axes a title; the lowest of each column names the steps."""
     style.use()
     columns = min(columns, len(titles))
     lines = math.ceil(len(titles) / columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(style.WIDTH, 0.75 + 1.35 * lines), sharex=True, squeeze=False)
-    figure.subplots_adjust(hspace=0.42, wspace=0.3)
+    size = (style.WIDTH, 0.75 + 1.35 * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=sharey, squeeze=False)
+    figure.subplots_adjust(hspace=0.42, wspace=0.12 if sharey else 0.3)
     for ax in axes.flat[len(titles) :]:
         ax.set_axis_off()
     for ax in axes.flat[max(0, len(titles) - columns) : len(titles)]:
@@ -32,10 +35,51 @@ def grid(titles: Sequence[str], columns: int) -> tuple[Figure, list[Axes]]:
     return figure, used
 
 
-def line(ax: Axes, rows: pd.DataFrame, name: str, method: str, colour: str, tip: str, *, width: float = 1.4) -> None:
-    """Column ``name`` of ``rows`` against their ``step``, with the band from ``low`` to ``high``."""
-    band = ax.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.13, lw=0)
-    style.tag([band, *ax.plot(rows["step"], rows[name], color=colour, lw=width)], method, tip)
+def line(
+    ax: Axes,
+    rows: pd.DataFrame,
+    name: str,
+    method: str,
+    words: tuple[str, Callable[[float], str]],
+    *,
+    band: bool,
+    **look: object,
+) -> None:
+    """Column ``name`` of ``rows`` against their ``step``, with the ``band`` from ``low`` to ``high``; ``look`` is the line's.
+
+    ``words``: what hovering calls the panel, and how it writes a number.
+    """
+    around = []
+    if band:
+        around = [ax.fill_between(rows["step"], rows["low"], rows["high"], color=look["color"], alpha=0.13, lw=0)]
+    (middle,) = ax.plot(rows["step"], rows[name], **look)
+    style.tag([*around, middle], method)
+    panel, write = words
+    numbers = zip(rows[name], rows["low"], rows["high"], strict=True)
+    style.trace(middle, panel, [f"{write(m)} ({write(a)} to {write(b)})" for m, a, b in numbers])
+
+
+def heat(ax: Axes, cells: pd.DataFrame, rows: dict[str, str], columns: Sequence[str]) -> None:
+    """A coloured table: a row a method (``rows``: method -> title), a column a name.
+
+    ``cells``: method, column, ``colour`` (RGBA), ``text``, ``bold`` (True or False), ``tip``.
+    """
+    places = {method: y for y, method in enumerate(rows)}, {name: x for x, name in enumerate(columns)}
+    for cell in cells.itertuples():
+        y, x = places[0][cell.method], places[1][cell.column]
+        box = ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fc=cell.colour, ec="white", lw=0.8))
+        dark = float(np.dot(cell.colour[:3], (0.2126, 0.7152, 0.0722))) < 0.45
+        word = ax.text(x, y, cell.text, ha="center", va="center", fontsize=6.3, color="white" if dark else style.INK)
+        word.set_fontweight("bold" if cell.bold else "normal")
+        style.tag([box, word], cell.method, cell.tip)
+    ax.set_xlim(-0.5, len(columns) - 0.5)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(range(len(rows)), list(rows.values()))
+    ax.set_xticks(range(len(columns)), columns, rotation=38, ha="left", rotation_mode="anchor")
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, pad=2)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
 
 
 def legend(figure: Figure, handles: Sequence, names: Sequence[str]) -> None:

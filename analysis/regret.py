@@ -134,11 +134,13 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
 
 def render(results: Results, out: Path) -> None:
     frame = table(results)
+    n = int(frame["n"].max())
+    by = " (of the gap: by bootstrap over seeds)" if n >= MIN_SEEDS else ""
     caption = (
         f"Final test loss above {title(results, ORACLE)}'s on the same seed (regret) and the share of the gap between uniform"
         f" and the oracle that a method closes, 1 − regret / uniform's regret; medians, in brackets the"
-        f" {interval_name(int(frame['n'].max()))}. Distance: total variation between the mean requested mixture and the"
-        f" oracle's, 0 to 1.{weighting(results)}"
+        f" {interval_name(n)}{by}. Distance: total variation between the mean requested mixture and the oracle's, 0 to"
+        f" 1.{weighting(results)}"
     )
     write_table(frame, shown(frame), "regret", out, caption)
     style.save(draw(frame, style.colours(results.compare)), "regret", out)

@@ -9,12 +9,18 @@ from acodm_core.study.results import Results
 
 from . import (
     ablation,
+    amortised,
+    claims,
     comparison,
+    compute_matched,
     cost,
+    currencies,
     curves,
     diagnostics,
     domains,
+    downstream,
     mixtures,
+    noise,
     overhead,
     paired,
     regret,
@@ -36,12 +42,18 @@ OUTPUTS = (
     ablation,
     overhead,
     cost,
+    currencies,
+    amortised,
+    compute_matched,
+    noise,
+    claims,
 )
 
 
 def outputs(results: Results) -> tuple[ModuleType, ...]:
-    """What these results have something for: regret needs an oracle."""
-    return (*OUTPUTS, regret) if ORACLE in results.compare else OUTPUTS
+    """What these results have something for: regret needs an oracle, downstream scores need questions."""
+    known = (*OUTPUTS, regret) if ORACLE in results.compare else OUTPUTS
+    return (*known, downstream) if downstream.has_scores(results) else known
 
 
 def render(results: Results, out: Path) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from acodm_core.study.results import Results
 
+from . import panels, style
 from .frames import runs_of, title
 from .tables import NOT_RUN, number, program, write_table
 
@@ -59,6 +62,48 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
+def draw(frame: pd.DataFrame) -> Figure:
+    """Left: epochs, one row a method and one column a domain; right: how far drawn shares are from requested ones."""
+    if frame["epochs"].isna().all():
+        return style.said("No mixture was recorded: not run.")
+    style.use()
+    rows = frame.drop_duplicates("method").set_index("method")["title"].to_dict()
+    domains = frame["domain"].unique().tolist()
+    cells = frame[frame["epochs"].notna()].assign(column=frame["domain"], bold=frame["flag"])
+    # Full colour at four times the flag: orange from the flag on, grey below it.
+    shades = [
+        plt.get_cmap("Oranges" if r.flag else "Greys")(0.6 * min(1, r.epochs / 16) ** 0.5) for r in cells.itertuples()
+    ]
+    cells = cells.assign(colour=shades, text=[number(e, 2 if e < 10 else 1 if e < 100 else 0) for e in cells["epochs"]])
+    cells["tip"] = [
+        f"{r.title}, {r.domain}: {r.epochs:.2f} epochs, {number(r.drawn_tokens, 0)} tokens drawn"
+        for r in cells.itertuples()
+    ]
+    size = (style.WIDTH, 0.9 + 0.22 * len(rows))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[len(domains), 4])
+    figure.subplots_adjust(wspace=0.05)
+    panels.heat(left, cells, rows, domains)
+    left.set_xlabel(f"Epochs; bold above {EPOCHS_FLAG}")
+    colours = style.colours(rows)
+    for y, row in enumerate(frame.drop_duplicates("method").itertuples()):
+        for value, mark, face in ((row.distance_step, "o", "white"), (row.distance_run, "D", colours[row.method])):
+            if pd.notna(value):
+                dot = right.plot(100 * value, y, mark, mec=colours[row.method], mfc=face, ms=4.2)
+                way = "each step" if mark == "o" else "whole run"
+                style.tag(dot, row.method, f"{row.title}, {way}: {100 * value:.2f} %")
+    right.set_xscale("log")
+    right.xaxis.set_major_formatter("{x:g}")
+    right.grid(axis="y", visible=False)
+    right.tick_params(axis="y", length=0)
+    right.set_xlabel("Drawn − requested (%)")
+    keys = [
+        plt.Line2D([], [], ls="", marker=m, mec=style.FAINT, mfc=f, ms=4.2)
+        for m, f in (("o", "white"), ("D", style.FAINT))
+    ]
+    right.legend(keys, ["each step", "whole run"], loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=6.5)
+    return figure
+
+
 def render(results: Results, out: Path) -> None:
     frame = table(results)
     caption = (
@@ -66,6 +111,7 @@ def render(results: Results, out: Path) -> None:
         " half the absolute difference between drawn and requested shares, as the mean over steps and over the whole run."
     )
     write_table(frame, shown(frame), "repetition", out, caption)
+    style.save(draw(frame), "repetition", out)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,26 @@
-"""One self-contained page: verdicts and the main table first, then every figure and table, then where they come from.
+"""One self-contained page: verdicts and the main table first, then every figure and table, then the runs behind them.
 
-It draws nothing and computes nothing but its sentences: figures and tables are the files that the other programs rendered.
+It draws nothing and computes nothing but its sentences: figures and tables are the files that the other programs rendered. What
+they had no data for says "not run". The page's script only picks: methods to hide, a target, a point, the runs of a number.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import gzip
+import json
+import os
 import re
 import sys
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,100 +28,191 @@ from acodm_core.errors import UserError
 from acodm_core.files import atomic
 from acodm_core.study.results import Results
 
-from . import comparison, paired, repetition, style, verdicts
-from .frames import ORACLE, baseline, horizon, targets, title, weighting
-from .tables import read_markdown
+from . import ablation, comparison, currencies, paired, repetition, steps_to_target, style, verdicts
+from .frames import ORACLE, TARGETS, baseline, horizon, targets, title, weighting
+from .tables import read_markdown, scientific
 
-# id, heading, figure, tables, files to download, what the figure shows. Order is the page's.
+
+@dataclass(frozen=True)
+class Block:
+    """Files of the rendered folder: a figure (``NAME.svg``), its tables (``NAME.md``), the numbers behind them (``NAME.csv``)."""
+
+    key: str  # of the block in the page
+    heading: str
+    figure: str = ""
+    tables: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()  # files to download beside the tables' own
+    words: str = ""  # what the figure shows
+    required: bool = True  # False: shown where its files are
+
+
+@dataclass(frozen=True)
+class Section:
+    key: str
+    heading: str
+    blocks: tuple[Block, ...]
+    absent: str = ""  # said where none of its blocks is there
+
+
 SECTIONS = (
-    ("paired", "Difference to the baseline", None, ("paired",), (), ""),
-    (
-        "curves", "Validation curves", "curves", (), ("curves",),
-        "Left: validation perplexity, exp of the mean loss over domains, on a logarithmic axis; dots mark where the"
-        " median seed reaches the target, with its steps saved against the baseline. Right: difference to the baseline, seed by"
-        " seed. Lines are medians, bands the smallest and largest seed, crosses the end of failed runs.",
-    ),
-    (
-        "steps", "Steps to target", "steps_to_target", ("steps_to_target",), (),
-        "Median steps to three targets; dots are seeds. A triangle is a seed that did not get there, a hatched bar a median"
-        " that did not.",
-    ),
-    (
-        "domains", "Domains", "domains", ("domains_perplexity",), ("domains",),
-        "Final test loss of each domain against the reference, seed by seed: median, with a line from the smallest to the"
-        " largest seed. Percentages are natural shares.",
-    ),
-    (
-        "mixtures", "Mixtures", "mixtures", ("repetition",), ("mixtures",),
-        "Share of each domain that the methods asked for: medians over seeds of means over short stretches of steps, bands from"
-        " the smallest to the largest seed. Each panel has its own scale.",
-    ),
-    (
-        "diagnostics", "What the agent does", "diagnostics", (), ("diagnostics",),
-        "What the mixers record after a step, medians over seeds of means over short stretches, bands from the smallest to the"
-        " largest seed; last, the distance (total variation) of the drawn from the requested mixture, of the step and of all"
-        " steps so far.",
-    ),
-    (
-        "overhead", "Overhead and memory", "overhead", ("overhead",), ("overhead_parts",),
-        "A step with the method against a plain step: time ratio with its 95 % bootstrap interval over interleaved blocks, where"
-        " the time goes, and peak memory.",
-    ),
-    (
-        "cost", "Cost to target", "cost", ("cost",), ("cost_phases",),
-        "FLOPs and seconds to the target: the target run, and hatched in white the runs it depends on, each in full. Faded"
-        " hatched bars with > are whole runs that did not reach it.",
-    ),
-)  # fmt: skip
-REGRET = (
-    "regret", "Regret to the oracle", "regret", ("regret",), (),
-    "Left: the share of the gap between uniform and the oracle's test loss that each method closes, with its interval. Right:"
-    " total variation between its mean requested mixture and the oracle's.",
+    Section("efficiency", "Efficiency", (
+        Block(
+            "curves", "Validation curves", "curves", (), ("curves",),
+            "Left: validation perplexity, exp of the mean loss over domains, on a logarithmic axis; dots mark where the"
+            " median seed reaches the target. Right: difference to the baseline, seed by seed, and beside each name the steps"
+            " to the target against the baseline's. Lines are medians, bands (up to eight methods) the smallest and largest"
+            " seed, crosses the end of failed runs. \"Above\": a method so far off that its line leaves the axes.",
+        ),
+        Block(
+            "steps", "Steps to target", "steps_to_target", ("steps_to_target",), (),
+            "Median steps to three targets; dots are seeds. A triangle is a seed that did not get there, a hatched bar a median"
+            " that did not.",
+        ),
+        Block("currencies", "Every target in every currency", tables=("currencies",)),
+        Block("paired", "Difference to the baseline", tables=("paired",)),
+        Block(
+            "regret", "Regret to the oracle", "regret", ("regret",), (),
+            "Left: the share of the gap between uniform and the oracle's test loss that each method closes, with its interval."
+            " Right: total variation between its mean requested mixture and the oracle's.",
+        ),
+        Block(
+            "profiles", "Performance profiles", "profiles", ("profiles",), ("profiles_curve",),
+            "Over several workloads.", required=False,
+        ),
+    )),
+    Section("quality", "Quality by domain", (
+        Block(
+            "domains", "Every domain", "domains", ("domains_perplexity",), ("domains",),
+            "Final test loss of each domain against the reference, seed by seed: the median difference, blue where it is lower,"
+            " bold where every seed agrees on the sign. Percentages are natural shares.",
+        ),
+    )),
+    Section("mixtures", "Mixture dynamics", (
+        Block(
+            "paths", "What was asked for", "mixtures", (), ("mixtures",),
+            "Share of each domain that the methods asked for, on a logarithmic axis: medians over seeds of means over short"
+            " stretches of steps; bands (up to eight moving methods) from the smallest to the largest seed.",
+        ),
+        Block(
+            "repetition", "Epochs, and drawn against requested", "repetition", ("repetition",), (),
+            "Left: how often each domain was repeated. Right: half the absolute difference of the drawn and the requested"
+            " shares, as the mean over steps and over the whole run.",
+        ),
+        Block(
+            "diagnostics", "What the agent does", "diagnostics", (), ("diagnostics",),
+            "What the mixers record after a step, medians over seeds of means over short stretches; last, the distance (total"
+            " variation) of the drawn from the requested mixture, of the step and of all steps so far.",
+        ),
+    )),
+    Section("cost", "Cost", (
+        Block(
+            "to-target", "Cost to target", "cost", ("cost",), ("cost_phases",),
+            "FLOPs and seconds to the target: the target run, and hatched in white the runs it depends on, each in full. Faded"
+            " hatched bars with > are whole runs that did not reach it.",
+        ),
+        Block(
+            "amortised", "When a phase is used again", "amortised", (), ("amortised",),
+            "The all-in cost to the target a run, over how many runs use what was paid for up front, as a ratio to the"
+            " baseline's.",
+        ),
+        Block("compute-matched", "The same compute in a plain mixture", tables=("compute_matched",)),
+    )),
+    Section("overhead", "Overhead and memory", (
+        Block(
+            "probe", "A step with the method", "overhead", ("overhead",), ("overhead_parts",),
+            "A step with the method against a plain step: time ratio with its 95 % bootstrap interval over interleaved blocks,"
+            " where the time goes, and peak memory.",
+        ),
+    )),
+    Section("downstream", "Downstream", (
+        Block(
+            "scores", "Scores", "downstream", ("downstream",), (),
+            "A task's share of right answers and what the right answer's text costs, with 95 % intervals over questions and"
+            " seeds; against step where several checkpoints were asked. Dashed: what knowing nothing scores.", required=False,
+        ),
+        Block("contamination", "Questions in the training text", tables=("contamination",), required=False),
+    ), "Not run: these runs have no downstream scores."),
+    Section("ablations", "Ablations", (), "Not run: this experiment varies no setting."),
+    Section("claims", "Claims", (
+        Block("reported", "Reported beside reproduced", tables=("claims",), required=False),
+        Block("plausibility", "What published figures say about each other", tables=("plausibility",), required=False),
+    ), "Not run: no published claim was measured on these results."),
+    Section("noise", "Noise card", (
+        Block(
+            "seeds", "What so many seeds can tell apart", "noise", ("noise",), ("noise_seeds",),
+            "Standard deviations over seeds with their intervals, and the smallest difference that n pairs of seeds find.",
+        ),
+    )),
 )  # fmt: skip
 ABLATION = (
     "Each value of the setting on the seeds of the base: final test loss (median with its interval, seeds as small dots) and the"
     " difference to the base seed by seed. Dashed: medians of the references."
 )
-PROVENANCE = ("run", "status", "seed", "model", "steps", "device", "hardware", "precision", "corpus", "commit")
+PLAIN_BYTES = 65_536  # a CSV above this is packed: the page stays small
+QUIET = {"not run", "never", "failed", "not reported", "none"}
 
 
-def inline_svg(text: str, name: str, alt: str) -> Markup:
-    """An SVG file as part of the page: no ids shared with another figure, scaled by the page, methods as classes."""
+def inline_svg(text: str, name: str, alt: str) -> tuple[Markup, list[dict]]:
+    """An SVG file as part of the page, with no id that another figure has, and the points of its lines."""
     svg = text[text.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    points = re.search(r'<metadata id="points">(.*?)</metadata>', svg, flags=re.S)
+    svg = re.sub(r"<metadata.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'\s(?:xmlns(?::xlink)?="[^"]*"|version="[^"]*")', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'<g id="method-([^"]+?)--\d+">', r'<g class="m" data-m="\1">', svg)
+    svg = re.sub(r'<g id="part-\d+"', "<g", svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)  # 1/7200 inch
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     opening = re.match(r"<svg[^>]*>", svg)[0]
     box = re.search(r'viewBox="[^"]*"', opening)[0]
-    return Markup(f'<svg {box} role="img" aria-label="{escape(alt)}">{svg[len(opening) :]}')
+    inline = Markup(f'<svg {box} role="img" aria-label="{escape(alt)}">{svg[len(opening) :]}')
+    return inline, json.loads(unescape(points[1])) if points else []
 
 
-def sections(results: Results, folder: Path, facts: str) -> list[dict]:
-    """The page's sections; the oracle's and the ablations' only where there are some."""
-    specs = [*SECTIONS[:1], REGRET, *SECTIONS[1:]] if ORACLE in results.compare else SECTIONS
-    found = [{"id": spec[0], "heading": spec[1], "blocks": [block(folder, spec, facts)]} for spec in specs]
-    axes = []
-    for axis, about in results.axes.items():
-        name = f"ablation_{axis}"
-        axes.append(block(folder, (name, about["title"], name, (name,), (f"{name}_seeds",), ABLATION), facts))
-        axes[-1]["heading"] = about["title"]
-    return [*found, {"id": "ablations", "heading": "Ablations", "blocks": axes}] if axes else found
-
-
-def block(folder: Path, spec: tuple, facts: str) -> dict:
-    """A section's or an axis's figure, tables and downloads, from the rendered folder."""
-    _, heading, figure, tables, extra, words = spec
-    found = {"heading": "", "figure": None, "tables": [], "downloads": []}
-    if figure:
-        found["figure"] = inline_svg(_read(folder / f"{figure}.svg"), figure, f"{heading}. {words}")
-        found["caption"] = f"{words} {facts}"
-    found["tables"] = [read_markdown(_read(folder / f"{name}.md")) for name in tables]
-    for name in (*tables, *extra):
-        data = base64.b64encode(_read(folder / f"{name}.csv").encode()).decode()
-        found["downloads"].append((f"{name}.csv", f"data:text/csv;charset=utf-8;base64,{data}"))
+def sections(results: Results, folder: Path) -> list[dict]:
+    """The page's sections in order, each with the blocks that there is something for."""
+    common, found = facts(results), []
+    for section in SECTIONS:
+        wanted = [one for one in section.blocks if one.key != "regret" or ORACLE in results.compare]
+        blocks = [block(results, folder, one, common) for one in wanted if one.required or _there(folder, one)]
+        if section.key == "ablations":
+            for axis, about in results.axes.items():
+                name = f"ablation_{axis}"
+                one = Block(name, about["title"], name, (name,), (f"{name}_seeds",), ABLATION)
+                blocks.append(block(results, folder, one, common, ablation.rows_of(results, axis)["method"].tolist()))
+        found.append({"key": section.key, "heading": section.heading, "blocks": blocks, "absent": section.absent})
     return found
+
+
+def _there(folder: Path, spec: Block) -> bool:
+    names = [f"{spec.figure}.svg"] * bool(spec.figure) + [f"{table}.md" for table in spec.tables]
+    return any((folder / name).exists() for name in names)
+
+
+def block(results: Results, folder: Path, spec: Block, facts: str, methods: Sequence[str] = ()) -> dict:
+    """A block's figure, tables and downloads; ``methods`` are those of its tables' rows where the first cell does not tell."""
+
+    def have(name: str) -> bool:
+        return spec.required or (folder / name).exists()
+
+    found = {"key": spec.key, "heading": spec.heading, "figure": None, "tables": [], "downloads": [], "points": []}
+    if spec.figure and have(f"{spec.figure}.svg"):
+        alt = f"{spec.heading}. {spec.words}"
+        found["figure"], found["points"] = inline_svg(_read(folder / f"{spec.figure}.svg"), spec.figure, alt)
+        found["caption"] = f"{spec.words} {facts}"
+    tables = [name for name in spec.tables if have(f"{name}.md")]
+    found["tables"] = [grid(results, *read_markdown(_read(folder / f"{name}.md")), methods) for name in tables]
+    found["downloads"] = [
+        download(f"{name}.csv", _read(folder / f"{name}.csv")) for name in (*tables, *spec.data) if have(f"{name}.csv")
+    ]
+    return found
+
+
+def download(name: str, text: str) -> tuple[str, str]:
+    """Name and data URI of a file to download."""
+    data, kind = text.encode(), "text/csv;charset=utf-8"
+    if len(data) > PLAIN_BYTES:
+        name, data, kind = f"{name}.gz", gzip.compress(data, mtime=0), "application/gzip"
+    return name, f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _read(path: Path) -> str:
@@ -123,6 +222,69 @@ def _read(path: Path) -> str:
         raise UserError(
             "not rendered yet", where=str(path), fix=f"python -m acodm_analysis.render RESULTS {path.parent}"
         ) from None
+
+
+def grid(
+    results: Results, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, methods: Sequence[str] = ()
+) -> dict:
+    """A table for the page: which method each row or column belongs to, and which target a row counts to."""
+    known = {title(results, method): method for method in results.compare}
+    goals = {currencies.NAMES[target]: target for target in TARGETS} if header[0] == "To" else {}
+    named = 1 if goals else 0  # the column with the methods' names
+    kinds = [{_kind(row[j]) for row in rows} for j in range(len(header))]
+    prose = ["prose" if "prose" in column else "" for column in kinds]  # then the whole column is set as text
+    found = []
+    for i, row in enumerate(rows):
+        method = methods[i] if methods else known.get(row[named], "")
+        cells = [{"text": _cell(text), "kind": prose[j] or _kind(text)} for j, text in enumerate(row)]
+        found.append({"method": method, "target": goals.get(row[0], ""), "cells": cells})
+    columns = [{"text": text, "method": known.get(text, ""), "kind": prose[j]} for j, text in enumerate(header)]
+    return {"header": columns, "rows": found, "caption": caption, "named": named}
+
+
+def _cell(text: str) -> Markup:
+    """A cell's interval goes below its value, in smaller type."""
+    value, bracket, rest = escape(text).partition(" [")
+    return Markup(f"{value}<small>[{rest}</small>" if bracket else value)
+
+
+def _kind(text: str) -> str:
+    """How a cell is set: "quiet" for what is no number, "words" for what may be broken into lines, "prose" for sentences."""
+    if text in QUIET:
+        return "quiet"
+    plain = "[" not in text and " " in text
+    return "prose" if plain and len(text) > 28 else "words" if plain and len(text) > 11 else ""
+
+
+def main_table(results: Results, mains: dict[str, pd.DataFrame]) -> dict:
+    """The main table: a cell that depends on the target holds one value a target (``mains``), the default's seen first."""
+    shown = {target: comparison.shown(main, horizon(results)) for target, main in mains.items()}
+    first = shown[style.DEFAULT_TARGET]
+    table = grid(results, list(first.columns), first.values.tolist(), comparison.caption(results))
+    for i, row in enumerate(table["rows"]):
+        for j, cell in enumerate(row["cells"]):
+            texts = {target: str(one.iat[i, j]) for target, one in shown.items()}
+            if len(set(texts.values())) > 1:
+                cell["text"] = Markup().join(_variant(target, _cell(text)) for target, text in texts.items())
+    captions = {target: Markup(escape(comparison.caption(results, target))) for target in shown}
+    table["caption"] = Markup().join(_variant(target, text) for target, text in captions.items())
+    return table
+
+
+def _variant(target: str, text: Markup) -> Markup:
+    hidden = "" if target == style.DEFAULT_TARGET else " hidden"
+    return Markup(f'<span data-target="{target}"{hidden}>{text}</span>')
+
+
+def choices(results: Results) -> list[dict]:
+    """The targets that a reader may choose between."""
+    found = []
+    for row in targets(results).itertuples():
+        if np.isfinite(row.loss):
+            who = title(results, row.method)
+            name = steps_to_target.NAMES[row.target].capitalize()
+            found.append({"key": row.target, "name": name, "about": f"{who}, {row.loss:.4f} nats"})
+    return found
 
 
 def facts(results: Results) -> str:
@@ -156,33 +318,111 @@ def setup(results: Results) -> list[tuple[str, str]]:
     return [(label, str(value)) for label, value in pairs if value not in (None, "")]
 
 
-def page(results: Results, folder: Path) -> str:
-    """The whole page."""
-    main, pairs = comparison.table(results), paired.table(results)
-    runs = results.runs[[column for column in PROVENANCE if column in results.runs.columns]].astype(str)
+def runs(results: Results, at: Path) -> list[dict]:
+    """Every run as the page tells it; ``at`` is the page's folder, from which its links lead to files that are there."""
+    project, found = results.folder.resolve().parent.parent, []  # results/NAME, results/runs and logs lie in it
+    for run in results.runs.to_dict("records"):
+        manifest = results.manifest(run["run"]) or {}
+        code = manifest.get("code", {})
+        packages = manifest.get("environment", {}).get("packages", {})
+        lines = [
+            ("Mixer", run["mixer"]),
+            ("Model", f"{run['model']} ({run['role']}), {run['parameters']:,} parameters"),
+            ("Trained", f"{run['steps']:,} steps, {run['tokens']:,} tokens"),
+            (
+                "FLOPs",
+                f"{scientific(run['model_flops'])} of the model, {scientific(run['method_flops'])} of the method",
+            ),
+            ("Own clock", f"{run['train_seconds']:,.0f} s"),
+            ("Hardware", f"{run['device']}: {run['hardware']}, {run['precision']}"),
+            ("Corpus", run["corpus"]),
+            ("Commit", f"{run['commit']}{' with changes' if code.get('modified') else ''}"),
+            ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
+        ]
+        files = [f"results/runs/{run['run']}/{name}" for name in ("spec.json", "manifest.json")]
+        files.append(f"logs/train/{run['run']}.log")
+        found.append(
+            {
+                "run": run["run"],
+                "method": run["method"],
+                "title": title(results, run["method"]),
+                "status": str(run["status"]).replace("_", " "),
+                "seed": run["seed"],
+                "commit": str(run["commit"])[:10],
+                "lines": [(label, value) for label, value in lines if value],
+                "ancestors": json.loads(run["ancestors"] or "[]"),
+                "files": [
+                    (name, os.path.relpath(project / name, at) if (project / name).exists() else "") for name in files
+                ],
+                "spec": json.dumps(manifest["spec"], indent=1) if "spec" in manifest else "",
+            }
+        )
+    return found
+
+
+def behind(found: Sequence[dict]) -> dict[str, list[str]]:
+    """Method -> its runs, then those they depend on."""
+    names = {run["run"] for run in found}
+    groups: dict[str, dict[str, None]] = {}
+    for run in found:
+        groups.setdefault(run["method"], {})[run["run"]] = None
+    for run in found:
+        groups[run["method"]] |= dict.fromkeys(name for name in run["ancestors"] if name in names)
+    return {method: list(group) for method, group in groups.items()}
+
+
+def cards(results: Results, folder: Path) -> list[dict]:
+    """The card of each mixer in these results, from ``cards.md``: its methods' titles and its paragraphs."""
+    path = folder / "cards.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    written = dict(re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", text, flags=re.S | re.M))
+    found = []
+    for mixer, group in results.runs.groupby("mixer", sort=False):
+        titles = [title(results, method) for method in group["method"].unique()]
+        paragraphs = [_inline(paragraph) for paragraph in written.get(mixer, "").strip().split("\n\n") if paragraph]
+        found.append({"mixer": mixer, "titles": titles, "paragraphs": paragraphs})
+    return found if text else []
+
+
+def _inline(text: str) -> Markup:
+    """A paragraph of a card: bold and code are all the Markdown it has."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text.strip(), quote=False))
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text))
+
+
+def page(results: Results, folder: Path, at: Path | None = None) -> str:
+    """The whole page; ``at`` is the folder it will lie in (default: the results' own)."""
+    parts, known = sections(results, folder), runs(results, (at or results.folder).resolve())
+    goals = choices(results)
+    keys = dict.fromkeys([style.DEFAULT_TARGET, *(goal["key"] for goal in goals)])
+    mains = {key: comparison.table(results, key) for key in keys}
+    main = mains[style.DEFAULT_TARGET]
+    methods = [{"key": m, "title": title(results, m), "colour": c} for m, c in style.colours(results.compare).items()]
+    points = {one["key"]: one["points"] for part in parts for one in part["blocks"] if one["points"]}
+    data: dict[str, Any] = {"points": points, "behind": behind(known)}
+    data["titles"] = {run["method"]: run["title"] for run in known} | {m["key"]: m["title"] for m in methods}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["cell"] = _cell
-    common = facts(results)
     text = environment.get_template("report.html").render(
         name=results.experiment.get("experiment", "experiment"),
-        facts=common,
-        verdicts=verdicts.verdicts(results, main, pairs),
+        facts=facts(results),
+        verdicts=verdicts.verdicts(results, main, paired.table(results)),
         notes=verdicts.notes(results, main, repetition.table(results)),
-        summary=block(folder, ("summary", "Summary", None, ("comparison",), (), ""), common),
-        sections=sections(results, folder, common),
-        methods=[(m, title(results, m), c) for m, c in style.colours(results.compare).items()],
+        main=main_table(results, mains),
+        main_file=download("comparison.csv", _read(folder / "comparison.csv")),
+        sections=parts,
+        methods=methods,
+        targets=goals,
+        default_target=style.DEFAULT_TARGET,
+        cards=cards(results, folder),
         setup=setup(results),
-        runs=(list(runs.columns), runs.values.tolist()),
+        runs=known,
+        known={run["run"] for run in known},
+        # "<" may not stand in a script element
+        data=Markup(json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")),
     )
     return text.replace(" %", "\u202f%")  # no line ends between a number and its sign
-
-
-def _cell(text: str) -> Markup:
-    """A cell's interval goes below its value, in smaller type."""
-    value, bracket, rest = escape(text).partition(" [")
-    return Markup(f"{value}<small>[{rest}</small>" if bracket else value)
 
 
 def main() -> None:
@@ -199,7 +439,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT_HTML", help="the page to write")
     arguments = parser.parse_args()
     try:
-        text = page(Results(arguments.results), arguments.rendered)
+        text = page(Results(arguments.results), arguments.rendered, arguments.out.parent)
     except UserError as error:
         sys.exit(f"error: {error}")
     with atomic(arguments.out) as temporary:

@@ -1,12 +1,15 @@
 """Statistics of paired seeds: pure functions on arrays, each a few lines, every random draw from a named generator.
 
 Conventions: lower is better; a run that failed or never reached a target is ``inf`` (so it counts, and is never dropped);
-a value that was not measured is ``nan``. One array holds one method's seeds.
+a value that was not measured is ``nan``. One array holds one method's seeds. Intervals are 95 % and chosen by what they cover
+at five to ten seeds (tests/unit/test_interval_coverage.py): order statistics for a median, Student's t for a mean, a trimmed t
+for an interquartile mean. The percentile bootstrap of a mean covers 84 % at five seeds, so it is left to ratios of medians.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,6 +68,66 @@ def interquartile_mean(values: ArrayLike, axis: int = -1) -> Array:
     return stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=axis)
 
 
+def median_interval(values: ArrayLike) -> tuple[float, float]:
+    """The interval of the median from order statistics, whatever the distribution; needs no resampling.
+
+    Between the two pairs of order statistics whose exact coverages lie about 95 % it interpolates as Hettmansperger and
+    Sheather (1986, Statistics & Probability Letters 4:75-79). Of five seeds even the smallest and the largest cover only 93.75 %,
+    and they are what it gives. An end that leans on a failed seed is ``inf``.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n, d = len(ordered), 1
+    while _between(d + 1, n) >= LEVEL:
+        d += 1
+    covers = _between(d, n)
+    if covers <= LEVEL:
+        return float(ordered[d - 1]), float(ordered[n - d])
+    excess = (covers - LEVEL) / (covers - _between(d + 1, n))
+    part = (n - d) * excess / (d + (n - 2 * d) * excess)
+    ends = [_toward(ordered[d - 1], ordered[d], part), _toward(ordered[n - d], ordered[n - d - 1], part)]
+    return ends[0], ends[1]
+
+
+@cache
+def _between(d: int, n: int) -> float:
+    """The chance that the median lies between the d-th smallest and the d-th largest of n."""
+    return float(1 - 2 * stats.binom.cdf(d - 1, n, 0.5))
+
+
+def _toward(start: float, end: float, part: float) -> float:
+    return float(start) if start == end or np.isinf(start) else float(start + part * (end - start))
+
+
+def mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """Student's t interval of the mean: exact for normal values, and it agrees with ``paired_p``; NaN with a failed seed.
+
+    Of differences between paired runs, which are near symmetric even where the runs are skewed. Where the differences
+    themselves are as skewed as an exponential it covers 89 %.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return float("nan"), float("nan")
+    half = _t(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+@cache
+def _t(freedom: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def interquartile_mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """The t interval of the interquartile mean, from the winsorised variance (Tukey and McLaughlin 1963, Sankhya A 25:331-352)."""
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n, cut = len(ordered), len(ordered) // 4
+    kept = ordered[cut : n - cut]
+    if len(kept) < 2 or not np.isfinite(kept).all():
+        return float("nan"), float("nan")
+    squares = (n - 1) * np.clip(ordered, kept[0], kept[-1]).var(ddof=1)
+    half = _t(len(kept) - 1) * np.sqrt(squares / (len(kept) * (len(kept) - 1)))
+    return float(kept.mean() - half), float(kept.mean() + half)
+
+
 def bootstrap(
     values: ArrayLike,
     rng: np.random.Generator,
@@ -73,7 +136,8 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The 95 % percentile interval of ``statistic(values, axis=...)`` over resampled rows (axis 0 of ``values``).
 
-    ``values`` may have further columns: they stay together, which keeps pairs paired.
+    ``values`` may have further columns: they stay together, which keeps pairs paired. At five to ten rows it covers less than
+    it says, for means above all; with the blocks of the probe (a dozen and more) it does what it says.
     """
     values = np.asarray(values, dtype=float)
     drawn = values[rng.integers(len(values), size=(resamples, len(values)))]
@@ -86,17 +150,17 @@ def bootstrap(
     )
 
 
-def spread(values: ArrayLike, rng: np.random.Generator) -> tuple[float, float]:
-    """The interval of a cell: bootstrap of the median from five seeds on, smallest and largest value below that."""
+def spread(values: ArrayLike) -> tuple[float, float]:
+    """The interval of a cell: that of the median from five seeds on, the smallest and largest value below that."""
     values = np.asarray(values, dtype=float)
     if len(values) == 0 or np.isnan(values).any():
         return float("nan"), float("nan")
-    return bootstrap(values, rng) if len(values) >= MIN_SEEDS else (float(values.min()), float(values.max()))
+    return median_interval(values) if len(values) >= MIN_SEEDS else (float(values.min()), float(values.max()))
 
 
 def interval_name(n: int) -> str:
     """What ``spread`` gives for ``n`` seeds, in words."""
-    return "95 % bootstrap interval of the median" if n >= MIN_SEEDS else "smallest and largest seed"
+    return "95 % interval of the median" if n >= MIN_SEEDS else "smallest and largest seed"
 
 
 def ratio_of_medians(pairs: ArrayLike, axis: int = 0) -> Array:
@@ -135,13 +199,11 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
-def detectable(sd: float, n: int, power: float = 0.8) -> float:
-    """The smallest mean difference that a two-sided paired t-test at 5 % finds with ``power``, from ``n`` pairs.
-
-    ``sd`` is the standard deviation of the paired differences. The usual approximation (t quantiles in place of the
-    noncentral t); a little optimistic at n = 3.
-    """
-    return float((stats.t.ppf(1 - (1 - LEVEL) / 2, n - 1) + stats.t.ppf(power, n - 1)) * sd / np.sqrt(n))
+def sd_interval(sd: float, n: int) -> tuple[float, float]:
+    """The chi-square interval of a standard deviation that was measured on ``n`` normal values."""
+    tails = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
+    low, high = sd * np.sqrt((n - 1) / tails)
+    return float(low), float(high)
 
 
 def weighted(values: ArrayLike, weights: Sequence[float]) -> Array:

@@ -56,9 +56,9 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
         by = rows["set_by"].max()
         ax.set_title(
             NAMES[name].capitalize()
-            + (f"\n{goal:.4f} nats ({order.get(by, by)})" if np.isfinite(goal) else "\nnot run")
+            + (f"\n{goal:.4f} nats ({order.get(by, by)})" if np.isfinite(goal) else "\nnot run"),
+            fontweight="normal",
         )
-        ax.title.set_fontweight("normal")
         for y, method in enumerate(methods):
             mine = rows[rows["method"] == method]
             middle = mine["median"].max() if len(mine) else np.nan
@@ -95,7 +95,14 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
     keys += [plt.Line2D([], [], ls="", marker=">", mfc="white", color=style.FAINT, ms=5)]
     keys += [plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////")]
     words = ["a seed", f"a seed that did not reach it (>{limit})", "median not reached"]
-    figure.legend(keys, words, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, handlelength=1.2)
+    figure.legend(
+        keys,
+        words,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.11 - 0.4 / figure.get_figheight()),
+        ncols=3,
+        handlelength=1.2,
+    )
     return figure
 
 

@@ -16,6 +16,7 @@ from acodm_core.study.results import Results
 
 NOT_RUN = "not run"
 FAILED = "failed"
+SENTENCE = 40  # letters from which on a cell is text to wrap
 
 _TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 _TEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", ">": r"$>$", "<": r"$<$", "×": r"$\times$"}
@@ -25,6 +26,7 @@ _TEX |= {
     "…": r"\dots{}",
     "∞": r"$\infty$",
     "±": r"$\pm$",
+    "√": r"$\surd$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
     "\u202f": r"\,",
@@ -91,16 +93,28 @@ def read_markdown(text: str) -> tuple[list[str], list[list[str]], str]:
     return cells[0], cells[2:], caption.strip()
 
 
+def escape(text: object) -> str:
+    """Text as LaTeX takes it."""
+    return "".join(_TEX.get(letter, letter) for letter in str(text))
+
+
+def column_types(shown: pd.DataFrame) -> str:
+    """A tabular's columns: the first to the left, numbers to the right, sentences in paragraphs that share the line."""
+    longest = [max([0, *map(len, shown.iloc[:, i].astype(str))]) for i in range(shown.shape[1])]
+    sentences = [math.sqrt(length) if length > SENTENCE else 0.0 for length in longest]
+    room = 0.95 - 0.06 * sentences.count(0.0)
+    return "".join(
+        rf"p{{{room * share / sum(sentences):.2f}\linewidth}}" if share else "r" if i else "l"
+        for i, share in enumerate(sentences)
+    )
+
+
 def latex(shown: pd.DataFrame, caption: str) -> str:
     """A booktabs ``tabular`` with its caption, ready for ``\\input``."""
-
-    def escape(text: object) -> str:
-        return "".join(_TEX.get(letter, letter) for letter in str(text))
-
     body = [" & ".join(map(escape, row)) + r" \\" for row in shown.values.tolist()]
     head = " & ".join(map(escape, shown.columns)) + r" \\"
     lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (shown.shape[1] - 1)}}}", r"\toprule", head, r"\midrule", *body]
+    lines += [rf"\begin{{tabular}}{{{column_types(shown)}}}", r"\toprule", head, r"\midrule", *body]
     if shown.shape[1] > 7:
         lines.insert(2, r"\footnotesize\setlength{\tabcolsep}{3pt}")  # wide tables still want a landscape page
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"

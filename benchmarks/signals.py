@@ -100,7 +100,7 @@ class Ways:
 
     def components(self) -> dict[str, float]:
         """Seconds so far of signals, inside and after the backward pass, and of the agent."""
-        inside = self.sketched.gradients.seconds + self.exact.gradients.seconds
+        inside = (self.sketched.gradients.seconds + self.exact.gradients.seconds).total()
         return {"signals": self.clock.seconds["signals"] + inside, "agent": self.clock.seconds["mixer"]}
 
     def fill_agent(self) -> None:

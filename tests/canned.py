@@ -10,7 +10,7 @@ import pandas as pd
 
 from acodm_core import PROTOCOL
 from acodm_core.files import write_json
-from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_table
+from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_scores, write_table
 
 DOMAINS = [
     "python_code", "web_pages", "mathematics", "gnu_manuals", "licences", "debian_news",
@@ -104,7 +104,45 @@ def extended(folder: Path, seeds: int = 5, **options) -> Path:
     experiment = json.loads((folder / "experiment.json").read_text())
     experiment |= {"compare": [*COMPARE, "oracle"], "target_weights": TARGET.tolist(), "axes": AXES}
     experiment |= {"trials": {"acodm": 24, "odm": 8}, "titles": TITLES | {"oracle": "Oracle"}}
+    experiment["runs"] = tables["runs"]["run"].tolist()
     write_json(folder / "experiment.json", experiment)
+    return folder
+
+
+ASKED = {  # task -> shots, metric, items, chance, the score of a method that knows nothing and what each nat of gain adds
+    "mmlu": [(0, "accuracy", 14042, 0.25, 0.246, 0.3), (0, "bits_per_byte", 14042, None, 2.2, -3.0),
+             (5, "accuracy", 14042, 0.25, 0.25, 0.2)],
+    "humaneval": [(0, "pass@1", 164, 0.0, 0.0, 0.0), (0, "bits_per_byte", 157, None, 1.9, -2.0)],
+}  # fmt: skip
+
+
+def asked(folder: Path, seeds: int = 5, steps: tuple[int, ...] = (STEPS,)) -> Path:
+    """What the runs of ``make`` answer: two tasks, one that was skipped, and what stands in the training text."""
+    rng, rows = np.random.default_rng(13), []
+    for run, method in [(f"{method}-s{seed}", method) for method in COMPARE for seed in range(seeds)]:
+        for step in steps:
+            for task, measures in ASKED.items():
+                for shots, metric, n, chance, level, slope in measures:
+                    value = level + step / STEPS * (rng.normal(0, 0.002) - slope * KINDS[method][0]) * bool(slope)
+                    error = np.sqrt(value * (1 - value) / n) if value < 1 else 0.02
+                    at = {"run": run, "step": step, "task": task, "shots": shots, "n": n, "metric": metric}
+                    rows.append({**at, "value": value, "standard_error": error, "chance": chance})
+            common = {"run": run, "step": step, "task": "mmlu", "shots": 5, "n": 14042}
+            rows += [
+                {**common, "metric": "shots_kept", "value": 0.83},
+                {**common, "metric": "cut_share", "value": 0.0412},
+            ]
+            at = {"run": run, "step": step, "task": "humaneval", "shots": 0, "n": 164}
+            rows.append({**at, "metric": "unasked_share", "value": 0.25})
+            reason = "its data are on the Hugging Face hub, out of reach here"
+            rows.append({"run": run, "step": step, "task": "arc_easy", "status": "skipped", "reason": reason})
+    write_scores(rows, folder / "downstream.parquet")
+    counts = {"mmlu": (14042, 7631, 12, {"licences": 9, "poetry_old": 4}), "humaneval": (164, 3, 0, {})}
+    found = {
+        name: {"questions": n, "too_short": short, "met": met, "domains": dict.fromkeys(DOMAINS, 0) | where}
+        for name, (n, short, met, where) in counts.items()
+    }
+    write_json(folder / "contamination.json", {"run_words": 13, "benchmarks": found})
     return folder
 
 

@@ -72,6 +72,7 @@ def stats(
         Signal.PARAM_NORM: norm_L,
         Signal.PARAM_STEP_NORM: norm_L / 100,
         Signal.TYPE_TOKEN_RATIO: np.where(present_K, 0.5, np.nan),
+        Signal.EMBEDDING: np.nan_to_num(gradients_KP),  # of held-out text: of every domain, drawn or not
     }
     return StepStats(step, present_K * 32.0, {name: value for name, value in signals.items() if name in wants})
 

@@ -1,7 +1,8 @@
-"""Held-out loss of every domain: the same tokens in the same order for every method, seed and step."""
+"""Held-out losses and embeddings of every domain: the same tokens in the same order for every method, seed and step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.lm.loss import token_losses
+from acodm_core.lm.model import middle_states
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,33 @@ class Evaluator:
         """Of all domains together."""
         return len(self._tokens_NS)
 
-    @torch.no_grad()
     def __call__(self, model: torch.nn.Module, autocast: torch.autocast) -> Evaluation:
         """Mean loss of each domain under ``model``."""
+        nats_N = self._each(
+            model, autocast, lambda tokens_BS: token_losses(model, tokens_BS).sum(1, dtype=torch.float64)
+        )
+        nats_K = np.bincount(self._domain_N, nats_N, self._domains)
+        return Evaluation(nats_K / self._count_K, nats_K / self._bytes_K / np.log(2))
+
+    def embeddings(self, model: torch.nn.Module, autocast: torch.autocast) -> np.ndarray:
+        """(K, H) mean over each domain's tokens of ``middle_states``; a window has no padding, so every position counts."""
+        sum_NH = self._each(
+            model, autocast, lambda tokens_BS: middle_states(model, tokens_BS).sum(1, dtype=torch.float64)
+        )
+        sum_KH = np.zeros((self._domains, sum_NH.shape[1]))
+        np.add.at(sum_KH, self._domain_N, sum_NH)
+        return sum_KH / self._count_K[:, None]
+
+    @torch.no_grad()
+    def _each(
+        self, model: torch.nn.Module, autocast: torch.autocast, look: Callable[[torch.Tensor], torch.Tensor]
+    ) -> np.ndarray:
+        """(N, ...) what ``look`` sees in each window, a batch at a time."""
         device = next(model.parameters()).device
-        losses_N = []
+        found = []
         model.eval()
         for tokens_BS in self._tokens_NS.split(self._rows):
             with autocast:
-                losses_N.append(token_losses(model, tokens_BS.to(device)).sum(1, dtype=torch.float64).cpu().numpy())
+                found.append(look(tokens_BS.to(device)).cpu().numpy())
         model.train()
-        nats_K = np.bincount(self._domain_N, np.concatenate(losses_N), self._domains)
-        return Evaluation(nats_K / self._count_K, nats_K / self._bytes_K / np.log(2))
+        return np.concatenate(found)

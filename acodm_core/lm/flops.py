@@ -1,4 +1,10 @@
-"""What a step costs, counted by torch's own counter on one real sequence: nothing is estimated."""
+"""What a step costs, counted by torch's own counter on one real sequence: nothing is estimated.
+
+Counted are products of matrices, two operations a multiply-add: the layers, the head, and attention in full, which causal kernels
+may halve; in the backward pass attention makes its weights again (seven products in all, not six). Not counted is work that grows
+with the activations or the parameters alone: embeddings look-up, norms, rotary angles, softmax, activation functions, the loss,
+clipping and the optimiser; nor a mixer's own networks. The probe's seconds have all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from acodm_core.lm.loss import token_losses
+from acodm_core.lm.model import build_model, middle_states
+from acodm_core.study.config import ModelConfig
 
 # torch counts the attention kernels of GPUs; those of the CPU have the same products. Arguments arrive as shapes.
 _CPU_ATTENTION = {
@@ -21,11 +29,31 @@ def sequence_flops(model: torch.nn.Module, context: int, *, backward: bool = Tru
 
     Leaves the model's gradients empty.
     """
-    tokens_BS = torch.zeros(1, context + 1, dtype=torch.int64, device=next(model.parameters()).device)
-    counting = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
-    with torch.set_grad_enabled(backward), counting as counter:
+    tokens_BS = _sequence(model, context)
+    with torch.set_grad_enabled(backward), _counting() as counter:
         loss = token_losses(model, tokens_BS).mean()
         if backward:
             loss.backward()
             model.zero_grad(set_to_none=True)
     return counter.get_total_flops()
+
+
+def config_flops(config: ModelConfig, context: int, vocab_size: int) -> int:
+    """As ``sequence_flops``, of a model that is made for it."""
+    return sequence_flops(build_model(config.config, vocab_size=vocab_size, context=context, seed=0), context)
+
+
+@torch.no_grad()
+def embedding_flops(model: torch.nn.Module, context: int) -> int:
+    """Floating-point operations of embedding one sequence: a forward pass without the output head."""
+    with _counting() as counter:
+        middle_states(model, _sequence(model, context))
+    return counter.get_total_flops()
+
+
+def _sequence(model: torch.nn.Module, context: int) -> torch.Tensor:
+    return torch.zeros(1, context + 1, dtype=torch.int64, device=next(model.parameters()).device)
+
+
+def _counting() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)

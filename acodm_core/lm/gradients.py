@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -58,9 +59,9 @@ class DomainGradients:
         self._armed: dict[Signal, ExactGram | Sketch] = {}
 
     @property
-    def seconds(self) -> float:
-        """Host time so far that was spent inside backward passes on what plain ones would not do."""
-        return sum(way.seconds for way in set(self._ways.values()))
+    def seconds(self) -> Counter[str]:
+        """Host time so far that was spent inside forward and backward passes on what plain ones would not do."""
+        return sum((way.seconds for way in set(self._ways.values())), start=Counter())
 
     @property
     def flops(self) -> int:

@@ -8,6 +8,7 @@ gradient of every domain; only their (K, K) inner products are kept.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,7 +30,7 @@ class ExactGram:
     def __init__(self, layers: list[torch.nn.Linear], domains: int) -> None:
         self.domains = domains
         self.parameters = sum(layer.weight.numel() for layer in layers)
-        self.seconds = 0.0  # host time spent inside the backward pass on what a plain one would not do
+        self.seconds = Counter()  # host time spent inside the backward pass on what a plain one would not do
         self._layers = layers
         self._rows: list[tuple[int, int, int]] | None = None  # (domain, first row, end row) of this micro-batch
         self._keep: dict[int, Tensor] | None = None  # layer -> (K, out, in), where sums come before the products
@@ -98,7 +99,7 @@ class ExactGram:
                 self._keep[layer] = torch.zeros(self.domains, *parts.shape[1:], device=parts.device)
             self._keep[layer].index_add_(0, present, parts.float())
         total = parts.sum(0)
-        self.seconds += time.perf_counter() - start
+        self.seconds["backward"] += time.perf_counter() - start
         return total
 
 

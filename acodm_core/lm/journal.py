@@ -10,14 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from acodm_core.errors import UserError
 from acodm_core.study.results import write_table
 
 
 class Journal:
-    """One line a step and one an evaluation. ``offset`` goes into the checkpoint; opening with it drops what came later."""
+    """One line a step and one an evaluation. ``offset`` goes into the checkpoint; opening with it drops what came later.
+
+    Raises:
+        UserError: the file is shorter than ``offset``.
+    """
 
     def __init__(self, path: Path, offset: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if offset > (there := path.stat().st_size if path.exists() else 0):
+            raise UserError(
+                f"has {there} bytes, and the checkpoint beside it was written after {offset}",
+                where=str(path),
+                fix=f"remove {path.parent} to begin this run again",
+            )
         self.path = path
         self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - held open for the whole run
         self._file.truncate(offset)
@@ -41,7 +52,8 @@ class Journal:
             yield from map(json.loads, file)
 
     def close(self) -> None:
-        self._file.close()
+        """Close, dropping lines that are not on disk: the file may already belong to the process that continues the run."""
+        self._file.raw.close()
 
     def write_tables(self, folder: Path, run: str, domains: tuple[str, ...]) -> list[Path]:
         """Write metrics, mixture and diagnostics as Parquet into ``folder``; returns the paths."""

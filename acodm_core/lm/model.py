@@ -68,6 +68,12 @@ def matching_layers(model: torch.nn.Module, pattern: str, *, where: str) -> list
     return found
 
 
+def middle_states(model: PreTrainedModel, tokens_BS: torch.Tensor) -> torch.Tensor:
+    """(B, S - 1, H) hidden states half-way up: after layer (L + 1) // 2 of L; the last token is only ever predicted."""
+    states = model.base_model(input_ids=tokens_BS[:, :-1], output_hidden_states=True, use_cache=False).hidden_states
+    return states[len(states) // 2]  # the first is the token embeddings
+
+
 def non_embedding_parameters(model: torch.nn.Module) -> int:
     """Parameters outside the token embeddings and the output head: the N of 6ND."""
     skip = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}

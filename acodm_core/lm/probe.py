@@ -27,7 +27,7 @@ from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
 from acodm_core.lm.train import held_out_of, reference_of, start_mixer
-from acodm_core.mixing import Mixer, StepStats, simplex
+from acodm_core.mixing import Inputs, Mixer, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ProbeConfig
@@ -45,19 +45,18 @@ class Arms:
 
     Args:
         specs: arm -> spec; all of the same model and recipe. The arm "plain" draws uniformly and asks for nothing.
-        inputs: arm -> (role -> folder), for mixers that need another run.
+        inputs: arm -> role -> folder or folders, for mixers that need another run.
     """
 
-    def __init__(
-        self, specs: Mapping[str, RunSpec], corpus: Corpus, inputs: Mapping[str, Mapping[str, Path]], device: str
-    ) -> None:
+    def __init__(self, specs: Mapping[str, RunSpec], corpus: Corpus, inputs: Mapping[str, Inputs], device: str) -> None:
         spec = next(iter(specs.values()))
         training = spec.training
-        self.clock, self.context, self.total = Clock(), training.context, training.steps
+        self.clock, self.context = Clock(), training.context
         self.taken: Counter[str] = Counter()  # arm -> steps
         model = build_model(spec.model.config, vocab_size=corpus.vocab_size, context=training.context, seed=0)
         model = model.to(device)
         self.mixers: dict[str, Mixer] = {a: start_mixer(s, corpus, inputs.get(a, {}), model) for a, s in specs.items()}
+        self.horizons = {a: s.training.steps for a, s in specs.items()} | {GRADIENTS: training.steps}
         needs = frozenset().union(*(m.needs for m in self.mixers.values()))
         self.gradients = needs & GRADIENT_SIGNALS
         if self.gradients:
@@ -66,7 +65,7 @@ class Arms:
             arm: reference_of(spec, self.mixers[arm], corpus, inputs.get(arm, {}), device)
             for arm, spec in specs.items()
         }
-        held_out = [held_out_of(spec, mixer, corpus) for mixer in self.mixers.values()]
+        self.held_out = {arm: held_out_of(spec, mixer, corpus) for arm, mixer in self.mixers.items()}
         self.learner = Learner(
             model,
             spec.model,
@@ -74,7 +73,7 @@ class Arms:
             domains=len(corpus.domains),
             needs=needs,
             clock=self.clock,
-            held_out=next(filter(None, held_out), None),
+            held_out=next(filter(None, self.held_out.values()), None),
         )
         self.sampler = Sampler(corpus, seed=0, batch=training.batch, context=training.context, draw=training.draw)
 
@@ -82,14 +81,14 @@ class Arms:
         """Run ``steps`` steps of ``arm``; mean seconds a step, the whole and its parts."""
         mixer, lap = self.mixers[arm], self.clock.lap
         always = self.gradients if arm == GRADIENTS else frozenset()
-        self.learner.reference = self.references.get(arm)
+        self.learner.reference, self.learner.held_out = self.references.get(arm), self.held_out[arm]
         self.clock.seconds.clear()
-        hidden = self.learner.gradients.seconds if self.learner.gradients else 0.0
+        hidden = self.learner.gradients.seconds if self.learner.gradients else Counter()
         self._synchronise()
         start = time.perf_counter()
         for _ in range(steps):
             with lap("mixer"):
-                step = self.taken[arm] % self.total  # a mixer sees its own steps, and none past its horizon
+                step = self.taken[arm] % self.horizons[arm]  # a mixer sees its own steps, and none past its horizon
                 share_K, wants = simplex(mixer.sampling(step)), mixer.wants(step) | always
             with lap("data"):
                 batch = self.sampler.next(share_K, step)
@@ -100,10 +99,10 @@ class Arms:
             self.taken[arm] += 1
         self._synchronise()
         found = {"step": time.perf_counter() - start, **self.clock.seconds}
-        if self.learner.gradients:  # the split's extra work happens inside the backward pass
-            inside = self.learner.gradients.seconds - hidden
-            found["backward"] -= inside
-            found["signals"] += inside
+        if self.learner.gradients:  # their extra work happens inside the passes
+            for part, inside in (self.learner.gradients.seconds - hidden).items():
+                found[part] -= inside
+                found["signals"] += inside
         return {part: seconds / steps for part, seconds in found.items() if part in ("step", *PARTS)}
 
     def _synchronise(self) -> None:
@@ -129,7 +128,7 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
     """PROBE_COLUMNS rows: every method against plain, block by block."""
     rows: list[dict[str, Any]] = []
     for model, specs in specs_by_model(plan).items():
-        inputs = {arm: {role: runs / run for role, run in spec.inputs.items()} for arm, spec in specs.items()}
+        inputs = {arm: spec.input_folders(runs) for arm, spec in specs.items()}
         arms = Arms(specs, corpus, inputs, device)
         for arm in arms.mixers:
             arms.block(arm, config.warmup)
@@ -154,7 +153,7 @@ def probe_memory(
         with tempfile.TemporaryDirectory() as folder:
             path, out = Path(folder) / "spec.json", Path(folder) / "memory.json"
             path.write_text(spec.model_dump_json())
-            inputs = [f"--input={role}={runs / run}" for role, run in spec.inputs.items()]
+            inputs = [f"--input={role}={runs / run}" for role, run in spec.needed()]
             command = [sys.executable, "-m", "acodm_core.cli", "probe-memory", str(path), f"--corpus={corpus_folder}"]
             subprocess.run(
                 [*command, f"--out={out}", f"--device={device}", f"--steps={config.warmup}", *inputs], check=True
@@ -176,7 +175,7 @@ def probe_memory(
     return pd.DataFrame(rows, columns=list(MEMORY_COLUMNS))
 
 
-def memory_of(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], device: str, steps: int) -> dict[str, int]:
+def memory_of(spec: RunSpec, corpus: Corpus, inputs: Inputs, device: str, steps: int) -> dict[str, int]:
     """Peak bytes of this process after training ``steps`` steps of ``spec``."""
     Arms({spec.method: spec}, corpus, {spec.method: inputs}, device).block(spec.method, steps)
     return provenance.peak_memory(device)

@@ -24,7 +24,7 @@ class Reference:
     """
 
     def __init__(self, folder: Path, *, context: int, vocab_size: int, device: torch.device | str) -> None:
-        self.model = _load(folder).to(device)
+        self.model = frozen_model(folder, role="reference run").to(device)
         if self.model.config.vocab_size != vocab_size:
             raise UserError(
                 f"the reference has {self.model.config.vocab_size} tokens in its vocabulary, this corpus {vocab_size}",
@@ -39,18 +39,29 @@ class Reference:
         return token_losses(self.model, tokens_BS)
 
 
-def _load(folder: Path) -> torch.nn.Module:
+def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.safetensors") -> torch.nn.Module:
+    """The model that a run left in ``folder``, on the CPU, in evaluation mode and without gradients.
+
+    Args:
+        role: what the run is to the caller, for the error message.
+        weights: file in ``folder``.
+
+    Raises:
+        UserError: no finished run there, or no such file.
+    """
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
     manifest = read_json(folder / "manifest.json")  # written last
     if manifest["status"] != "finished":
         raise UserError(
-            f"the reference run has {manifest['status']}: it left no model to compare with",
+            f"the {role} has {manifest['status']}: it left no finished model",
             where=str(folder),
-            fix="mend that run, or name another method in inputs: {reference: NAME}",
+            fix="mend that run, or name another one",
         )
+    if not (folder / weights).is_file():
+        raise UserError("file not found", where=str(folder / weights))
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten next, must not move the run's own stream
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation="sdpa")
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.load_state_dict(load_file(folder / weights))
     return model.eval().requires_grad_(False)

@@ -9,6 +9,7 @@ micro-batches and ranks add sketches.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -45,14 +46,16 @@ class Sketch:
         adam: torch.optim.AdamW | None = None,
     ) -> None:
         self.domains = domains
-        self.seconds = 0.0  # host time spent inside the backward pass on what a plain one would not do
+        self.seconds = (
+            Counter()
+        )  # host time spent inside the forward and backward passes on what plain ones would not do
         self._layers, self._adam = layers, adam
         self._fixed = [
             _projections(layer.weight, width, np.random.default_rng([seed, STREAM, i]))
             for i, layer in enumerate(layers)
         ]
         self._used: list[tuple[Tensor, Tensor]] = []  # this step's projections, in the metric that is measured
-        self._inputs: dict[int, Tensor] = {}  # layer -> x, from its forward to its backward pass
+        self._rights: dict[int, Tensor] = {}  # layer -> (B, T, r) x P_in, from its forward to its backward pass
         self._member_KB: Tensor | None = None  # 1 where a sequence of this micro-batch belongs to the domain
         self._sums: list[Tensor] = []  # (K, r * r) of each layer
         self._squares_K = torch.empty(0)  # sums over sequences of their sketches' squared norms
@@ -75,7 +78,7 @@ class Sketch:
         with ExitStack() as hooks:
             for index, layer in enumerate(self._layers):
                 hooks.callback(layer.register_forward_hook(partial(self._after_forward, index)).remove)
-            hooks.callback(self._inputs.clear)
+            hooks.callback(self._rights.clear)
             yield
 
     def rows(self, counts_K: np.ndarray, context: int) -> None:
@@ -112,19 +115,23 @@ class Sketch:
         return np.einsum("kd,kd->k", sum_KD, sum_KD), square_K, np.where(count_K > 1, count_K, np.nan)
 
     def _after_forward(self, index: int, layer: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        if output.requires_grad:
-            self._inputs[index] = inputs[0].detach()  # autograd holds it too, until the same pass
-            output.register_hook(partial(self._before_backward, index))
+        if not output.requires_grad:
+            return
+        start = time.perf_counter()
+        x_BTI, into = inputs[0].detach(), self._used[index][1]
+        # At once, because the input itself need not outlive this pass: autocast keeps a copy in half the size.
+        with torch.autocast(x_BTI.device.type, enabled=False):
+            self._rights[index] = (x_BTI @ into.to(x_BTI.dtype)).float()  # small from here on, so in full precision
+        output.register_hook(partial(self._before_backward, index))
+        self.seconds["forward"] += time.perf_counter() - start
 
     def _before_backward(self, index: int, delta_BTO: Tensor) -> None:
         start = time.perf_counter()
-        x_BTI, (out, into) = self._inputs.pop(index), self._used[index]
-        left_BTR = (delta_BTO @ out.to(delta_BTO.dtype)).float()  # small from here on, so in full precision
-        right_BTR = (x_BTI @ into.to(x_BTI.dtype)).float()
-        each_BD = (left_BTR.mT @ right_BTR).flatten(1)
+        left_BTR = (delta_BTO @ self._used[index][0].to(delta_BTO.dtype)).float()
+        each_BD = (left_BTR.mT @ self._rights.pop(index)).flatten(1)
         self._sums[index].addmm_(self._member_KB, each_BD)
         self._squares_K.addmv_(self._member_KB, each_BD.square().sum(1))
-        self.seconds += time.perf_counter() - start
+        self.seconds["backward"] += time.perf_counter() - start
 
     def _metric(self, weight: Tensor, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
         """The projections with AdamW's preconditioner in them: rows times v^(-1/4), one factor of v on each side."""

@@ -12,7 +12,7 @@ import torch
 
 from acodm_core.data.sampler import Batch
 from acodm_core.lm.evaluate import Evaluator
-from acodm_core.lm.flops import sequence_flops
+from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import matching_layers
@@ -43,7 +43,7 @@ class Learner:
         clock: gets the laps data, forward, backward, optimiser and signals.
         seed: of the run, for the projections of gradient sketches.
         reference: what EXCESS_LOSS is measured against.
-        held_out: what VALID_LOSS is measured on.
+        held_out: what VALID_LOSS and EMBEDDING are measured on.
     """
 
     def __init__(
@@ -84,9 +84,12 @@ class Learner:
         if {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & set(needs):
             layers = matching_layers(model, config.norm_layers, where="models.*.norm_layers")
             self.norm_weights = [layer.weight for layer in layers]
-        self._held_out_flops = 0
-        if held_out:
-            self._held_out_flops = held_out.sequences * sequence_flops(model, training.context, backward=False)
+        self._held_out_flops: dict[Signal, int] = {}
+        if Signal.VALID_LOSS in needs and held_out:
+            flops = sequence_flops(model, training.context, backward=False)
+            self._held_out_flops[Signal.VALID_LOSS] = held_out.sequences * flops
+        if Signal.EMBEDDING in needs and held_out:
+            self._held_out_flops[Signal.EMBEDDING] = held_out.sequences * embedding_flops(model, training.context)
 
     def autocast(self) -> torch.autocast:
         """The autocast context of the recipe's precision on this device."""
@@ -153,7 +156,10 @@ class Learner:
                 self.signal_flops += gradients.flops
             if Signal.VALID_LOSS in wants:
                 signals[Signal.VALID_LOSS] = self.held_out(self.model, self.autocast()).loss_K
-                self.signal_flops += self._held_out_flops
+                self.signal_flops += self._held_out_flops[Signal.VALID_LOSS]
+            if Signal.EMBEDDING in wants:
+                signals[Signal.EMBEDDING] = self.held_out.embeddings(self.model, self.autocast())
+                self.signal_flops += self._held_out_flops[Signal.EMBEDDING]
             if Signal.LEARNING_RATE in wants:
                 signals[Signal.LEARNING_RATE] = np.array(lr)
             if Signal.PARAM_NORM in wants:

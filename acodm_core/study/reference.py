@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+from collections.abc import Callable
+from functools import cache
 from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 
-from acodm_core.mixing import Mixer, baseline_names, find_mixer
-from acodm_core.study.config import Experiment
+from acodm_core.mixing import Mixer, baseline_names, build_mixer, find_mixer
+from acodm_core.study.config import Experiment, ModelConfig, load_experiment
+from acodm_core.study.planner import RunSpec, plan
 
 
 def schema() -> str:
@@ -66,18 +70,93 @@ def _plain(value: Any) -> Any:
 VARIANTS = ("acodm_core.acodm", "acodm_core.acodm.paper", "acodm_core.acodm.released", "acodm_core.acodm.hds")
 
 
-def methods() -> str:
-    """The methods page: a table of all mixers, then each one's card from its docstring."""
+# What the table of methods is planned for. The domains count where a swarm has one run a domain.
+SHOWN = {
+    "experiment": "reference",
+    "corpus": {"name": "reference", "domains": ["easy", "medium", "hard", "noisy", "blend", "twin", "rival", "noise"]},
+    "seeds": [0],
+}
+
+
+def methods(sequence_flops: Callable[[ModelConfig, int, int], int]) -> str:
+    """The methods page: a table of all methods, one of all mixers, then each mixer's card from its docstring.
+
+    Args:
+        sequence_flops: (model, context, vocabulary) -> operations of one training sequence.
+    """
+    experiment = _all_methods()
+    context, vocabulary = experiment.training.context, experiment.corpus.tokenizer.vocab_size
     lines = ["# Methods", "", "Generated from the code: `acodm reference methods`.", ""]
-    lines += ["| mixer | what it does | signals | source |", "| --- | --- | --- | --- |"]
+    lines += [
+        "One row a method of the catalogue (`acodm_core/study/methods.yaml`). Runs first: those it depends on, for each seed."
+        " Extra: the operations of their models' passes over those of the method's own run, with"
+        f" `{experiment.roles['target']}` as target, `{experiment.roles['proxy']}` as proxy, context {context}, a vocabulary of"
+        f" {vocabulary} and {len(experiment.corpus.domains)} domains; what signals cost comes on top, and every experiment"
+        " reports it as measured. Differences: in how many sentences the card says how it differs from its paper.",
+        "",
+        "| method | mixer | signals | inputs | runs first | extra | paper | differences |",
+        "| --- | --- | --- | --- | ---: | ---: | --- | ---: |",
+    ]
+    flops = cache(lambda model: sequence_flops(experiment.models[model], context, vocabulary))
+    lines += _method_rows(experiment, lambda spec: spec.tokens() * flops(spec.model_name))
+    lines += ["", "| mixer | what it does | signals | source |", "| --- | --- | --- | --- |"]
     cards = []
     for name in [*baseline_names(), *VARIANTS]:
         cls = find_mixer(name)
         doc = inspect.getdoc(cls) or ""
-        needs = ", ".join(sorted(getattr(cls(), "needs", frozenset()))) or "none"
-        lines.append(f"| `{name}` | {doc.splitlines()[0]} | {needs} | {cls.cite} |")
+        lines.append(f"| `{name}` | {doc.splitlines()[0]} | {_signals(cls())} | {cls.cite} |")
         cards += ["", f"## `{name}`", "", doc.splitlines()[0], *_card(doc), "", *_options(cls)]
     return "\n".join([*lines, *cards]) + "\n"
+
+
+def _all_methods() -> Experiment:
+    """An experiment that compares all methods of the catalogue that can be compared; the others are their stages."""
+    catalogue = load_experiment(SHOWN, {"compare": ["uniform"], "baseline": "uniform"})
+    compared = [name for name, entry in catalogue.methods.items() if entry.length == 1 and entry.members is None]
+    return catalogue.model_copy(update={"compare": compared})
+
+
+def _method_rows(experiment: Experiment, flops: Callable[[RunSpec], int]) -> list[str]:
+    planned, rows = plan(experiment), []
+    for name, entry in experiment.methods.items():
+        stages = (run for run, spec in planned.runs.items() if spec.method == name)
+        run = planned.compared[name][0] if name in planned.compared else next(stages)
+        mixer, before = build_mixer(entry.mixer, entry.options), planned.ancestors(run)
+        makers = [type(mixer), *(find_mixer(planned.runs[one].mixer) for one in before)]
+        author = next((cls for cls in makers if cls.cite not in ("", "folklore")), makers[0])
+        extra = sum(flops(planned.runs[one]) for one in before) / flops(planned.runs[run])
+        cells = [
+            f"`{name}`",
+            f"[`{entry.mixer}`](#{_anchor(entry.mixer)})" + (" (a swarm)" if entry.members else ""),
+            _signals(mixer),
+            ", ".join(f"{role}: `{stage}`" for role, stage in entry.inputs.items()) or "none",
+            str(len(before)),
+            f"{extra:.2f}" if before else "0",
+            author.cite,
+            f"[{_differences(author)}](#{_anchor(_module(author))})",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def _signals(mixer: Mixer) -> str:
+    return ", ".join(sorted(mixer.needs)) or "none"
+
+
+def _differences(cls: type[Mixer]) -> int:
+    """Sentences of the card's last block, none if it begins with None."""
+    text = " ".join(inspect.getdoc(cls).split("\nDifferences:\n")[1].split())
+    return 0 if text.startswith("None") else len(re.findall(r"\.(?= |$)", text))
+
+
+def _module(cls: type[Mixer]) -> str:
+    """The name under which a configuration finds the mixer."""
+    return cls.__module__.removeprefix("acodm_baselines.").removesuffix(".mixer")
+
+
+def _anchor(mixer: str) -> str:
+    """Where the card of a mixer is on the page, as Markdown's headings are linked to."""
+    return mixer.replace(".", "")
 
 
 def _options(cls: type[Mixer]) -> list[str]:

@@ -6,7 +6,7 @@ A run's folder holds ``metrics.parquet``, ``mixture.parquet``, ``diagnostics.par
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +64,39 @@ TABLES: Mapping[str, pa.Schema] = {
     ),
 }
 
+# What a trained model scores on a task: one row a checkpoint, task, subject, shots and metric. A task that could not run has one
+# row without a metric, with its reason.
+SCORES = pa.schema(
+    [
+        ("run", pa.string()),
+        ("step", pa.int64()),  # optimiser steps behind the weights
+        ("task", pa.string()),  # mmlu, humaneval, or an lm-eval task
+        ("subject", pa.string()),  # "" for the task as a whole
+        ("shots", pa.int64()),  # few-shot examples asked for
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("n", pa.int64()),  # items
+        ("standard_error", pa.float64()),  # over items; NaN where unknown
+        ("chance", pa.float64()),  # what knowing nothing scores; NaN where there is no such level
+        ("status", pa.string()),  # measured | skipped
+        ("reason", pa.string()),  # why it was skipped
+    ]
+)
+
+# The metrics of this project's own tasks; other lm-eval tasks keep lm-eval's names.
+SCORE_METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("", False, "share of questions answered right"),
+    "accuracy_above_letters": Metric(
+        "", False, "accuracy minus what the same letters would score if dealt to the questions at random"
+    ),
+    "gold_probability": Metric("", False, "probability of the right choice among the choices"),
+    "bits_per_byte": Metric("bits/byte", True, "what the right answer's text costs the model, over its bytes"),
+    "unigram_ratio": Metric("", True, "the same bits over those of the unigram model of the training text"),
+    "shots_kept": Metric("", False, "few-shot examples that fitted the context, mean over questions"),
+    "cut_share": Metric("", True, "share of prompts whose beginning did not fit the context"),
+    "unasked_share": Metric("", True, "share of problems whose prompt leaves no room in the context for an answer"),
+}
+
 # One row a run, made by ``collect`` from the manifests.
 RUN_COLUMNS = (
     "run",  # name of the run's folder
@@ -82,6 +115,7 @@ RUN_COLUMNS = (
     "model_flops",  # of the run's own training steps, forward and backward
     "method_flops",  # of what the mixer had measured, on top
     "train_seconds",  # measured by the run's own clock: for the reader, never for a comparison
+    "joules",  # counted by the device's own meter while it trained; missing where there is none
     "ancestors",  # JSON list of the runs it depends on, nearest first
     "device",
     "hardware",
@@ -89,6 +123,11 @@ RUN_COLUMNS = (
     "corpus",
     "commit",
 )
+
+LATER_COLUMNS = {"joules"}  # results of earlier versions lack them
+
+# What an experiment's description cannot do without; what later versions added has defaults.
+DESCRIPTION = ("experiment", "domains", "natural_weights", "compare", "steps", "batch", "context", "runs")
 
 # The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gradients" (plain with the per-domain
 # gradients measured and unused) or "method".
@@ -111,6 +150,14 @@ def write_table(rows: list[Mapping[str, Any]] | pd.DataFrame, name: str, path: P
         pq.write_table(table.replace_schema_metadata({}), temporary, compression="zstd")
 
 
+def write_scores(rows: list[Mapping[str, Any]], path: Path) -> None:
+    """Write rows of SCORES, atomically; a column that a row leaves out is null, an absent status ``measured``."""
+    defaults = {"subject": "", "metric": "", "status": "measured", "reason": ""}
+    table = pa.Table.from_pylist([defaults | dict(row) for row in rows], schema=SCORES)
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
 def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file; a UserError that names it when it is missing, truncated or foreign."""
     try:
@@ -119,6 +166,16 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise UserError("file not found", where=str(path)) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"not a readable Parquet file ({error})", where=str(path)) from None
+
+
+def _with_columns(frame: pd.DataFrame, columns: Collection[str], path: Path) -> pd.DataFrame:
+    if missing := sorted(set(columns) - set(frame.columns)):
+        raise UserError(f"another table: it has no column {', '.join(missing)}", where=str(path))
+    return frame
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 class Results:
@@ -130,38 +187,71 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.experiment = read_json(self.folder / "experiment.json")
+        path = self.folder / "experiment.json"
+        self.experiment = read_json(path)
         if self.experiment.get("protocol") != PROTOCOL:
             raise UserError(
-                f"results of protocol {self.experiment.get('protocol')}, this code has {PROTOCOL}",
-                where=str(self.folder / "experiment.json"),
+                f"results of protocol {self.experiment.get('protocol')}, this code has {PROTOCOL}", where=str(path)
             )
+        if missing := [key for key in DESCRIPTION if key not in self.experiment]:
+            raise UserError(f"not what collect writes: it has no {', '.join(missing)}", where=str(path))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        return read_parquet(self.folder / "runs.parquet")
+        frame = self._table("runs", set(RUN_COLUMNS) - LATER_COLUMNS)
+        if (corpora := frame["corpus"].unique()).size > 1:
+            raise UserError(f"runs of several corpora: {', '.join(corpora)}", where=str(self.folder / "runs.parquet"))
+        return frame
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        return read_parquet(self.folder / "metrics.parquet")
+        frame = self._table("metrics", TABLES["metrics"].names)
+        if missing := sorted(set(self.runs["run"]) - set(frame["run"].unique())):
+            raise UserError(
+                f"has nothing of {_some(missing)}",
+                where=str(self.folder / "metrics.parquet"),
+                fix="collect the runs again",
+            )
+        return frame
 
     @cached_property
     def mixture(self) -> pd.DataFrame:
-        return read_parquet(self.folder / "mixture.parquet")
+        return self._table("mixture", TABLES["mixture"].names)
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
-        return read_parquet(self.folder / "diagnostics.parquet")
+        return self._table("diagnostics", TABLES["diagnostics"].names)
+
+    def manifest(self, run: str) -> dict[str, Any] | None:
+        """What a run wrote about itself, from ``runs/RUN`` beside this folder; None where the run does not lie there."""
+        path = self.folder.parent / "runs" / run / "manifest.json"
+        return read_json(path) if path.exists() else None
 
     @cached_property
     def probe(self) -> pd.DataFrame:
-        path = self.folder / "probe" / "probe.parquet"
-        return read_parquet(path) if path.exists() else pd.DataFrame(columns=list(PROBE_COLUMNS))
+        return self._probed("probe", PROBE_COLUMNS)
 
     @cached_property
     def memory(self) -> pd.DataFrame:
-        path = self.folder / "probe" / "memory.parquet"
-        return read_parquet(path) if path.exists() else pd.DataFrame(columns=list(MEMORY_COLUMNS))
+        return self._probed("memory", MEMORY_COLUMNS)
+
+    def _table(self, name: str, columns: Collection[str]) -> pd.DataFrame:
+        """A table of this experiment's runs; a UserError that names the file where it is another table or another experiment's."""
+        path = self.folder / f"{name}.parquet"
+        frame = _with_columns(read_parquet(path), columns, path)
+        if foreign := sorted(set(frame["run"].unique()) - set(self.experiment["runs"])):
+            raise UserError(
+                f"holds runs that are not of this experiment: {_some(foreign)}",
+                where=str(path),
+                fix="collect the runs again",
+            )
+        return frame
+
+    def _probed(self, name: str, columns: Collection[str]) -> pd.DataFrame:
+        path = self.folder / "probe" / f"{name}.parquet"
+        return (
+            _with_columns(read_parquet(path), columns, path) if path.exists() else pd.DataFrame(columns=list(columns))
+        )
 
     @property
     def domains(self) -> list[str]:

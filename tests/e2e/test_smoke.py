@@ -1,5 +1,6 @@
 """The whole workflow on real text: archives to report, then what a second run, a changed option and a new method cause."""
 
+import json
 import re
 import time
 from pathlib import Path
@@ -57,8 +58,21 @@ def test_the_proxy_run_is_charged_to_the_method_that_needs_it(folder):
     assert not runs.compared["acodm_proxy_run"]
 
 
+def test_all_runs_of_a_swarm_are_charged_to_the_method_that_needs_them(folder):
+    runs = pd.read_parquet(folder / "results/smoke/runs.parquet")
+    swarm = runs[runs.method == "regmix_swarm"]
+    assert len(swarm) == 4 and not swarm.compared.any()
+    (ancestors,) = runs[runs.method == "regmix"].ancestors
+    assert json.loads(ancestors) == sorted(swarm.run)
+    phases = pd.read_csv(folder / "results/smoke/rendered/cost_phases.csv")
+    charged = phases.query("method == 'regmix' and phase == 'regmix_swarm' and currency == 'flops'").cost.item()
+    assert charged == (swarm.model_flops + swarm.method_flops).sum()
+
+
 def test_validation_curves_fall(folder):
+    runs = pd.read_parquet(folder / "results/smoke/runs.parquet")
     metrics = pd.read_parquet(folder / "results/smoke/metrics.parquet")
+    metrics = metrics[metrics.run.isin(runs[runs.compared].run)]  # a swarm's runs are shorter, and some draw one domain
     valid = metrics[(metrics.split == "valid") & (metrics.metric == "loss")]
     mean = valid.groupby(["run", "step"]).value.mean().unstack()
     assert (mean[mean.columns.max()] < mean[0] - 0.3).all()

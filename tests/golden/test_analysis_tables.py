@@ -10,26 +10,51 @@ from unittest.mock import patch
 
 import canned
 import pytest
-from acodm_analysis import ablation, comparison, cost, domains, overhead, paired, regret, repetition, steps_to_target
+from acodm_analysis import (
+    ablation,
+    comparison,
+    compute_matched,
+    cost,
+    currencies,
+    domains,
+    downstream,
+    noise,
+    overhead,
+    paired,
+    profiles,
+    regret,
+    repetition,
+    steps_to_target,
+)
 
 from acodm_core.study.results import Results
 
 KEPT = Path(__file__).with_name("analysis")
-MODULES = (comparison, cost, domains, overhead, paired, repetition, steps_to_target)
+MODULES = (comparison, compute_matched, cost, currencies, domains, noise, overhead, paired, repetition, steps_to_target)
 SUFFIXES = (".csv", ".md", ".tex")
 TABLES = ("comparison", "cost", "domains_perplexity", "overhead", "paired", "repetition", "steps_to_target")
+TABLES += ("compute_matched", "currencies", "noise", "profiles")
 # With target weights, an oracle, an axis and trials.
 EXTENDED = (ablation, comparison, regret)
-NAMES = [*TABLES, *(f"extended/{table}" for table in ("ablation_discount", "comparison", "regret"))]
+ASKED = ("downstream", "contamination")
+NAMES = [
+    *TABLES,
+    *(f"asked/{table}" for table in ASKED),
+    *(f"extended/{table}" for table in ("ablation_discount", "comparison", "regret")),
+]
 FILES = [f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES]
 
 
 def write(results: Path, out: Path) -> None:
     made = Results(canned.make(results / "made", 5, diverged=("odm", 3)))
+    other = Results(canned.make(results / "other", 5, diverged=("acodm", 0)))
+    other.experiment["experiment"] = "other"
     extended = Results(canned.extended(results / "extended", 5))
     with patch("acodm_analysis.style.save"):  # the pictures are another test's
         for module in MODULES:
             module.render(made, out)
+        profiles.render([made, other], out)
+        downstream.render(Results(canned.asked(made.folder)), out / "asked")
         for module in EXTENDED:
             module.render(extended, out / "extended")
 
@@ -52,6 +77,7 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "results", Path(folder))
-        (KEPT / "extended").mkdir(parents=True, exist_ok=True)
+        for name in ("extended", "asked"):
+            (KEPT / name).mkdir(parents=True, exist_ok=True)
         for name in FILES:
             shutil.copy(Path(folder) / name, KEPT / name)

@@ -1,4 +1,4 @@
-"""DoReMi and DoGE against values that the released programs' own updates gave (see methods.json)."""
+"""DoReMi, DoGE and CHAMELEON against values that the released programs gave (see methods.json)."""
 
 from __future__ import annotations
 
@@ -77,3 +77,17 @@ def test_doge_is_the_releases(case: dict, tmp_path: Path) -> None:
     assert case["self_term"] and case["score_min"] == 0
     options = {"mu": case["mu"], "smoothing": case["smoothing"], "cap": case["score_max"]}
     check(case, *path_of(case, build_mixer("doge", options), gradients, tmp_path))
+
+
+@cases("chameleon")
+def test_chameleon_is_the_releases(case: dict, tmp_path: Path) -> None:
+    k, embedding_KH = case["domains"], np.array(case["domain_embeddings"])
+    mixer = build_mixer("chameleon", {"ridge": case["regularisation"], "temperature": case["temperature"]})
+    names, prior_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
+    mixer.start(Start(names, prior_K, prior_K, 1, np.random.default_rng(0)))
+    mixer.observe(StepStats(0, np.full(k, 8), {Signal.EMBEDDING: embedding_KH}))
+    np.testing.assert_allclose(mixer.score_, case["leverage_scores"], rtol=0, atol=1e-6)
+    mixer.save(tmp_path)
+    saved = json.loads((tmp_path / "weights.json").read_text())
+    np.testing.assert_allclose([saved[name] for name in names], case["pretrain_weights"], rtol=0, atol=1e-6)
+    assert np.ptp(case["pretrain_weights"]) > 0.05, "the golden weights are not alike"

@@ -15,57 +15,44 @@ import pytest
 from acodm_analysis import (
     comparison,
     cost,
+    curves,
     domains,
     frames,
     mixtures,
     overhead,
     paired,
-    render,
     repetition,
-    report,
     style,
     tables,
 )
 from acodm_analysis.verdicts import notes, verdicts
 
-from acodm_core.errors import UserError
 from acodm_core.study.results import Results
 
-FIGURES = ("curves", "steps_to_target", "domains", "mixtures", "diagnostics", "overhead", "cost")
+FIGURES = ("curves", "steps_to_target", "domains", "mixtures", "diagnostics", "overhead", "cost", "amortised", "noise")
 TABLES = ("comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost")
+TABLES += ("currencies", "compute_matched", "noise")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return canned.make(tmp_path_factory.mktemp("five"), 5)
+def results(canned_results):
+    return canned_results("plain")
 
 
 @pytest.fixture(scope="module")
-def results(folder):
-    return Results(folder)
+def broken(canned_results):
+    """ODM was never run."""
+    return canned_results("plain", broken=True)
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory):
-    """Two seeds, one AC-ODM run diverged, ODM never run, no probe."""
-    folder = canned.make(tmp_path_factory.mktemp("broken"), 2, probe=False, diverged=("acodm", 1))
-    runs = pd.read_parquet(folder / "runs.parquet")
-    runs[runs["method"] != "odm"].to_parquet(folder / "runs.parquet")
-    return Results(folder)
+def rendered(canned_rendered):
+    return canned_rendered("plain")
 
 
 @pytest.fixture(scope="module")
-def rendered(results, tmp_path_factory):
-    out = tmp_path_factory.mktemp("rendered")
-    render.render(results, out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def rendered_broken(broken, tmp_path_factory):
-    out = tmp_path_factory.mktemp("rendered_broken")
-    render.render(broken, out)
-    return out
+def rendered_broken(canned_rendered):
+    return canned_rendered("plain", broken=True)
 
 
 def test_target_is_the_median_final_loss_of_natural(results):
@@ -215,6 +202,44 @@ def test_mixture_and_domain_tables_keep_the_declared_order(results):
     assert (reference == 0).all()
 
 
+def test_marks_of_the_curves_are_those_of_the_main_table(results):
+    found = curves.marks(results).set_index(["target", "method"])
+    for target in ("natural", "uniform"):
+        main = comparison.table(results, target).set_index("method")
+        for method in ("odm", "acodm"):
+            assert found.loc[(target, method), "steps"] == main.loc[method, "steps"]
+            assert found.loc[(target, method), "fewer"] == pytest.approx(main.loc[method, "fewer_steps"])
+
+
+def test_medians_decide_what_a_curve_shows_and_bands_may_leave_it():
+    rows = pd.DataFrame({"loss": [3.0, 3.3], "loss_low": [2.99, 3.2], "loss_high": [3.01, 9.0]})
+    assert curves._limits(rows, "loss", bands=True) == pytest.approx((2.99 - 0.018, 3.4 + 0.018))
+    assert curves._limits(rows, "loss", bands=False) == pytest.approx((2.982, 3.318))
+
+
+def test_a_method_far_off_leaves_the_axes_and_the_baseline_never():
+    ends = pd.Series({"a": 3.0, "b": 3.1, "natural": 3.2, "c": 3.15, "far": 5.0})
+    assert curves._near(ends, "natural") == ["a", "b", "c", "natural"]
+    assert curves._near(ends.rename({"natural": "far", "far": "natural"}), "natural") == [
+        "a",
+        "b",
+        "c",
+        "far",
+        "natural",
+    ]
+    assert curves._near(ends[["a", "far"]], "a") == ["a", "far"]
+
+
+def test_every_cell_of_a_coloured_table_is_its_number(results, rendered):
+    drawn = ET.fromstring((rendered / "domains.svg").read_text())
+    cells = domains.table(results).query("method == 'odm'")
+    groups = [g for g in drawn.iter("{http://www.w3.org/2000/svg}g") if g.get("data-method") == "odm"]
+    texts = [text.text for group in groups for text in group.iter("{http://www.w3.org/2000/svg}text")]
+    by_share = cells.sort_values("natural", ascending=False, kind="stable", na_position="last")
+    assert texts == [domains._text(value) for value in by_share["difference"]]
+    assert [domains._text(value) for value in (0.0004, -0.0123, -3.25, math.nan)] == ["0", "−0.012", "−3.25", "not run"]
+
+
 def test_known_colours_are_fixed():
     assert style.colours(["acodm", "mine"])["acodm"] == style.KNOWN["acodm"]
     assert style.colours(["mine"])["mine"] == style.colours(["acodm", "mine", "odm"])["mine"]
@@ -239,25 +264,6 @@ def test_figures_are_the_same_bytes_twice(results, rendered, tmp_path):
         module.render(results, tmp_path)
         for suffix in (".svg", ".png", ".csv"):
             assert (tmp_path / f"{name}{suffix}").read_bytes() == (rendered / f"{name}{suffix}").read_bytes()
-
-
-@pytest.mark.parametrize("which", ["", "_broken"])
-def test_report_is_whole_and_self_contained(which, request):
-    results = request.getfixturevalue("broken" if which else "results")
-    page = report.page(results, request.getfixturevalue(f"rendered{which}"))
-    assert not re.search(r"(?:https?:)?//[\w.-]+\.\w|src=|@import|<link", re.sub(r"data:text/csv;[^\"]*", "", page))
-    for key, heading, *_ in report.SECTIONS:
-        assert f'<section id="{key}">' in page and f"<h2>{heading}</h2>" in page
-    assert page.count("<svg") == len(FIGURES) == page.count('role="img"')
-    ids = re.findall(r'\bid="([^"]+)"', page)
-    assert len(ids) == len(set(ids))
-    assert {name for name in re.findall(r'(?:href="#|url\(#)([^")]+)', page)} <= set(ids)
-    assert "diverged" in page if which else "diverged" not in page
-
-
-def test_report_says_what_to_render_first(results, tmp_path):
-    with pytest.raises(UserError, match=r"acodm_analysis\.render"):
-        report.page(results, tmp_path)
 
 
 def test_programs_explain_themselves_and_fail_without_a_traceback(tmp_path, monkeypatch, capsys):

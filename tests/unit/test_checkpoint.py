@@ -94,6 +94,14 @@ def test_no_mark_no_checkpoint(folder: Path) -> None:
     assert checkpoint.load_latest(folder)["step"] == 20
 
 
+def test_what_a_kill_left_unmarked_goes_with_the_next_save(folder: Path) -> None:
+    """Killed between removing an old mark and its checkpoint, or between writing a checkpoint and its mark."""
+    for step in (5, 15):
+        (folder / f"step-{step:08d}.pt").write_bytes(b"no mark")
+    checkpoint.save(folder, 30, state(30))
+    assert sorted(p.stem for p in folder.glob("*.pt")) == ["step-00000020", "step-00000030"]
+
+
 def test_half_written_files_are_ignored(folder: Path) -> None:
     for name in (".step-00000030.pt.77.part", ".step-00000030.sha256.77.part"):
         (folder / name).write_bytes(b"half")
@@ -144,7 +152,7 @@ class Malicious:
 def test_a_pickled_call_is_refused_and_not_run(tmp_path: Path) -> None:
     trap = tmp_path / "ran"
     checkpoint.save(tmp_path, 1, {"step": 1, "payload": Malicious(trap)})
-    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+    with pytest.raises(UserError, match="mkdir"):
         checkpoint.load_latest(tmp_path)
     assert not trap.exists()
 

@@ -196,7 +196,17 @@ def test_run_of_another_corpus(copy) -> None:
     assert str(path) in text and "0" * 64 in text and copy.corpus.digest in text
 
 
-@pytest.mark.parametrize(("key", "value"), [("seed", 7), ("options", {"tau": 0.5}), ("domains", ["one", "two"])])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 7),
+        ("options", {"tau": 0.5}),
+        ("domains", ["one", "two"]),
+        ("protocol", 99),
+        ("evaluation", {"every": 2, "valid_sequences": 4}),
+        ("training", {"steps": 3, "batch": 8}),
+    ],
+)
 def test_run_of_another_spec(copy, key: str, value: object) -> None:
     path = copy.first / "manifest.json"
     manifest = read_json(path)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acodm_core.errors import UserError
 from acodm_core.lm.journal import Journal
 
 DOMAINS = ("one", "other")
@@ -59,6 +60,31 @@ def test_resume_cuts_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     step(again, 3)
     assert [line["step"] for line in again.lines()] == [1, 2, 3]
     assert again.offset() > offset
+
+
+def test_a_journal_shorter_than_its_checkpoint_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "journal.jsonl"
+    with pytest.raises(UserError, match="0 bytes"):
+        Journal(path, 10)
+    path.write_bytes(b"12345")
+    with pytest.raises(UserError, match="5 bytes") as refusal:
+        Journal(path, 10)
+    assert str(path.parent) in refusal.value.fix and path.read_bytes() == b"12345"
+
+
+def test_a_closed_journal_writes_no_more(tmp_path: Path) -> None:
+    """The next process may have the file by then."""
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path, 0)
+    step(first, 1)
+    offset = first.offset()
+    step(first, 2)  # not on disk yet
+    first.close()
+    second = Journal(path, offset)
+    step(second, 7)
+    second.offset()
+    del first
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 7]
 
 
 def test_a_fresh_start_forgets_a_run_that_saved_nothing(tmp_path: Path) -> None:

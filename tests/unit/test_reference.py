@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from acodm_core.lm.flops import config_flops
 from acodm_core.study import reference
 from acodm_core.study.config import load_experiment
 
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     "workflow/schemas/defaults.yaml": ("defaults", reference.defaults),
     "workflow/schemas/experiment.schema.json": ("schema", reference.schema),
-    "docs/methods.md": ("methods", reference.methods),
+    "docs/methods.md": ("methods", lambda: reference.methods(config_flops)),
 }
 
 
@@ -33,3 +34,30 @@ def test_the_shipped_defaults_are_accepted_as_a_configuration():
     """Laid over a preset, the defaults file names only settings that exist, with values that are valid."""
     shipped = yaml.safe_load((ROOT / "workflow/schemas/defaults.yaml").read_text())
     load_experiment(ROOT / "workflow/config/smoke.yaml", shipped)
+
+
+def rows_of_methods() -> dict[str, list[str]]:
+    """Method -> the cells of its row in the table of methods."""
+    page = reference.methods(lambda model, context, vocabulary: model.config["hidden_size"] ** 2)
+    lines = [line.strip("| ").split(" | ") for line in page.split("\n\n")[3].splitlines()[2:]]
+    return {cells[0].strip("`"): cells[1:] for cells in lines}
+
+
+def test_the_table_of_methods_names_every_method_and_what_goes_before_it():
+    rows = rows_of_methods()
+    methods = yaml.safe_load((ROOT / "acodm_core/study/methods.yaml").read_text())
+    assert list(rows) == list(methods)
+    proxy = 64**2 / 128**2  # cpu-nano beside cpu-mini, by the operations made up above
+    stages = {"odm": (0, 0), "doremi": (2, 2 * proxy), "chameleon": (1, proxy), "doremi_proxy": (1, 1.0)}
+    stages |= {"regmix": (32, 32 * 0.25 * proxy), "skillit": (8, 8 * 0.25 * proxy)}
+    for method, (before, extra) in stages.items():
+        assert rows[method][3:5] == [str(before), f"{extra:.2f}" if before else "0"], method
+    assert rows["chameleon"][:3] == ["[`static`](#static)", "none", "weights: `chameleon_proxy`"]
+    assert rows["chameleon_proxy"][1] == "embedding" and rows["acodm_proxy"][1] == "loss, param_norm"
+
+
+def test_the_table_of_methods_credits_the_paper_of_the_stage_that_finds_the_weights():
+    rows = rows_of_methods()
+    assert rows["doge"][5] == "fan2024doge" and rows["natural"][5] == "folklore"
+    assert rows["doge"][6].endswith("(#doge)") and rows["acodm_paper"][6].endswith("(#acodm_coreacodmpaper)")
+    assert rows["uniform"][6] == "[0](#uniform)" and int(rows["doge"][6][1]) >= 4

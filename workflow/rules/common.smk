@@ -4,25 +4,32 @@ from snakemake.exceptions import WorkflowError
 
 from acodm_core.errors import UserError
 from acodm_core.study.config import load_experiment
+from acodm_core.study.evaluations import evaluations
 from acodm_core.study.planner import plan
 
 try:
     EXPERIMENT = load_experiment(config)
     PLAN = plan(EXPERIMENT)
+    EVALUATIONS = evaluations(PLAN, EXPERIMENT.downstream)
 except UserError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(1)
 
 CORPUS = f"data/corpora/{EXPERIMENT.corpus.id}"
 RESULTS = f"results/{EXPERIMENT.experiment}"
-STAGES = sorted({run for spec in PLAN.runs.values() for run in spec.inputs.values()})
 DEVICE = "cuda" if EXPERIMENT.resources.gpus else "cpu"
+ARCHIVES = EXPERIMENT.corpus.archives()
+if EXPERIMENT.downstream:
+    from acodm_core.downstream.questions import ARCHIVE, mirror_name
+
+    ARCHIVES |= {ARCHIVE.filename: ARCHIVE}
 
 
 wildcard_constraints:
     run="|".join(map(re.escape, PLAN.runs)),
     domain="|".join(EXPERIMENT.corpus.domains),
-    archive="|".join(map(re.escape, EXPERIMENT.corpus.archives())) or "none",
+    archive="|".join(map(re.escape, ARCHIVES)) or "none",
+    evaluation="|".join(sorted({re.escape(name) for _, name in EVALUATIONS})) or "none",
 
 
 def manifests(runs):
@@ -30,6 +37,11 @@ def manifests(runs):
     return [f"results/runs/{run}/manifest.json" for run in runs]
 
 
+def needed(runs):
+    """The runs that these read."""
+    return sorted({one for run in runs for _, one in PLAN.runs[run].needed()})
+
+
 def input_flags(spec):
     """The --input options of a run: where the runs it depends on lie."""
-    return [f"--input={role}=results/runs/{run}" for role, run in spec.inputs.items()]
+    return [f"--input={role}=results/runs/{run}" for role, run in spec.needed()]

@@ -17,7 +17,7 @@ rule fetch:
     output:
         "data/archives/{archive}",
     params:
-        pin=lambda w: EXPERIMENT.corpus.archives()[w.archive].model_dump_json(),
+        pin=lambda w: ARCHIVES[w.archive].model_dump_json(),
     log:
         "logs/fetch/{archive}.log",
     message:

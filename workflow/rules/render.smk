@@ -6,13 +6,17 @@ FIGURES = {
     "steps_to_target": "Efficiency",
     "domains": "Quality by domain",
     "mixtures": "Mixtures",
+    "repetition": "Mixtures",
     "diagnostics": "Mixtures",
     "overhead": "Cost",
     "cost": "Cost",
+    "amortised": "Cost",
+    "noise": "Quality by domain",
 }
 TABLES = ["comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost"]
+TABLES += ["currencies", "compute_matched", "noise", "claims", "plausibility"]
 # What stands behind a figure and is no table.
-DRAWN = ["curves", "mixtures", "diagnostics", "domains", "overhead_parts", "cost_phases"]
+DRAWN = ["curves", "mixtures", "diagnostics", "domains", "overhead_parts", "cost_phases", "amortised", "noise_seeds"]
 CAPTIONS = {name: f"../report/{name}.rst" for name in [*FIGURES, *TABLES]}
 
 for axis in EXPERIMENT.axes:
@@ -24,6 +28,13 @@ if "oracle" in EXPERIMENT.compare:
     FIGURES["regret"] = "Efficiency"
     TABLES.append("regret")
     CAPTIONS["regret"] = "../report/regret.rst"
+SCORES = []
+if EXPERIMENT.downstream:
+    SCORES = [f"{RESULTS}/downstream.parquet"]
+    FIGURES["downstream"] = "Downstream"
+    asked = ["downstream", "contamination"] if CONTAMINATION else ["downstream"]
+    TABLES += asked
+    CAPTIONS |= {name: f"../report/{name}.rst" for name in asked}
 
 
 def figure(name):
@@ -36,6 +47,7 @@ rule render:
         runs=f"{RESULTS}/runs.parquet",
         experiment=f"{RESULTS}/experiment.json",
         probe=f"{RESULTS}/probe/probe.parquet",
+        scores=SCORES,
     output:
         [figure(name) for name in FIGURES],
         expand(f"{RENDERED}/{{name}}.png", name=FIGURES),
@@ -53,8 +65,20 @@ rule render:
         "python -m acodm_analysis.render {params.results} {params.rendered} > {log} 2>&1"
 
 
+rule cards:
+    output:
+        f"{RENDERED}/cards.md",
+    log:
+        f"logs/cards/{EXPERIMENT.experiment}.log",
+    message:
+        "Writing the methods' cards"
+    shell:
+        "acodm reference methods > {output} 2> {log}"
+
+
 rule report:
     input:
+        cards=f"{RENDERED}/cards.md",
         figures=expand(f"{RENDERED}/{{name}}.svg", name=FIGURES),
         tables=expand(f"{RENDERED}/{{name}}.md", name=TABLES),
     output:

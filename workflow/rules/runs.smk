@@ -17,7 +17,7 @@ rule train:
     input:
         spec=ancient("results/runs/{run}/spec.json"),
         corpus=f"{CORPUS}/manifest.json",
-        inputs=lambda w: manifests(PLAN.runs[w.run].inputs.values()),
+        inputs=lambda w: manifests(needed([w.run])),
     output:
         manifest="results/runs/{run}/manifest.json",
         metrics="results/runs/{run}/metrics.parquet",
@@ -45,7 +45,7 @@ rule train:
 # Runs that others wait for go first, or the machine would stand half idle at the end.
 use rule train as train_first with:
     wildcard_constraints:
-        run="|".join(map(re.escape, STAGES)) or "none",
+        run="|".join(map(re.escape, needed(PLAN.runs))) or "none",
     priority: 5
 
 
@@ -67,7 +67,7 @@ rule probe:
     input:
         plan=f"{RESULTS}/plan.json",
         corpus=f"{CORPUS}/manifest.json",
-        inputs=manifests({run for probed in PLAN.probed().values() for run in PLAN.runs[probed].inputs.values()}),
+        inputs=manifests(needed(PLAN.probed().values())),
     output:
         time=f"{RESULTS}/probe/probe.parquet",
         memory=f"{RESULTS}/probe/memory.parquet",

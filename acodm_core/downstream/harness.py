@@ -1,0 +1,248 @@
+"""lm-eval as the harness: its tasks and prompts on a checkpoint, offline, with every prompt that does not fit counted.
+
+What lm-eval 0.4.13 does by itself, and what this module adds:
+
+- A prompt longer than the context loses its beginning, with a line in the log. Here whole few-shot examples go first, the last
+  ones, so that what is asked is lm-eval's own prompt with fewer shots; a question that is too long alone is still cut by
+  lm-eval, and counted. Nothing longer than the context of training is given, even where a model would accept it.
+- The four choices of one token share one forward pass (``logits_cache``). Tokens are encoded one request at a time and logits
+  computed for every position; here they are encoded together and computed only where an answer stands.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import chain
+from typing import Any, Literal
+
+import lm_eval.api.task
+import torch
+from lm_eval import evaluator
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import env as templates
+from tqdm import tqdm
+
+from acodm_core.downstream.checkpoint import Checkpoint
+from acodm_core.errors import UserError
+
+TooLong = Literal["fit", "refuse"]
+FEWSHOT_SEED = 1234  # lm-eval's own default, for tasks that draw their examples
+
+lm_eval.api.task.tqdm = partial(tqdm, disable=True)  # a bar of its own for every task, whatever the caller shows
+templates.from_string = lru_cache(maxsize=4096)(templates.from_string)  # else compiled anew for every question
+for _name in ("lm_eval", "transformers", "datasets"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What became of a question's prompt.
+
+    Attributes:
+        tokens: of the prompt as it was built, before anything was cut.
+        shots: few-shot examples in it.
+        cut: whether its beginning did not fit.
+    """
+
+    tokens: int
+    shots: int
+    cut: bool
+
+
+class Model(HFLM):
+    """A checkpoint that lm-eval can ask.
+
+    Args:
+        batch: sequences a forward pass.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, batch: int) -> None:
+        super().__init__(
+            pretrained=checkpoint.model,
+            tokenizer=checkpoint.tokenizer,
+            backend="causal",
+            batch_size=batch,
+            max_length=checkpoint.context,
+        )
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was remembered of earlier requests."""
+        self._encoded: dict[str, list[int]] = {}
+        self._longest = 1
+        self.asked: dict[tuple[str, int], tuple[int, bool]] = {}  # (task, question) -> tokens of the prompt, cut
+
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+        """Tokens of each text, as lm-eval's ``tok_encode`` has them, made together and remembered."""
+        texts = list(texts)
+        special = self.tokenizer.bos_token or "\0"  # lm-eval has a rule of its own for texts that begin so
+        new = [text for text in dict.fromkeys(texts) if text not in self._encoded and not text.startswith(special)]
+        if new:
+            self._encoded.update(zip(new, self.tokenizer(new)["input_ids"], strict=True))
+        return [self.tok_encode(text) for text in texts]
+
+    def tok_encode(self, string: str, *arguments: Any, **options: Any) -> list[int]:
+        if arguments or options:
+            return super().tok_encode(string, *arguments, **options)
+        if string not in self._encoded:
+            self._encoded[string] = super().tok_encode(string)
+        return self._encoded[string]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        # lm-eval encodes the two together, because a token might reach over the edge. None can where the tokenizer divides
+        # the text into words first and has an edge there, and that is decided by the line that the edge is in.
+        line = context.rpartition("\n")[2]
+        if line and continuation and _divides(self.tokenizer.backend_tokenizer, line, continuation):
+            return self.tok_encode(context), self.tok_encode(continuation)
+        return super()._encode_pair(context, continuation)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        self.encode(text for request in requests for text in request.args if text)
+        for request in requests:
+            context, answer = map(len, self._encode_pair(*request.args)) if request.args[0] else (0, 0)
+            self._note(request, context, context + answer > self.max_length + 1)
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def _loglikelihood_tokens(self, requests: list, disable_tqdm: bool = False, override_bs: int | None = None) -> list:
+        """Answers of about one length at a time, so that few more logits are made than are used."""
+        scores = [(math.nan, False)] * len(requests)  # stays, where an answer alone is longer than the context
+        groups = defaultdict(list)
+        for i, (*_, answer) in enumerate(requests):
+            if len(answer) <= self.max_length:
+                groups[len(answer).bit_length()].append(i)
+        for group in groups.values():
+            self._longest = max(len(requests[i][-1]) for i in group)
+            found = super()._loglikelihood_tokens([requests[i] for i in group], disable_tqdm=True)
+            for i, score in zip(group, found, strict=True):
+                scores[i] = score
+        return scores
+
+    def _model_call(self, inps: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """Logits of the last positions only: as many as padding and the longest answer reach back; lm-eval counts from the end."""
+        width = inps.shape[1]
+        place_T = torch.arange(1, width + 1, device=inps.device)
+        padding = width - int(((inps != 0) * place_T).amax(1).min())  # at most: a text may end in token 0 as well
+        with torch.no_grad():
+            return self.model(inps, use_cache=False, logits_to_keep=min(width, padding + self._longest)).logits
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
+        for request in requests:
+            context = len(self.tok_encode(request.args[0]))
+            self._note(request, context, context + new_tokens(request.args[1]) > self.max_length)
+        return super().generate_until(requests, disable_tqdm=True)
+
+    def _note(self, request: Instance, tokens: int, cut: bool) -> None:
+        key = (request.task_name, request.doc_id)
+        before, was_cut = self.asked.get(key, (0, False))
+        self.asked[key] = max(tokens, before), cut or was_cut
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one task gave.
+
+    Attributes:
+        samples: lm-eval's records, one a question, in the task's order.
+        prompts: beside them.
+        metrics: lm-eval's own, by name.
+    """
+
+    samples: list[dict[str, Any]]
+    prompts: list[Prompt]
+    metrics: dict[str, float]
+
+
+def ask(model: Model, task: Any, *, shots: int, too_long: TooLong = "fit", limit: int | None = None) -> Answers:
+    """Evaluate one lm-eval task.
+
+    Args:
+        shots: few-shot examples asked for; a task that has fewer gives what it has.
+        too_long: ``fit`` drops whole examples until the prompt fits the context; ``refuse`` raises.
+        limit: only the first questions.
+
+    Raises:
+        UserError: ``refuse``, and a prompt does not fit.
+    """
+    model.forget()
+    task.set_config("num_fewshot", shots)
+    task.set_fewshot_seed(FEWSHOT_SEED)
+    kept = _fit(task, model, shots, too_long, limit)
+    name = task.config.task
+    found = evaluator.evaluate(model, {"tasks": {name: task}}, limit=limit, bootstrap_iters=0, log_samples=True)
+    samples = sorted(found["samples"][name], key=lambda sample: sample["doc_id"])
+    asked = [model.asked[key] for key in sorted(model.asked)]
+    prompts = [Prompt(tokens, shots, cut) for (tokens, cut), shots in zip(asked, kept, strict=bool(asked))]
+    metrics = {
+        key.partition(",")[0]: float(value)
+        for key, value in found["results"][name].items()
+        if "," in key and "_stderr," not in key and isinstance(value, float | int)
+    }
+    return Answers(samples, prompts, metrics)
+
+
+def _fit(task: Any, model: Model, shots: int, too_long: TooLong, limit: int | None) -> list[int]:
+    """Build the task's prompts with as many of the asked examples as fit, and have it use them; the numbers kept."""
+    whole: Callable[..., str | list[str]] = task.fewshot_context
+    docs = [doc for _, doc in task.doc_iterator(limit=limit)]
+    room = [model.max_length + 1 - tokens for tokens in _answer_tokens(task, model, docs)]
+    built: list[str | list[str]] = [""] * len(docs)
+    kept = [min(shots, len(task.sampler.df) if hasattr(task, "sampler") else 0)] * len(docs)
+    left = list(range(len(docs)))
+    while left:
+        for i in left:
+            built[i] = whole(docs[i], num_fewshot=kept[i], gen_prefix=task.doc_to_prefix(docs[i]))
+        tokens = _longest(model, [built[i] for i in left])
+        left = [i for i, n in zip(left, tokens, strict=True) if n > room[i]]
+        if left and too_long == "refuse":
+            raise UserError(
+                f"{len(left)} of {len(docs)} prompts of {task.config.task} do not fit the model's context of "
+                f"{model.max_length} tokens",
+                where="--too-long",
+                fix="--too-long fit drops whole few-shot examples until a prompt fits, and counts what is cut",
+            )
+        left = [i for i in left if kept[i]]
+        for i in left:
+            kept[i] -= 1
+    prompts = iter(built)
+    task.fewshot_context = lambda doc, **_: next(prompts)
+    return kept
+
+
+def _answer_tokens(task: Any, model: Model, docs: list[dict[str, Any]]) -> list[int]:
+    """Room that the longest answer to each question needs."""
+    match task.OUTPUT_TYPE:
+        case "multiple_choice" if not getattr(task, "multiple_input", 0):
+            delimiter = task.config.target_delimiter
+            return _longest(model, [[delimiter + choice for choice in task.doc_to_choice(doc)] for doc in docs])
+        case "generate_until":
+            return [new_tokens(task.config.generation_kwargs or {}) + 1] * len(docs)
+        case _:
+            return _longest(model, [str(task.doc_to_target(doc)) for doc in docs])
+
+
+def _longest(model: Model, texts: list[str | list[str]]) -> list[int]:
+    """Tokens of each text, or of the longest of each list of texts."""
+    lists = [[text] if isinstance(text, str) else text for text in texts]
+    model.encode(chain.from_iterable(lists))
+    return [max(len(model.tok_encode(text)) for text in alternatives) for alternatives in lists]
+
+
+@lru_cache(maxsize=4096)
+def _divides(tokenizer: Any, line: str, continuation: str) -> bool:
+    """Whether the tokenizer, before it merges anything, divides ``line + continuation`` between the two, and adds no token."""
+    plain = tokenizer.normalizer is None and not tokenizer.num_special_tokens_to_add(False)
+    if not plain or tokenizer.pre_tokenizer is None or line[-1].isspace():
+        return False
+    words = tokenizer.pre_tokenizer.pre_tokenize_str(line + continuation)
+    return any(start == len(line) for _, (start, _) in words)
+
+
+def new_tokens(generation: dict[str, Any]) -> int:
+    """How many tokens a task wants to be written; 256 is lm-eval's default."""
+    return int(generation.get("max_gen_toks", 256))

@@ -1,0 +1,143 @@
+"""Which checkpoints are asked which tasks, and where the answers lie: ``runs/RUN/downstream/TASK-DIGEST``.
+
+An evaluation is a command, and its folder is named by the command's digest: experiments that share a run share its answers,
+and what one of them asks does not disturb another.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from acodm_core import PROTOCOL
+from acodm_core.errors import UserError, unknown_name
+from acodm_core.files import digest, read_json
+from acodm_core.study.config import DownstreamConfig, readable_errors
+from acodm_core.study.planner import Plan
+from acodm_core.study.results import SCORES, read_parquet, write_scores
+
+_MMLU = re.compile(r"mmlu_([05])shot$")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One task on one checkpoint.
+
+    Attributes:
+        run: the run that is asked.
+        step: the snapshot's step; None: the run's end.
+        command: arguments of ``acodm downstream`` that decide the answers.
+    """
+
+    run: str
+    task: str
+    step: int | None
+    command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the folder below ``runs/RUN/downstream``."""
+        at = "" if self.step is None else f"-step-{self.step:06d}"
+        return f"{self.task}-{digest([PROTOCOL, *self.command])}{at}"
+
+    @property
+    def of_mmlu(self) -> bool:
+        """Whether it needs MMLU's questions."""
+        return self.command[0] == "mmlu"
+
+    @property
+    def folder(self) -> Path:
+        """Below the folder of all runs; holds ``scores.parquet`` and, written last, ``manifest.json``."""
+        return Path(self.run, "downstream", self.name)
+
+    @property
+    def arguments(self) -> str:
+        """The command with the snapshot, for a shell."""
+        at = () if self.step is None else ("--step", str(self.step))
+        return shlex.join((*self.command, *at))
+
+
+def evaluations(plan: Plan, asked: DownstreamConfig | None) -> dict[tuple[str, str], Evaluation]:
+    """(run, folder's name) -> evaluation, in the order of the plan; none where nothing is asked.
+
+    Raises:
+        UserError: an unknown method, or snapshots that the runs do not keep.
+    """
+    if asked is None:
+        return {}
+    for i, method in enumerate(asked.methods):
+        if method not in plan.compared:
+            raise unknown_name("compared method", method, plan.compared, where=f"downstream.methods[{i}]")
+    commands = {task: command(asked, task) for task in asked.tasks}
+    found: dict[tuple[str, str], Evaluation] = {}
+    for method, runs in plan.compared.items():
+        for run in runs if method in asked.methods or not asked.methods else ():
+            for step in _steps(plan, run, asked):
+                for task, words in commands.items():
+                    one = Evaluation(run, task, step, words)
+                    found[run, one.name] = one
+    return found
+
+
+def _steps(plan: Plan, run: str, asked: DownstreamConfig) -> list[int | None]:
+    if asked.checkpoints == "final":
+        return [None]
+    spec = plan.runs[run]
+    steps = sorted(spec.evaluation.snapshot_steps(spec.training.steps))
+    if not steps:
+        raise UserError(
+            "these runs keep no snapshots", where="downstream.checkpoints", fix="evaluation: {snapshots: [0, 0.5]}"
+        )
+    return [*steps, None]
+
+
+def command(asked: DownstreamConfig, task: str) -> tuple[str, ...]:
+    """The arguments of ``acodm downstream`` for a task: the program, and every setting that decides its answers."""
+    limit = () if asked.limit is None else ("--limit", str(asked.limit))
+    if mmlu := _MMLU.match(task):
+        subjects = [word for subject in asked.subjects for word in ("--subject", subject)]
+        return ("mmlu", "--shots", mmlu[1], "--source", asked.source, *subjects, *limit)
+    if task == "humaneval":
+        settings = asked.humaneval.model_dump(exclude={"k"}, exclude_none=True)
+        flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        return ("humaneval", *flags, *(word for k in asked.humaneval.k for word in ("--k", str(k))), *limit)
+    return ("tasks", "--task", task, *limit)
+
+
+def read_settings(path: Path) -> DownstreamConfig:
+    """The settings that a workflow wrote as JSON."""
+    with readable_errors(str(path), DownstreamConfig):
+        return DownstreamConfig.model_validate(read_json(path))
+
+
+def gather(plan: Plan, asked: DownstreamConfig, runs: Path, out: Path) -> None:
+    """Put the scores of every planned evaluation together as one table of SCORES.
+
+    Raises:
+        UserError: an evaluation that is missing, of another run or step, or another table.
+    """
+    tables = [_scores(runs, one) for one in evaluations(plan, asked).values()]
+    frame = pd.concat(tables, ignore_index=True).astype(object)
+    write_scores(frame.where(frame.notna(), None).to_dict("records"), out)
+
+
+def _scores(runs: Path, one: Evaluation) -> pd.DataFrame:
+    folder = runs / one.folder
+    manifest = read_json(folder / "manifest.json")
+    told = [manifest.get(key) for key in ("run", "step", "status")]
+    if told != [one.run, told[1] if one.step is None else one.step, "finished"]:
+        raise UserError(
+            f"not the finished evaluation of {one.run}, but of {told[0]} at step {told[1]}",
+            where=str(folder / "manifest.json"),
+            fix=f"delete {folder} and evaluate again",
+        )
+    frame = read_parquet(folder / "scores.parquet")
+    if missing := set(SCORES.names) - set(frame.columns):
+        raise UserError(
+            f"another table: it has no column {', '.join(sorted(missing))}", where=str(folder / "scores.parquet")
+        )
+    return frame

@@ -1,0 +1,151 @@
+"""Would a plain mixture have done as well with the same compute? Each method beside the best cheap baseline at equal FLOPs, all in.
+
+Cheap: static mixtures that depend on no other run and measure nothing (the oracle is a bound and left out). Losses are read off
+existing validation curves at the last evaluation that the budget pays for; nothing is interpolated, and a curve that ends below
+the budget says "not run". A run's curve starts at the cost of the runs it depends on. Three budgets: what the method spent
+in whole, one plain run, and what the method had spent when it reached the target. A curve cut before its end still has a high
+learning rate under a decaying schedule, so the cut side looks a little worse than a run that was planned to end there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from acodm_core.study.results import Results
+
+from . import cost
+from .frames import ORACLE, baseline, losses, static_methods, targets, title, weighting
+from .statistics import MIN_SEEDS, mean_interval, median
+from .tables import NOT_RUN, number, program, scientific, with_interval, write_table
+
+NOT_BEGUN = "spent up front"
+SLACK = 1e-6  # of a budget: equal counts may differ by rounding
+Curves = dict[tuple[int, str], tuple[str, np.ndarray, np.ndarray]]
+
+
+def cheap(results: Results) -> list[str]:
+    """The static mixtures, but the oracle, that depend on no run and of which nothing is measured."""
+    spent = cost.whole_runs(results).merge(results.runs[["run", "method_flops"]], on="run")
+    free = spent.groupby("method")[["flops_upfront", "method_flops"]].max().max(axis=1) == 0
+    return [method for method in static_methods(results) if method != ORACLE and free.get(method, False)]
+
+
+def curves(results: Results) -> Curves:
+    """(seed, method) -> status, and at every evaluation the FLOPs all in and the mean validation loss (nats)."""
+    rows = losses(results, "valid").merge(cost.whole_runs(results).drop(columns=["method", "seed"]), on="run")
+    rows["flops"] = rows["flops_upfront"] + rows["flops_run"] * rows["step"] / rows["steps_run"]
+    grouped = rows.sort_values("step").groupby(["seed", "method"])
+    return {key: (rows["status"].iloc[0], rows["flops"].to_numpy(), rows["mean"].to_numpy()) for key, rows in grouped}
+
+
+def losses_at(found: Curves, method: str, budget: float) -> pd.Series:
+    """Seed -> the method's loss at the last evaluation that ``budget`` FLOPs pay for.
+
+    ``inf``: a failed run, or a budget that was spent up front; NaN: a run that ended before the budget, or no budget.
+    """
+    at = {}
+    for (seed, name), (status, flops, loss) in found.items():
+        if name != method:
+            continue
+        if status != "finished" or flops[0] > budget:
+            at[seed] = np.inf
+        else:
+            paid = loss[flops <= budget * (1 + SLACK)]
+            at[seed] = paid[-1] if flops[-1] >= budget * (1 - SLACK) else np.nan
+    return pd.Series(at, dtype=float)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a compared method that is not cheap; losses are medians over seeds (nats), FLOPs all in, medians too.
+
+    ``whole_*``: the method's whole compute; ``plain_*``: that of one cheap run; ``target_*``: what the method had spent at
+    the target. ``*_loss`` is the method's, ``*_cheap`` the name of the best cheap baseline and ``*_cheap_loss`` its loss, NaN
+    where no cheap run got that far. ``difference`` is method - cheap at the plain budget, seed by seed: mean with its t interval.
+    """
+    plain, runs, found = cheap(results), cost.per_run(results), curves(results)
+    one_run = _median(runs.loc[runs["method"].isin(plain), "flops_run"])
+    rows = []
+    for method in results.compare:
+        if method in plain or method == ORACLE:
+            continue
+        mine = runs[runs["method"] == method]
+        whole = _median(mine["flops_run"] + mine["flops_upfront"])
+        row = {"method": method, "title": title(results, method), "n": len(mine)}
+        row["begun"] = not _median(mine["flops_upfront"]) > one_run
+        for kind, budget in (("whole", whole), ("plain", one_run), ("target", _median(mine["flops_all_in"]))):
+            at = pd.DataFrame({name: losses_at(found, name, budget) for name in (method, *plain)})
+            medians = at.median()
+            known = medians[plain][np.isfinite(medians[plain])]
+            chosen = known.idxmin() if len(known) else ""
+            row |= {f"{kind}_flops": budget, f"{kind}_loss": float(medians[method])}
+            row |= {f"{kind}_cheap": title(results, chosen) if chosen else ""}
+            row[f"{kind}_cheap_loss"] = float(known.min()) if chosen else float("nan")
+            if kind == "plain":
+                row |= _difference((at[method] - at[chosen]).dropna().to_numpy() if chosen else np.empty(0))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _median(values: pd.Series) -> float:
+    return float(median(values)) if len(values) else float("nan")
+
+
+def _difference(gaps: np.ndarray) -> dict[str, float]:
+    names = ("difference", "difference_low", "difference_high")
+    if not len(gaps) or not np.isfinite(gaps).all():
+        return dict.fromkeys(names, float("inf") if len(gaps) else float("nan"))
+    ends = mean_interval(gaps) if len(gaps) >= MIN_SEEDS else (float(gaps.min()), float(gaps.max()))
+    return dict(zip(names, (float(gaps.mean()), *ends), strict=True))
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells: a loss, and beside it the best cheap baseline's with its name."""
+
+    def theirs(row: pd.Series, name: str) -> str:
+        return f"{number(row[f'{name}_cheap_loss'])} ({row[f'{name}_cheap']})" if row[f"{name}_cheap"] else NOT_RUN
+
+    def own(row: pd.Series) -> str:
+        return number(row["plain_loss"]) if row["begun"] else NOT_BEGUN
+
+    def spent(row: pd.Series) -> str:
+        return "never" if np.isinf(row["target_flops"]) else scientific(row["target_flops"])
+
+    rows = [row for _, row in frame.iterrows()]
+    return pd.DataFrame(
+        {
+            "Method": [row["title"] for row in rows],
+            "Whole compute (FLOPs)": [scientific(row["whole_flops"]) for row in rows],
+            "Loss": [number(row["whole_loss"]) for row in rows],
+            "Cheap, same compute": [theirs(row, "whole") for row in rows],
+            "Loss at one plain run's compute": [own(row) for row in rows],
+            "Cheap, one plain run": [theirs(row, "plain") for row in rows],
+            "Difference (nats)": [with_interval(row, "difference", signed=True) for row in rows],
+            "Compute to target (FLOPs)": [spent(row) for row in rows],
+            "Cheap, same compute as to target": [theirs(row, "target") for row in rows],
+        }
+    )
+
+
+def caption(results: Results) -> str:
+    names = ", ".join(title(results, method) for method in cheap(results)) or "none was run"
+    goal = targets(results).set_index("target").loc["natural", "loss"]
+    reach = f"{goal:.4f} nats" if np.isfinite(goal) else NOT_RUN
+    return (
+        "Validation loss at equal compute, all in: methods beside the best cheap baseline (static mixtures without a phase or"
+        f" measurements: {names}), medians over seeds. Read off existing curves at the last evaluation that the compute pays"
+        f" for; {NOT_RUN}: no cheap run was trained that far. Difference at the compute of one plain run, seed by seed (negative"
+        " is better): mean, with its 95 % t interval, or with fewer than five seeds the smallest and largest. Target:"
+        f" {title(results, baseline(results))}'s median final loss, {reach}.{weighting(results)}"
+    )
+
+
+def render(results: Results, out: Path) -> None:
+    frame = table(results)
+    write_table(frame, shown(frame), "compute_matched", out, caption(results))
+
+
+if __name__ == "__main__":
+    program("compute_matched", __doc__, render)

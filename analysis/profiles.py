@@ -1,0 +1,262 @@
+"""Performance profiles over workloads: on which share of them is a method within a factor tau of the fastest?
+
+A workload is an experiment's results folder. A method's cost there is its median over seeds, to the target that its baseline
+sets; its ratio is that over the least of the compared methods' (Dolan and More 2002, Mathematical Programming 91:201-213), and a
+target that is not reached counts as an infinite one. rho(tau) is the share of workloads whose ratio is at most tau; the score is
+its mean over tau from 1 to 4, so 1 is fastest everywhere and 0 never within a factor of four. Intervals resample each
+workload's seeds, the same ones for all methods. Beside it stands the geometric mean over workloads of the speed-up over the
+baseline. The oracle is a bound and no competitor; a method that a workload did not run is in no profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from acodm_core.errors import UserError
+from acodm_core.study.results import Results
+
+from . import cost, panels, style
+from .frames import ORACLE, baseline, horizon, title
+from .statistics import LEVEL, MIN_SEEDS, generator
+from .tables import NOT_RUN, between, number, write_csv, write_table
+
+WIDEST = 4.0  # the largest factor that counts, as AlgoPerf's
+RESAMPLES = 2000
+WAYS = {"steps_alone": "steps", "flops_all_in": "FLOPs, all in"}
+
+
+def workload(results: Results) -> str:
+    return str(results.experiment["experiment"])
+
+
+def check(workloads: Sequence[Results]) -> None:
+    """UserError where the folders are not so many workloads: one given twice, or a method's name that means two mixers."""
+    seen: dict[str, Path] = {}
+    mixers: dict[str, tuple[str, Path]] = {}
+    for results in workloads:
+        name = workload(results)
+        if name in seen:
+            raise UserError(
+                f"workload {name!r} stands in two folders",
+                where=str(results.folder),
+                fix=f"leave out this or {seen[name]}",
+            )
+        seen[name] = results.folder
+        runs = results.runs[results.runs["method"].isin(results.compare)]
+        for method, mixer in runs.groupby("method")["mixer"].first().items():
+            first, where = mixers.setdefault(method, (mixer, results.folder))
+            if first != mixer:
+                raise UserError(
+                    f"method {method!r} is mixer {mixer!r} here and {first!r} in {where}: two methods in one row",
+                    where=str(results.folder),
+                )
+
+
+def costs(workloads: Sequence[Results]) -> pd.DataFrame:
+    """One row a (workload, competitor, seed): ``title``, ``baseline`` (whether it is), ``steps_alone`` and ``flops_all_in`` to
+    the natural target; inf: not reached, NaN: not run.
+
+    The baseline reaches its own final loss with its last step at the latest, whatever the noise of its last evaluations.
+    """
+    frames = []
+    for results in workloads:
+        runs = cost.per_run(results)
+        runs = runs[runs["method"] != ORACLE].assign(baseline=runs["method"] == baseline(results))
+        late = runs["baseline"] & np.isinf(runs["steps"]) & (runs["steps_run"] == horizon(results))
+        for column in WAYS:
+            name, way = column.split("_", 1)
+            whole = runs[f"{name}_run"] + (runs[f"{name}_upfront"] if way == "all_in" else 0.0)
+            runs[column] = runs[column].mask(late, whole)
+        titles = [title(results, method) for method in runs["method"]]
+        frames.append(runs[["method", "seed", "baseline", *WAYS]].assign(workload=workload(results), title=titles))
+    return pd.concat(frames, ignore_index=True)
+
+
+def ratios(medians: np.ndarray) -> np.ndarray:
+    """(..., workloads, methods) costs over the least in each workload; all ``inf`` where nobody got there."""
+    least = np.nanmin(medians, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        found = medians / least
+    return np.where(np.isinf(medians), np.inf, found)
+
+
+def scores(found: np.ndarray) -> np.ndarray:
+    """(..., methods) mean of rho over tau in [1, WIDEST] from (..., workloads, methods) ratios; NaN: a workload not run."""
+    inside = np.clip((WIDEST - found) / (WIDEST - 1), 0.0, 1.0)
+    return np.where(np.isinf(found), 0.0, inside).mean(axis=-2)
+
+
+def profile(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """tau and rho(tau) of one method's ratios: the corners of a step curve from 1 to WIDEST."""
+    inside = np.sort(found[found <= WIDEST])
+    tau = np.concatenate([[1.0], inside, [WIDEST]])
+    return tau, np.array([np.mean(found <= t) for t in tau])
+
+
+def _medians(frame: pd.DataFrame, names: Sequence[str], methods: Sequence[str], column: str, rng=None) -> np.ndarray:
+    """([RESAMPLES,] workloads, methods) medians over seeds; with ``rng`` over resampled seeds, the same for all methods."""
+    tables = []
+    for name in names:
+        wide = frame[frame["workload"] == name].pivot(index="seed", columns="method", values=column)
+        values = wide.reindex(columns=methods).to_numpy(dtype=float)
+        if rng is None:
+            tables.append(np.median(values, axis=0))
+        else:
+            tables.append(np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1))
+    return np.stack(tables, axis=-2)
+
+
+def table(workloads: Sequence[Results]) -> pd.DataFrame:
+    """One row a (competitor, way of counting): ``workloads`` it ran on, ``fastest`` and ``reached`` of them, ``score`` with its
+    interval and ``speedup`` (geometric mean over the baseline; 0: a target never reached); NaN where a workload did not run it.
+
+    Raises:
+        UserError: see ``check``.
+    """
+    check(workloads)
+    frame = costs(workloads)
+    names, methods = [workload(results) for results in workloads], list(dict.fromkeys(frame["method"]))
+    few = frame.groupby(["workload", "method"])["seed"].nunique().min() < MIN_SEEDS
+    rows = []
+    for column in WAYS:
+        medians = _medians(frame, names, methods, column)
+        found = ratios(medians)
+        drawn = scores(ratios(_medians(frame, names, methods, column, generator("profiles", column))))
+        to_beat = frame[frame["baseline"]].groupby("workload")[column].median()[names].to_numpy()
+        with np.errstate(divide="ignore"):
+            speedup = np.exp(np.log(to_beat[:, None] / medians).mean(axis=0))
+        for i, method in enumerate(methods):
+            ran = ~np.isnan(medians[:, i])
+            row = {"method": method, "title": frame.loc[frame["method"] == method, "title"].iloc[0], "counted": column}
+            row |= {"workloads": int(ran.sum()), "of": len(names), "few": bool(few)}
+            row |= {"fastest": int((found[:, i] == 1).sum()), "reached": int(np.isfinite(medians[:, i]).sum())}
+            row["score"], row["speedup"] = float(scores(found)[i]), float(speedup[i])
+            tail = (1 - LEVEL) / 2
+            ends = np.quantile(drawn[:, i], [tail, 1 - tail]) if ran.all() else (math.nan, math.nan)
+            row["score_low"], row["score_high"] = map(float, ends)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def steps(workloads: Sequence[Results]) -> pd.DataFrame:
+    """What the figure draws: ``counted``, ``method``, ``title``, ``tau`` and ``rho``, of the methods that every workload ran."""
+    frame = costs(workloads)
+    names, methods = [workload(results) for results in workloads], list(dict.fromkeys(frame["method"]))
+    titles = frame.groupby("method")["title"].first()
+    rows = []
+    for column in WAYS:
+        found = ratios(_medians(frame, names, methods, column))
+        for i, method in enumerate(methods):
+            if not np.isnan(found[:, i]).any():
+                pairs = zip(*profile(found[:, i]), strict=True)
+                rows += [(column, method, titles[method], tau, rho) for tau, rho in pairs]
+    return pd.DataFrame(rows, columns=["counted", "method", "title", "tau", "rho"])
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells: one row a method, each way of counting with its score and speed-up."""
+    at = frame.set_index(["method", "counted"])
+    rows = []
+    for method in frame["method"].unique():
+        one = at.loc[(method, next(iter(WAYS)))]
+        cells = {"Method": one["title"], "Workloads": f"{one['workloads']}/{one['of']}"}
+        for column, words in WAYS.items():
+            row = at.loc[(method, column)]
+            whole = row["workloads"] == row["of"]
+            cells[f"Reached ({words})"] = f"{row['reached']}/{row['workloads']}"
+            cells[f"Fastest ({words})"] = f"{row['fastest']}/{row['workloads']}"
+            ends = [number(row[key], 2) for key in ("score", "score_low", "score_high")]
+            cells[f"Score ({words})"] = (ends[0] if row["few"] else between(*ends)) if whole else NOT_RUN
+            cells[f"Speed-up ({words}, ×)"] = "never" if row["speedup"] == 0 else number(row["speedup"], 2)
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def caption(workloads: Sequence[Results]) -> str:
+    parts = [f"{workload(r)} (n = {len(r.experiment.get('seeds', []))}, {horizon(r)} steps)" for r in workloads]
+    commits = {str(commit) for results in workloads for commit in results.runs["commit"].dropna()}
+    hardware = {str(name) for results in workloads for name in results.runs["hardware"].dropna()}
+    text = (
+        f"Performance profiles over {len(workloads)} workload{'s' * (len(workloads) != 1)}: {'; '.join(parts)}. Cost to each"
+        " workload's own target (its baseline's median final validation loss), medians over seeds. Score: mean share of workloads"
+        f" within a factor tau of the fastest, tau from 1 to {WIDEST:g}; in brackets the 95 % bootstrap interval over seeds"
+        f" (none under {MIN_SEEDS} seeds). Speed-up: geometric mean over workloads against the baseline; never: a target was not"
+        " reached."
+    )
+    for kinds, words in ((commits, "code commit"), (hardware, "hardware")):
+        if len(kinds) > 1:
+            text += f" The runs differ in {words} ({', '.join(sorted(kinds))}); within a workload see its own report."
+    return text
+
+
+def draw(frame: pd.DataFrame, methods: Sequence[str], count: int) -> Figure:
+    """rho against tau, one panel a way of counting."""
+    if frame.empty:
+        return style.said("No method was run on every workload: no profiles.")
+    style.use()
+    figure, axes = plt.subplots(1, len(WAYS), figsize=(style.WIDTH, 2.6), sharey=True)
+    figure.subplots_adjust(wspace=0.08)
+    titles = frame.groupby("method")["title"].first()
+    drawn = [method for method in methods if method in titles]
+    colours, dashes = style.colours(drawn), style.dashes(drawn)
+    for ax, (column, words) in zip(axes, WAYS.items(), strict=True):
+        for i, method in enumerate(drawn):
+            rows = frame[(frame["counted"] == column) & (frame["method"] == method)]
+            # Equal curves lie beside each other, not under one another.
+            lift = 0.006 * (i - (len(drawn) - 1) / 2)
+            line = ax.step(
+                rows["tau"], rows["rho"] + lift, where="post", color=colours[method], ls=dashes[method], lw=1.4
+            )
+            style.tag(
+                line, method, f"{titles[method]}: within a factor {WIDEST:g} on {rows['rho'].max():.0%} of workloads"
+            )
+        ax.set_xscale("log")
+        ax.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
+        ax.minorticks_off()
+        ax.set_xlim(0.98, WIDEST)
+        ax.set_title(words[:1].upper() + words[1:], fontweight="normal")
+        ax.set_xlabel("Factor of the fastest method")
+    axes[0].set_ylim(-0.06, 1.06)
+    axes[0].set_ylabel(f"Share of {count} workloads")
+    axes[0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    keys = [plt.Line2D([], [], color=colours[m], ls=dashes[m], lw=1.4) for m in drawn]
+    panels.legend(figure, keys, [titles[m] for m in drawn])
+    return figure
+
+
+def render(workloads: Sequence[Results], out: Path) -> None:
+    frame, curve = table(workloads), steps(workloads)
+    write_table(frame, shown(frame), "profiles", out, caption(workloads))
+    write_csv(curve, out / "profiles_curve.csv")
+    style.save(draw(curve, list(frame["method"].unique()), len(workloads)), "profiles", out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m acodm_analysis.profiles",
+        description=__doc__,
+        epilog="example: python -m acodm_analysis.profiles results/quick results/synthetic --out results/profiles",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "results", type=Path, nargs="+", metavar="RESULTS", help="folders that `collect` wrote, one a workload"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files; made when it is missing")
+    arguments = parser.parse_args()
+    try:
+        render([Results(folder) for folder in arguments.results], arguments.out)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The cost ledger: four currencies to three targets, both horizon rules, reuse of a phase, and equal compute."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import canned
+import numpy as np
+import pandas as pd
+import pytest
+from acodm_analysis import amortised, comparison, compute_matched, cost, currencies, frames
+
+from acodm_core.study.results import Results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return Results(canned.make(tmp_path_factory.mktemp("five"), 5, diverged=("odm", 3)))
+
+
+@pytest.fixture(scope="module")
+def ledger(results):
+    return currencies.table(results).set_index(["target", "horizon", "method", "currency", "way"]).sort_index()
+
+
+def changed(results: Results, **tables: pd.DataFrame) -> Results:
+    """The same results with other tables."""
+    clone = Results(results.folder)
+    clone.__dict__.update(tables)
+    return clone
+
+
+def with_shorter(results: Results, seed: int, steps: int, lower: float) -> Results:
+    """The same with AC-ODM trained on one seed to another horizon, its losses ``lower`` (nats) than the compared run's."""
+    source, run = f"acodm-s{seed}", f"acodm-s{seed}-{steps}"
+    row = results.runs[results.runs["run"] == source].assign(run=run, compared=False, steps=steps)
+    values = results.metrics[(results.metrics["run"] == source) & (results.metrics["step"] <= steps)].assign(run=run)
+    values["value"] -= lower
+    return changed(
+        results,
+        runs=pd.concat([results.runs, row], ignore_index=True),
+        metrics=pd.concat([results.metrics, values], ignore_index=True),
+    )
+
+
+def test_every_currency_is_proportional_to_the_steps_to_the_target(results, ledger):
+    for target in frames.TARGETS:
+        found = frames.crossings(results).query("target == @target and method == 'acodm'")["steps"]
+        at = ledger.loc[target, frames.FIXED, "acodm"]["cost"]
+        assert at["steps", "alone"] == pytest.approx(np.median(found))
+        assert at["tokens", "alone"] == pytest.approx(np.median(found) * canned.BATCH * canned.CONTEXT)
+        run = results.runs.set_index("run").loc["acodm-s0"]
+        each = (run["model_flops"] + run["method_flops"]) / run["steps"]
+        assert at["flops", "alone"] == pytest.approx(np.median(found) * each)
+        seconds = cost.step_seconds(results)["acodm", "target"]
+        assert at["seconds", "alone"] == pytest.approx(np.median(found) * seconds)
+
+
+def test_all_in_adds_the_ancestors_in_every_currency(results, ledger):
+    proxy = results.runs.set_index("run").loc["acodm_proxy_run-s0"]
+    at = ledger.loc["natural", frames.FIXED, "acodm_proxy"]["cost"]
+    assert at["steps", "all_in"] - at["steps", "alone"] == pytest.approx(proxy["steps"])
+    assert at["tokens", "all_in"] - at["tokens", "alone"] == pytest.approx(proxy["tokens"])
+    assert at["flops", "all_in"] - at["flops", "alone"] == pytest.approx(proxy["model_flops"] + proxy["method_flops"])
+
+
+def test_a_censored_cost_is_greater_than_the_whole_run(results, ledger):
+    natural = ledger.loc["uniform", frames.FIXED, "natural"]
+    assert math.isinf(natural.loc[("steps", "alone"), "cost"]) and natural.loc[("steps", "alone"), "reached"] == 2
+    cells = currencies.shown(ledger.reset_index(), results).set_index(["To", "Method"])
+    assert cells.loc[("uniform", "Natural"), "Steps"].startswith(">300")
+    assert cells.loc[("uniform", "Natural"), "FLOPs, alone"].startswith(">4.28e13")
+    assert cells.loc[("uniform", "Natural"), "Seeds there"] == "2/5"
+
+
+def test_a_failed_run_reaches_nothing_and_is_counted(ledger):
+    odm = ledger.loc["natural", frames.FIXED, "odm"].loc[("flops", "all_in")]
+    assert (odm["n"], odm["reached"]) == (5, 4) and math.isinf(odm["high"])
+    assert odm["speedup_low"] == 0
+
+
+def test_the_paired_speed_up_is_seed_by_seed_and_a_bound_where_the_baseline_is_censored(results, ledger):
+    runs = cost.per_run(results).set_index(["method", "seed"])
+    ratios = []
+    for seed in range(5):
+        alone, whole = runs.loc[("natural", seed), ["flops_alone", "flops_run"]]
+        ratios.append((whole if math.isinf(alone) else alone) / runs.loc[("acodm_proxy", seed), "flops_all_in"])
+    at = ledger.loc["natural", frames.FIXED, "acodm_proxy"].loc[("flops", "all_in")]
+    assert at["speedup"] == pytest.approx(np.median(ratios)) and at["bound"]
+    assert at["speedup_low"] == pytest.approx(min(ratios)) and at["speedup_high"] == pytest.approx(max(ratios))
+    cells = currencies.shown(ledger.reset_index(), results).set_index(["To", "Method"])
+    assert cells.loc[("natural", "AC-ODM (proxy)"), "Paired speed-up, all in (×)"].startswith("≥1.")
+
+
+def test_the_matched_horizon_was_not_run(results, ledger):
+    assert ledger.xs(frames.MATCHED, level="horizon")["cost"].isna().all()
+    cells = currencies.shown(ledger.reset_index(), results)
+    assert set(cells["Steps, matched horizon"]) == {"not run"}
+
+
+def test_the_matched_horizon_is_the_shortest_schedule_that_ended_at_the_target(results):
+    good, bad = with_shorter(results, 1, 160, 0.3), with_shorter(results, 1, 160, 0.0)
+    for one, steps in ((good, 160), (bad, 300)):
+        found = frames.matched_crossings(one).query("target == 'natural'").set_index(["method", "seed"])["steps"]
+        assert found["acodm", 1] == steps and found.drop([("acodm", 1)]).isna().all()
+    row = cost.per_run(good, "natural", frames.MATCHED).set_index("run").loc["acodm-s1"]
+    assert row["flops_alone"] == pytest.approx(row["flops_run"] * 160 / 300)
+
+
+def test_a_run_to_another_horizon_stays_out_of_the_comparison(results):
+    pd.testing.assert_frame_equal(comparison.table(with_shorter(results, 1, 160, 0.3)), comparison.table(results))
+
+
+def test_a_swarm_costs_the_sum_of_its_runs(results):
+    runs = results.runs.copy()
+    more = runs[runs["run"] == "acodm_proxy_run-s0"].assign(run="acodm_proxy_run.01-s0")
+    runs = pd.concat([runs, more], ignore_index=True)
+    both = ["acodm_proxy_run-s0", "acodm_proxy_run.01-s0"]
+    runs.loc[runs["method"] == "acodm_proxy", "ancestors"] = json.dumps(both)
+    clone = changed(results, runs=runs, metrics=results.metrics)
+    each = float(more["model_flops"].item() + more["method_flops"].item())
+    upfront = cost.per_run(clone).query("method == 'acodm_proxy'")["flops_upfront"]
+    assert upfront.tolist() == pytest.approx([2 * each] * 5)
+    bar = cost.bars(clone).query("method == 'acodm_proxy' and phase == 'acodm_proxy_run' and currency == 'flops'")
+    assert bar["cost"].item() == pytest.approx(2 * each)
+
+
+def test_energy_is_shown_where_the_device_reported_it(results):
+    assert set(cost.shown(cost.table(results))["Energy, all in (kJ)"]) == {"not reported"}
+    metered = changed(results, runs=results.runs.assign(joules=1500.0))
+    cells = cost.shown(cost.table(metered)).set_index("Method")["Energy, all in (kJ)"]
+    assert cells["AC-ODM"] == "1.5" and cells["AC-ODM (proxy)"] == "3.0"
+    half = results.runs["run"].str.startswith("acodm_proxy_run")
+    unknown = changed(results, runs=results.runs.assign(joules=np.where(half, np.nan, 1500.0)))
+    assert (
+        cost.shown(cost.table(unknown)).set_index("Method").loc["AC-ODM (proxy)", "Energy, all in (kJ)"]
+        == "not reported"
+    )
+
+
+def test_a_phase_is_spread_over_its_reuses_and_breaks_even_where_the_ledger_says(results):
+    table = amortised.table(results).query("currency == 'flops'")
+    assert set(table["method"]) == {"acodm_proxy"}
+    row = cost.table(results).set_index("method").loc["acodm_proxy"]
+    by = table.set_index("reuses")["cost"]
+    assert by[1] == pytest.approx(row["flops_all_in"], rel=1e-9)
+    assert by[100] == pytest.approx(row["flops_alone"] + row["flops_upfront"] / 100, rel=1e-9)
+    assert (table["ratio"] < 1).equals(table["reuses"] >= row["flops_break_even"])
+
+
+def test_no_phase_no_reuse(results, tmp_path):
+    clone = changed(results)
+    clone.experiment = results.experiment | {"compare": ["natural", "uniform", "acodm"]}
+    assert amortised.table(clone).empty
+    amortised.render(clone, tmp_path)
+    assert "pays for a phase" in (tmp_path / "amortised.svg").read_text()
+
+
+def test_cheap_baselines_are_static_and_free_and_the_oracle_is_none(tmp_path):
+    assert compute_matched.cheap(Results(canned.extended(tmp_path, 2))) == ["natural", "uniform"]
+
+
+def test_equal_compute_reads_existing_curves_and_extrapolates_nothing(results):
+    table = compute_matched.table(results).set_index("method")
+    assert list(table.index) == ["odm", "acodm", "acodm_proxy"]
+    row, uniform = table.loc["acodm_proxy"], cost.per_run(results).query("method == 'uniform'")["flops_run"].iloc[0]
+    assert row["whole_flops"] > uniform and math.isnan(row["whole_cheap_loss"]), "no cheap run was trained that far"
+    # One plain run's compute: what the proxy left of it pays for so many of the target run's steps.
+    runs = cost.per_run(results).set_index("run").loc["acodm_proxy-s0"]
+    last = 20 * ((uniform - runs["flops_upfront"]) / runs["flops_run"] * 300 // 20)
+    curves = frames.losses(results, "valid")
+    curve = curves[(curves["method"] == "acodm_proxy") & (curves["step"] == last)]["mean"]
+    assert row["plain_loss"] == pytest.approx(curve.median())
+    assert row["plain_cheap"] == "Uniform"
+    assert row["difference_low"] < row["difference"] < row["difference_high"]
+    at = 20 * (row["target_flops"] / uniform * 300 // 20)
+    theirs = curves[curves["step"] == at].groupby("method")["mean"].median()
+    assert row["target_cheap_loss"] == pytest.approx(min(theirs["natural"], theirs["uniform"]))
+
+
+def test_a_budget_spent_up_front_and_a_failed_run_are_said(results):
+    runs = results.runs.copy()
+    runs.loc[runs["method"] == "acodm_proxy_run", "model_flops"] *= 100
+    cells = compute_matched.shown(compute_matched.table(changed(results, runs=runs))).set_index("Method")
+    assert cells.loc["AC-ODM (proxy)", "Loss at one plain run's compute"] == "spent up front"
+    assert cells.loc["ODM", "Difference (nats)"] == "failed"

@@ -1,0 +1,152 @@
+"""Reading a results folder: whole tables of one experiment, or an error that names the file that is not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import canned
+import pandas as pd
+import pytest
+from acodm_analysis import (
+    amortised,
+    comparison,
+    compute_matched,
+    cost,
+    currencies,
+    frames,
+    noise,
+    paired,
+    tables,
+    verdicts,
+)
+from acodm_analysis.repetition import table as repetition_table
+
+from acodm_core.errors import UserError
+from acodm_core.study.results import Results
+
+TABLES = ("runs", "metrics", "mixture", "diagnostics", "probe/probe", "probe/memory")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return canned.make(tmp_path_factory.mktemp("made"), 2)
+
+
+@pytest.fixture
+def folder(made, tmp_path: Path):
+    """A copy that a test may damage."""
+    shutil.copytree(made, tmp_path / "results")
+    return tmp_path / "results"
+
+
+def refused(folder: Path, name: str, monkeypatch) -> str:
+    """What a program that reads the table says: no traceback, and exit status 1."""
+    monkeypatch.setattr("sys.argv", ["program", str(folder), str(folder / "out")])
+    with pytest.raises(SystemExit) as stop:
+        tables.program("program", None, lambda results, out: getattr(results, name.split("/")[-1]))
+    text = str(stop.value)
+    assert text.startswith("error: ")
+    return text
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("how", ["truncated", "text", "another table"])
+def test_a_damaged_or_foreign_table_is_named(folder, monkeypatch, name, how):
+    path = folder / f"{name}.parquet"
+    match how:
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:-9])
+        case "text":
+            path.write_text("no table at all")
+        case "another table":
+            pd.DataFrame({"something": [1]}).to_parquet(path)
+    assert str(path) in refused(folder, name, monkeypatch)
+
+
+@pytest.mark.parametrize("name", TABLES[:4])
+def test_a_missing_table_is_named(folder, monkeypatch, name):
+    (folder / f"{name}.parquet").unlink()
+    assert f"{name}.parquet: file not found" in refused(folder, name, monkeypatch)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"protocol": 1}', '{"protocol": 99}'])
+def test_a_description_that_is_none_is_named(folder, content):
+    path = folder / "experiment.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        Results(folder)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["runs", "metrics", "mixture", "diagnostics"])
+def test_a_table_of_another_experiment_is_refused(folder, name):
+    path = folder / f"{name}.parquet"
+    frame = pd.read_parquet(path)
+    if frame.empty:
+        frame = pd.DataFrame([{"run": "x", "step": 1, "name": "reward", "value": 1.0}])
+    frame.assign(run="stranger-s0").to_parquet(path)
+    with pytest.raises(UserError, match=r"not of this experiment: stranger-s0") as error:
+        getattr(Results(folder), name)
+    assert str(path) in str(error.value)
+
+
+def test_a_run_without_measurements_is_named(folder):
+    path = folder / "metrics.parquet"
+    frame = pd.read_parquet(path)
+    frame[frame["run"] != "odm-s1"].to_parquet(path)
+    with pytest.raises(UserError, match=r"nothing of odm-s1"):
+        comparison.table(Results(folder))
+
+
+def test_measurements_that_stand_there_twice_are_refused(folder):
+    path = folder / "metrics.parquet"
+    frame = pd.read_parquet(path)
+    pd.concat([frame, frame.iloc[[0]]]).to_parquet(path)
+    with pytest.raises(UserError, match="twice") as error:
+        frames.by_domain(Results(folder), "valid")
+    assert str(path) in str(error.value)
+
+
+def test_runs_of_two_corpora_never_stand_in_one_table(folder):
+    path = folder / "runs.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[0, "corpus"] = "local-999999"
+    frame.to_parquet(path)
+    with pytest.raises(UserError, match=r"several corpora: local-999999, local-1a2b3c"):
+        comparison.table(Results(folder))
+
+
+def test_runs_of_another_version_machine_or_precision_are_named_in_the_notes(made):
+    results = Results(made)
+    found = comparison.table(results), repetition_table(results)
+    assert "differ" not in " ".join(verdicts.notes(results, *found))
+    for column, value in (("commit", "fedcba"), ("hardware", "another machine"), ("precision", "bfloat16")):
+        mixed = Results(made)
+        mixed.__dict__["runs"] = results.runs.assign(**{column: [value, *results.runs[column][1:]]})
+        said = " ".join(verdicts.notes(mixed, *found))
+        assert f"differ in {'code commit' if column == 'commit' else column}" in said and value in said
+
+
+def test_results_of_an_earlier_version_lack_only_what_came_later(folder):
+    path = folder / "runs.parquet"
+    pd.read_parquet(path).drop(columns="joules").to_parquet(path)
+    assert "joules" not in Results(folder).runs and cost.table(Results(folder))["joules_run"].isna().all()
+    pd.read_parquet(path).drop(columns="seed").to_parquet(path)
+    with pytest.raises(UserError, match="no column seed"):
+        cost.table(Results(folder))
+
+
+def test_a_diverged_run_renders_and_is_shown(tmp_path):
+    results = Results(canned.make(tmp_path / "made", 5, diverged=("odm", 3)))
+    for output in (comparison, paired, cost, currencies, compute_matched, noise, amortised):
+        output.render(results, tmp_path)
+    for name in ("comparison", "currencies", "compute_matched", "noise", "paired", "cost"):
+        _, rows, _ = tables.read_markdown((tmp_path / f"{name}.md").read_text())
+        cells = [cell for row in rows for cell in row]
+        assert "ODM" in cells, name
+        assert not {"nan", "inf", "-inf"} & set(" ".join(cells).replace("[", " ").replace("]", " ").split()), name
+    assert "1 diverged, 4 finished" in (tmp_path / "comparison.md").read_text()
+    assert "failed" in (tmp_path / "paired.md").read_text()
+    notes = verdicts.notes(results, comparison.table(results), repetition_table(results))
+    assert any("ODM: 1 diverged" in note for note in notes)

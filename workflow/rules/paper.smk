@@ -1,0 +1,46 @@
+# Collected results -> the AC-ODM paper's tables and figures beside ours (`snakemake paper`), and what a paper of one's own takes:
+# tables, figures, protocol and BibTeX (`snakemake export`).
+
+PAPER = f"{RESULTS}/paper"
+PAPER_FIGURES = ["paper_curves", "paper_domains_figure", "paper_axes"]
+PAPER_TABLES = ["downstream", "cost", "domains_published", "domains", "granularity", "llama", "proxy"]
+
+
+rule paper:
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        experiment=f"{RESULTS}/experiment.json",
+        probe=f"{RESULTS}/probe/probe.parquet",
+    output:
+        f"{PAPER}/paper.md",
+        expand(f"{PAPER}/{{name}}.{{kind}}", name=PAPER_FIGURES, kind=["png", "csv"]),
+        expand(f"{PAPER}/paper_{{name}}.{{kind}}", name=PAPER_TABLES, kind=["csv", "tex"]),
+        [report(f"{PAPER}/{name}.svg", caption=f"../report/{name}.rst", category="The paper") for name in PAPER_FIGURES],
+        [report(f"{PAPER}/paper_{name}.md", caption="../report/paper_table.rst", category="The paper") for name in PAPER_TABLES],
+    params:
+        results=RESULTS,
+        paper=PAPER,
+    log:
+        f"logs/paper/{EXPERIMENT.experiment}.log",
+    message:
+        "The AC-ODM paper's tables and figures, beside {EXPERIMENT.experiment}"
+    shell:
+        "python -m acodm_analysis.paper {params.results} {params.paper} > {log} 2>&1"
+
+
+rule export:
+    input:
+        runs=f"{RESULTS}/runs.parquet",
+        experiment=f"{RESULTS}/experiment.json",
+        probe=f"{RESULTS}/probe/probe.parquet",
+    output:
+        expand(f"{RESULTS}/export/{{name}}", name=["README.md", "protocol.tex", "references.bib"]),
+    params:
+        results=RESULTS,
+        out=f"{RESULTS}/export",
+    log:
+        f"logs/export/{EXPERIMENT.experiment}.log",
+    message:
+        "Exporting {EXPERIMENT.experiment} for a paper"
+    shell:
+        "acodm export {params.results} --out {params.out} > {log} 2>&1"
