@@ -127,7 +127,7 @@ def table(results: Results) -> pd.DataFrame:
 
 def _difference(mine: pd.DataFrame, other: pd.DataFrame | None) -> tuple[float, float]:
     """Mean difference over the seeds that both have, and its standard error; NaN where there is none."""
-    both = mine.join(other, rsuffix="_other", how="inner") if other is not None else mine.iloc[:0]
+    both = mine.join(other.add_suffix("_other"), how="inner") if other is not None else mine.iloc[:0]
     if not len(both):
         return math.nan, math.nan
     errors = np.hypot(both["standard_error"], both["standard_error_other"])

@@ -58,6 +58,19 @@ def test_the_proxy_run_is_charged_to_the_method_that_needs_it(folder):
     assert not runs.compared["acodm_proxy_run"]
 
 
+def test_finished_runs_are_asked_and_their_scores_are_in_the_report(folder):
+    scores = pd.read_parquet(folder / "results/smoke/downstream.parquet")
+    whole = scores[scores.subject == ""]
+    assert set(scores.run.str.partition("-")[0]) == {"natural", "acodm"}
+    accuracy = whole[(whole.task == "mmlu") & (whole.metric == "accuracy")]
+    assert (accuracy.n == 8).all() and (accuracy.chance == 0.25).all() and len(accuracy) == 2
+    assert (whole[whole.metric == "pass@1"].value == 0).all() or "no sandbox" in " ".join(whole.reason)
+    assert set(whole[whole.task == "humaneval"].metric) >= {"unasked_share"}
+    report = (folder / "results/smoke/report.html").read_text()
+    section = report[report.index('id="downstream"') :]
+    assert "not distinguishable" in section and "contamination.csv" in section
+
+
 def test_all_runs_of_a_swarm_are_charged_to_the_method_that_needs_them(folder):
     runs = pd.read_parquet(folder / "results/smoke/runs.parquet")
     swarm = runs[runs.method == "regmix_swarm"]

@@ -11,6 +11,7 @@ rule paper:
         runs=f"{RESULTS}/runs.parquet",
         experiment=f"{RESULTS}/experiment.json",
         probe=f"{RESULTS}/probe/probe.parquet",
+        scores=SCORES,
     output:
         f"{PAPER}/paper.md",
         expand(f"{PAPER}/{{name}}.{{kind}}", name=PAPER_FIGURES, kind=["png", "csv"]),
@@ -33,6 +34,7 @@ rule export:
         runs=f"{RESULTS}/runs.parquet",
         experiment=f"{RESULTS}/experiment.json",
         probe=f"{RESULTS}/probe/probe.parquet",
+        scores=SCORES,
     output:
         expand(f"{RESULTS}/export/{{name}}", name=["README.md", "protocol.tex", "references.bib"]),
     params:
