@@ -26,10 +26,10 @@ class Regmix(Mixer):
         b004d3a, regression_fitting: gradient-boosted trees, 1000 of rate 0.01, stopped after 3 rounds without gain; or linear.
     Differences:
         The same trees of scikit-learn (31 leaves, squared error), not LightGBM's. Swarms here have tens of runs: under 200 a
-        leaf needs 2, not 20, or no tree would ever split (of 1, 2, 3 and a tenth of the runs, 2 did best on made-up loss
-        surfaces), and none is held out to stop early; from 200 on a third is, as in the paper. The loss is the
-        target-weighted mean, where the paper takes one domain's. A domain that does not count is not fitted, and a run
-        without losses is left out. Fitting takes seconds a domain, which no table counts; the swarm's runs are all counted.
+        leaf needs 2, not 20, or hardly a tree would split, and none is held out to stop early; from 200 on a third is, as in
+        the paper. What tens of runs find depends much on which they are. The loss is the target-weighted mean, where the
+        paper takes one domain's. A domain that does not count is not fitted, and a run without losses is left out. Fitting
+        takes seconds a domain, which no table counts; the swarm's runs are all counted.
     """
 
     fit: Literal["trees", "linear"] = "trees"
