@@ -329,7 +329,7 @@ def test_shipped_preset_plans(preset: Path) -> None:
     under = [preset.with_stem(name) for name in LAID_OVER.get(preset.stem, ())]
     experiment = load_experiment(*under, preset)
     found = plan(experiment)
-    assert experiment.experiment == preset.stem
+    assert experiment.experiment == load_yaml(preset).get("experiment", under[-1].stem if under else "")
     assert list(found.compared) == experiment.compare
     assert all(len(runs) == len(experiment.seeds) for runs in found.compared.values())
     for name, spec in found.runs.items():
