@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,10 @@ from acodm_core.data.programs import app as data_app
 from acodm_core.downstream.programs import app as downstream_app
 from acodm_core.errors import UserError
 from acodm_core.lm.device import prepare
+
+if TYPE_CHECKING:
+    from acodm_core.study.config import Experiment
+    from acodm_core.study.planner import Plan
 
 app = typer.Typer(
     name="acodm",
@@ -25,7 +29,7 @@ app = typer.Typer(
 app.command()(check)
 app.command()(new_mixer)
 app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")
-app.add_typer(downstream_app, name="downstream", help="What a trained model can do: MMLU, HumanEval, other tasks.")
+app.add_typer(downstream_app, name="downstream")
 
 Config = Annotated[
     list[Path], typer.Argument(help="YAML files of the experiment, later over earlier.", show_default=False)
@@ -43,16 +47,50 @@ Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 def plan(
     config: Config,
     write: Annotated[
-        Path | None, typer.Option(help="Write plan.json, the corpus's and all runs' spec.json below here.")
+        Path | None,
+        typer.Option(help="Write plan.json, the corpus's and all runs' spec.json below here; estimates nothing."),
     ] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="List every run by name; estimates nothing.")] = False,
+    probe: Annotated[bool, typer.Option(help="Time 20 steps of each model shape on this machine.")] = True,
+    rate: Annotated[
+        float | None, typer.Option(help="FLOP a second of the device you plan for, in place of the probe.", min=1)
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="Earlier results, results/NAME, whose noise card says how far seeds vary.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
 ) -> None:
-    """List the runs that an experiment needs, and check its configuration."""
-    from acodm_core.files import write_json
+    """Check an experiment's configuration, and say what it will take before anything is spent.
+
+    Runs, tokens, FLOPs, hours, disk, memory, and the difference that the chosen seeds can detect.
+    """
     from acodm_core.study.config import load_experiment
     from acodm_core.study.planner import plan as make_plan
 
     experiment = load_experiment(*config)
     planned = make_plan(experiment)
+    if write or runs:
+        _list(experiment, planned)
+        if write:
+            _write_plan(experiment, planned, write)
+        return
+    from acodm_core.study import estimate, estimate_print
+
+    known = estimate.read_noise(noise) if noise else None
+    device = prepare("auto" if experiment.resources.gpus else "cpu", experiment.resources.threads)
+    from acodm_core.estimating import Estimator
+
+    found = Estimator(experiment, planned).estimate(probe=probe, rate=rate, device=device, noise=known)
+    if json:
+        import json as codec
+
+        print(codec.dumps(estimate_print.plain(found), indent=1))
+    else:
+        estimate_print.show(found)
+
+
+def _list(experiment: Experiment, planned: Plan) -> None:
+    """One line a run, inputs first."""
     for run, spec in planned.runs.items():
         needed = [runs if isinstance(runs, str) else f"{runs[0]} to {runs[-1]}" for runs in spec.inputs.values()]
         needs = f"  after {', '.join(needed)}" if needed else ""
@@ -60,15 +98,20 @@ def plan(
     print(
         f"{len(planned.runs)} runs, {sum(s.tokens() for s in planned.runs.values()):,} tokens, corpus {experiment.corpus.id}"
     )
-    if write:
-        results = write / "results" / experiment.experiment
-        write_json(results / "plan.json", experiment.model_dump(mode="json"))
-        if experiment.downstream:
-            write_json(results / "downstream.json", experiment.downstream.model_dump(mode="json"))
-        corpus = experiment.corpus.model_dump(mode="json")
-        write_json(write / "data" / "corpora" / experiment.corpus.id / "spec.json", corpus)
-        for run, spec in planned.runs.items():
-            write_json(write / "results" / "runs" / run / "spec.json", spec.model_dump(mode="json"))
+
+
+def _write_plan(experiment: Experiment, planned: Plan, root: Path) -> None:
+    """What the programs that follow read: plan.json and every spec.json."""
+    from acodm_core.files import write_json
+
+    results = root / "results" / experiment.experiment
+    write_json(results / "plan.json", experiment.model_dump(mode="json"))
+    if experiment.downstream:
+        write_json(results / "downstream.json", experiment.downstream.model_dump(mode="json"))
+    corpus = experiment.corpus.model_dump(mode="json")
+    write_json(root / "data" / "corpora" / experiment.corpus.id / "spec.json", corpus)
+    for run, spec in planned.runs.items():
+        write_json(root / "results" / "runs" / run / "spec.json", spec.model_dump(mode="json"))
 
 
 @app.command()
@@ -78,18 +121,38 @@ def train(
     inputs: Inputs = [],  # noqa: B006 - typer reads the default
     device: Device = "cpu",
     threads: Threads = 1,
+    shard: Annotated[
+        bool, typer.Option(help="Cut the model among the processes (FSDP), for one too large for each GPU.")
+    ] = False,
 ) -> None:
-    """Train one run. Killed or stopped, the same command continues it from its last checkpoint."""
+    """Train one run. Killed or stopped, the same command continues it from its last checkpoint.
+
+    On many GPUs: torchrun --standalone --nproc-per-node=N -m acodm_core.cli train ...
+    """
     run_spec = _read_spec(spec)
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
+    from acodm_core.lm.ranks import rank, together
     from acodm_core.lm.train import Interrupted, Trainer
 
-    try:
-        Trainer(run_spec, Corpus.open(corpus), spec.parent, _inputs(inputs), device).run()
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        raise typer.Exit(143) from None
+    with together(device) as device:
+        try:
+            Trainer(run_spec, Corpus.open(corpus), spec.parent, _inputs(inputs), device, shard).run()
+        except Interrupted as stop:
+            if rank() == 0:
+                print(stop, file=sys.stderr)
+            raise typer.Exit(143) from None
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def on_gpus(
+    count: Annotated[int, typer.Argument(help="GPUs.", min=1)],
+    command: Annotated[list[str], typer.Argument(help="A program and its arguments.")],
+) -> None:
+    """Run a program on GPUs of its own: free ones of this machine, as CUDA_VISIBLE_DEVICES; how rules share a machine."""
+    from acodm_core.lm.slots import become
+
+    become(command, count)
 
 
 @app.command()

@@ -4,7 +4,8 @@ The rule for verdicts. A claim says on which side of *no effect* a quantity lies
 below 1); a claim of "at most" names a bound. The measurement has an interval over seeds.
 
 - not run: nothing was measured; the cell says why.
-- not distinguishable: fewer than five seeds, or the interval holds no effect (the bound).
+- not distinguishable: fewer than five seeds (of what varies with them; a count does not), or the interval holds no effect
+  (the bound).
 - reproduced: the whole interval lies on the claimed side (at or under the bound).
 - contradicted: the whole interval lies on the other side (over the bound).
 
@@ -23,7 +24,7 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from .frames import runs_of, title, uniformly_weighted, weighting
-from .measures import MEASURES, Measured
+from .measures import EXACT, MEASURES, Measured
 from .published import METHOD_ARGUMENTS, Claim, Published, published
 from .statistics import MIN_SEEDS
 from .tables import FAILED, NOT_RUN, between, number, program, write_table
@@ -38,7 +39,7 @@ def verdict(found: Measured, claim: Claim) -> str:
     """One of VERDICTS, by the rule above."""
     if math.isnan(found.value):
         return NOT_RUN
-    if found.n < MIN_SEEDS or math.isnan(found.low) or math.isnan(found.high):
+    if found.unit != EXACT and (found.n < MIN_SEEDS or math.isnan(found.low) or math.isnan(found.high)):
         return SAME
     edge, low, high = (claim.value if claim.side == "at most" else claim.none), found.low, found.high
     if claim.side == "above":

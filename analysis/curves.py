@@ -88,8 +88,8 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Fi
     # The first third or so is the same steep fall for every method; it would flatten the part that is compared.
     late = shown[shown["step"] >= 0.3 * horizon]
     late = late if len(late) else shown
-    near = _near(late.groupby("method")["loss"].last(), base)
-    late = late[late["method"].isin(near)]
+    scale_setters = near(late.groupby("method")["loss"].last(), base)
+    late = late[late["method"].isin(scale_setters)]
     _axes(left, right, late, base, bands)
     left.set_ylabel(mean.capitalize())
     ends = {left: [], right: []}
@@ -102,7 +102,7 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Fi
             _line(ax, rows, value, scale, method, colours[method], 1.2 if method == base else 1.6, bands)
             end = (rows["step"].iloc[-1], float(scale(rows[value].iloc[-1])), rows["title"].iloc[0])
             # A line that stops short: most seeds failed.
-            fate = " (failed)" if end[0] < horizon else "" if method in near else " (above)"
+            fate = " (failed)" if end[0] < horizon else "" if method in scale_setters else " (above)"
             ends[ax].append((*end[:2], end[2] + fate, colours[method], method))
     for ax in (left, right):
         ax.set_xlabel("Optimiser steps")
@@ -156,7 +156,7 @@ def _axes(left: plt.Axes, right: plt.Axes, late: pd.DataFrame, base: str, bands:
     right.yaxis.set_major_locator(plt.MaxNLocator(6))
 
 
-def _near(ends: pd.Series, base: str) -> list[str]:
+def near(ends: pd.Series, base: str) -> list[str]:
     """The methods that set the scale: all (method -> final loss) but those that would make one line of the others.
 
     Up to a quarter of the methods may be so far off that without them the range is less than a third; never the baseline.

@@ -166,6 +166,7 @@ def shown(frame: pd.DataFrame, missing: pd.DataFrame, results: Results) -> pd.Da
                 "Task": task_name(row.task, row.shots),
                 "Measure": row.metric.replace("_", " "),
                 "Score": between(cell(row.score), *ends) if all(ends) else cell(row.score),
+                "Error": cell(row.standard_error),
                 "n": f"{row.n:,}".replace(",", "\u202f"),
                 "Chance": cell(row.chance, digits=2),
                 "Against chance": row.against_chance,
@@ -179,7 +180,8 @@ def shown(frame: pd.DataFrame, missing: pd.DataFrame, results: Results) -> pd.Da
         every = set(row.methods) == asked and len(row.methods) > 1
         named = "All" if every else ", ".join(title(results, method) for method in row.methods)
         rows.append({"Method": named, "Task": row.task, "Score": NOT_RUN, "Note": f"skipped: {row.reason}"})
-    columns = ["Method", "Task", "Measure", "Score", "n", "Chance", "Against chance", "Difference", "Detectable"]
+    columns = ["Method", "Task", "Measure", "Score", "Error", "n", "Chance", "Against chance"]
+    columns += ["Difference", "Detectable"]
     return pd.DataFrame(rows, columns=[*columns, "Against baseline", "Note"]).fillna("")
 
 
@@ -201,7 +203,8 @@ def caption(results: Results, frame: pd.DataFrame) -> str:
     seeds = sorted({int(n) for n in frame["seeds"]})
     counted = f" over {'/'.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}" if seeds else ""
     return (
-        f"Means{counted}, in brackets the 95 % interval over questions and seeds. Chance: what knowing nothing scores; a score"
+        f"Means{counted}, in brackets the 95 % interval over questions and seeds; error: the standard error behind it; n: the"
+        " questions, the same for all seeds. Chance: what knowing nothing scores; a score"
         f" whose interval holds it is {SAME}. Difference: to {title(results, baseline(results))}, seed by seed; detectable: the"
         " smallest difference that a test at 5 % finds in 80 % of cases; a smaller one, and any with fewer than five seeds, is"
         f" {SAME}. None (or all) of n right counts with the error of one. Of bits per byte and the unigram ratio, lower is better."

@@ -20,6 +20,7 @@ from acodm_core.study.results import SCORES, Results, read_parquet
 
 from .cost import step_seconds
 from .frames import by_domain, finals, horizon, losses, runs_of
+from .plausibility import agent_parameters
 from .statistics import (
     MIN_SEEDS,
     bootstrap,
@@ -31,6 +32,8 @@ from .statistics import (
     ratio_of_medians,
     spread,
 )
+
+EXACT = "run, exact"  # the unit of what is counted and has no noise
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,26 @@ def upfront_ratio(results: Results, method: str, to: str) -> Measured:
     return _over((own / other.where(other > 0)).dropna(), why=f"{method} or {to} depends on no other run")
 
 
+def agent_size(results: Results, method: str, decimals: int = 6) -> Measured:
+    """Millions of parameters of the method's agent: actor, critic and their copies, of the size of the actor that a run left.
+
+    0 for a method without an actor. The critic has the actor's blocks, and reads the mixture beside the state. ``decimals``: as
+    many as the figure has that it stands beside.
+    """
+    runs = runs_of(results, [method])["run"].tolist()
+    shapes = results.actor(runs[0]) if runs else None
+    if shapes is None:
+        return Measured(why=f"the folder of {method}'s run is not beside these results")
+    layers = [shape for name, shape in shapes.items() if name.startswith("actor.") and len(shape) == 2]
+    if not layers:
+        return Measured(0.0, 0.0, 0.0, 1, EXACT)
+    # Of two dimensions are the Linear layers: the first reads the state, the last writes the mixture, wide blocks between.
+    (state,), domains = shapes["state.mean"], min(shape[0] for shape in layers)
+    found = agent_parameters(state, domains, max(shape[0] for shape in layers), len(layers) - 1)
+    found = round(found / 1e6, decimals)
+    return Measured(found, found, found, 1, EXACT)
+
+
 def time_ratio(results: Results, method: str, to: str) -> Measured:
     """A step with the method over a step with ``to``: ratio of medians over the probe's blocks, each of which timed both."""
     rows = results.probe.query("arm == 'method' and part == 'step'")
@@ -307,6 +330,7 @@ MEASURES: dict[str, Callable[..., Measured]] = {
         domains_won,
         speedup,
         upfront_ratio,
+        agent_size,
         time_ratio,
         memory_ratio,
         accuracy,

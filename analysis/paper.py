@@ -22,6 +22,7 @@ from .frames import by_domain, finals, horizon, mean_name, runs_of, title, weigh
 from .measures import (
     Measured,
     accuracy,
+    agent_size,
     fewer_steps,
     final_perplexity,
     lower_perplexity,
@@ -152,16 +153,21 @@ def to_reference(results: Results, currency: str) -> dict:
 
 
 def cost_table(results: Results) -> tuple:
+    def parameters(method: str) -> Measured:
+        found = agent_size(results, method)
+        return Measured(
+            *(1e6 * value for value in (found.value, found.low, found.high)), found.n, found.unit, found.why
+        )
+
     table = published().tables["cost"]
     columns = {
-        "agent_parameters": ("Agent parameters", lambda method: Measured(), amount),
+        "agent_parameters": ("Agent parameters", parameters, amount),
         "step_seconds": ("Seconds a step", lambda method: step_time(results, method), lambda value: number(value, 3)),
     }
     numbers, cells = beside(results, table, columns | to_reference(results, "seconds"))
-    cells["Agent parameters"] = "not recorded"
     caption = (
         "Cost. The speed-up is ODM's whole run over what the method spends to reach ODM's final perplexity, in seconds, every run"
-        " it depends on charged; seconds here are from the probe. Results do not record the size of a mixer's networks."
+        " it depends on charged; seconds here are from the probe. An agent is actor, critic and their copies."
         f" {about(results, table)}"
     )
     return "paper_cost", numbers, cells, caption

@@ -73,15 +73,16 @@ def draw_validation(frame: pd.DataFrame, reached: pd.DataFrame) -> Figure:
         if mine.empty:
             style.plain(ax, f"{words}: {NOT_RUN}")
             continue
-        ends = []
+        near, ends = curves.near(mine.groupby("method")["perplexity"].last(), REFERENCE), []
         for method, rows in mine.groupby("method", sort=False):
             line = ax.plot(
                 rows["step"], rows["perplexity"], color=colours[method], marker="o" if panel == PUBLISHED else "", ms=3
             )
             name, last = rows["title"].iloc[0], rows.iloc[-1]
             style.tag(line, method, f"{name}: {last['perplexity']:.2f} at step {last['step']}")
-            ends.append((last["step"], last["perplexity"], name, colours[method], method))
-        _frame(ax, mine, words)
+            far = "" if method in near else " (above)"
+            ends.append((last["step"], last["perplexity"], name + far, colours[method], method))
+        _frame(ax, mine[mine["method"].isin(near)], words)
         _mark(ax, reached[reached["panel"] == panel], colours, mine["step"].max())
         style.label_lines(ax, ends, {})
     axes[0].set_ylabel("Validation perplexity")
@@ -110,7 +111,7 @@ def _mark(ax: Axes, reached: pd.DataFrame, colours: dict[str, str], horizon: flo
         return
     ax.axhline(level, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     early = reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)].sort_values("steps")
-    places = style.spread_labels((early["steps"] / horizon).tolist(), 0.21, 0.25, 0.95)
+    places = style.spread_labels((early["steps"] / horizon).tolist(), 0.21, 0.25, 0.88)
     if len(early):
         ax.text(0.01, 0.02, "steps:", transform=ax.transAxes, fontsize=7, color=style.FAINT)
     for place, row in zip(places, early.itertuples(), strict=True):
@@ -236,7 +237,8 @@ def render(results: Results, domains: pd.DataFrame, out: Path) -> dict[str, str]
     return {
         "paper_curves": (
             f"Validation perplexity against step. Left: {table.setting}, mean of perplexities over domains ({table.source})."
-            f" Right: here, exp of the {mean_name(results)}, medians over seeds. Dashed: the final perplexity of ODM (left) and"
+            f" Right: here, exp of the {mean_name(results)}, medians over seeds; (above): so far off that the line leaves the"
+            f" axes. Dashed: the final perplexity of ODM (left) and"
             f" {reference} (right), with the steps that AC-ODM's rows save against ODM's whole run; a row without a mark never"
             " reaches it."
         ),

@@ -83,14 +83,19 @@ def gradient_matrix(domains: int, parameters: float, bytes_each: int) -> Finding
     )
 
 
-def networks(state: int, domains: int, width: int, blocks: int, printed: float) -> Finding:
+def agent_parameters(state: int, domains: int, width: int, blocks: int) -> int:
     """Parameters of actor, critic and their two copies: blocks of Linear and LayerNorm, and a Linear head."""
 
     def one(inputs: int) -> int:
         body = (inputs + 1) * width + (blocks - 1) * (width + 1) * width + blocks * 2 * width
         return body + (width + 1) * domains
 
-    found = 2 * (one(state) + one(state + domains))
+    return 2 * (one(state) + one(state + domains))
+
+
+def networks(state: int, domains: int, width: int, blocks: int, printed: float) -> Finding:
+    """``agent_parameters`` against the number that is printed."""
+    found = agent_parameters(state, domains, width, blocks)
     return _against(found, printed, 0.05 * printed, f"actor, critic and their copies have {found:,} parameters")
 
 

@@ -17,6 +17,8 @@ from .repetition import EPOCHS_FLAG
 from .statistics import MIN_SEEDS
 from .tables import number
 
+NAMED = 3  # methods of one note; the rest is counted
+
 
 def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, str]]:
     """One entry a compared method but the baseline: ``method``, ``title``, ``verdict`` and ``text``."""
@@ -77,9 +79,11 @@ def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[st
             f"Fewer than {MIN_SEEDS} seeds: ranges are the smallest and largest seed, nothing is ranked, and every number"
             " is a measurement, not a finding."
         )
-    for row in main.itertuples():
-        if row.n and row.statuses != f"{row.n} finished":
-            said.append(f"{row.title}: {row.statuses}. A run that failed counts as infinitely bad in every median.")
+    failed = [
+        f"{row.title}: {row.statuses}" for row in main.itertuples() if row.n and row.statuses != f"{row.n} finished"
+    ]
+    if failed:
+        said.append(f"{'; '.join(failed)}. A run that failed counts as infinitely bad in every median.")
     if results.experiment.get("horizon", "fixed-horizon") == "fixed-horizon" and _decays(results):
         said.append(
             f"The {results.experiment['schedule']} schedule ends at step {horizon(results)} for every run, so a curve that"
@@ -94,13 +98,20 @@ def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[st
             said.append(f"The runs differ in {words} ({', '.join(kinds)}): do not read small differences between them.")
     if results.probe.empty:
         said.append("The probe was not run: step times, seconds and memory are missing.")
-    for name, group in epochs[epochs["flag"]].groupby("title", sort=False):
-        worst = group.loc[group["epochs"].idxmax()]
-        said.append(
-            f"{name} repeated {len(group)} of {len(results.domains)} domains more than {EPOCHS_FLAG} times"
-            f" (most: {worst['domain']}, {worst['epochs']:.1f} epochs)."
-        )
+    if epochs["flag"].any():
+        said.append(_repeated(epochs[epochs["flag"]], len(results.domains)))
     return said
+
+
+def _repeated(rows: pd.DataFrame, domains: int) -> str:
+    """Which methods repeated domains too often, in one sentence: those that repeated one most by name, the others counted."""
+    worst = rows.sort_values("epochs", ascending=False).drop_duplicates("title")
+    often = rows["title"].value_counts()
+    named = [
+        f"{row.title} {often[row.title]} (most: {row.domain}, {row.epochs:.1f} epochs)" for row in worst.itertuples()
+    ]
+    more = f", and {len(named) - NAMED} more methods (the table of epochs has them)" if len(named) > NAMED else ""
+    return f"Of {domains} domains more than {EPOCHS_FLAG} times repeated: {'; '.join(named[:NAMED])}{more}."
 
 
 def _decays(results: Results) -> bool:

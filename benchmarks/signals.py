@@ -200,8 +200,7 @@ def print_memory(options: argparse.Namespace) -> None:
     """In the fresh process: train, print the peaks."""
     shape, domains, arm = options.memory_of
     ways = Ways(shape, int(domains), options)
-    if arm == "agent":
-        ways.fill_agent()
+    ways.fill_agent()  # in every process, so that all have taken as many steps
     for _ in range(2):  # AdamW's moments exist from the first
         ways.run(arm)
     print(json.dumps(provenance.peak_memory(options.device)))

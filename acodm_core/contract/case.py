@@ -18,6 +18,7 @@ from acodm_core.contract.feed import BATCH, CONTEXT, LAYERS, reordered, step_sig
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.mixing import Mixer, Start, StepStats, baseline_names, build_mixer, find_mixer, simplex
 from acodm_core.study.config import CORE, MethodConfig, load_yaml
+from acodm_core.study.planner import RunSpec
 
 Domains = tuple[str, ...]
 STEPS = 20  # of a made-up run
@@ -213,6 +214,19 @@ def _stage(name: str, domains: Domains) -> Case | tuple[Case, ...]:
     if members is None:
         return _method_case(name)
     return tuple(_method_case(name, i) for i in range(len(domains) if members == "domains" else members))
+
+
+def case_of_run(runs: Mapping[str, RunSpec], run: str) -> Case:
+    """The case of a planned run: its mixer and options, with made-up runs in the place of its inputs."""
+    spec = runs[run]
+
+    def inputs_of(domains: Domains) -> dict[str, Any]:
+        return {
+            role: case_of_run(runs, given) if isinstance(given, str) else tuple(case_of_run(runs, one) for one in given)
+            for role, given in spec.inputs.items()
+        }
+
+    return Case(spec.mixer, spec.options, inputs_of=inputs_of)
 
 
 def _load_file(path: Path) -> str:

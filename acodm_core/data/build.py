@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
-from acodm_core.data import archives, corpus, documents, tokenizer, tokens
+from acodm_core.data import archives, corpus, documents, join, pieces, shards, tokenizer, tokens
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.files import atomic
+from acodm_core.data.documents import SPLITS
+from acodm_core.files import atomic, clear_leftovers
 
 
-def build_corpus(spec: CorpusSpec, data: Path) -> Path:
-    """Build a corpus under ``data/corpora/<id>`` from archives under ``data/archives``; return its folder."""
+def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
+    """Build a corpus under ``data/corpora/<id>`` from archives under ``data/archives``; return its folder.
+
+    Args:
+        jobs: pieces of shards that are tokenised at once, a process each.
+    """
     folder, archives_dir = data / "corpora" / spec.id, data / "archives"
     if (folder / corpus.MANIFEST).exists():
         corpus.Corpus.open(folder)
         return folder
+    clear_leftovers(folder)
     with atomic(folder / "spec.json") as temporary:
         temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for name, archive in spec.archives().items():
         with _step(f"fetch {name}"):
             archives.fetch(archive, archives_dir, needed_by=_readers_of(spec, name))
-    for domain in spec.domains:
+    for domain in spec.unsharded:
         out = folder / "documents" / f"{domain}.parquet"
         if not out.exists():
             with _step(f"documents {domain}") as progress:
@@ -31,13 +40,56 @@ def build_corpus(spec: CorpusSpec, data: Path) -> Path:
     if not (folder / corpus.TOKENIZER).exists():
         with _step("tokenizer"):
             tokenizer.train_tokenizer(spec, folder / "documents", folder / corpus.TOKENIZER)
-    for domain in spec.domains:
+    for domain in spec.unsharded:
         parquet, out = folder / "documents" / f"{domain}.parquet", folder / "tokens" / domain
         with _step(f"tokenize {domain}") as progress:
             tokens.tokenize_domain(spec, domain, parquet, folder / corpus.TOKENIZER, out, progress)
+    if spec.shards:
+        _from_shards(spec, folder, jobs)
     with _step("seal"):
         corpus.seal(spec, folder)
     return folder
+
+
+def _from_shards(spec: CorpusSpec, folder: Path, jobs: int) -> None:
+    """Tokenise the pieces that are not finished, and join domain by domain, each domain's parts deleted when it is joined."""
+    listing, parts = folder / corpus.SHARDS, folder / corpus.PARTS
+    if not listing.exists():
+        with _step("list shards"):
+            shards.write_listing(shards.find_shards(spec.shards), listing)
+    folders = [pieces.piece_folder(parts, piece, spec.shards.pieces) for piece in range(spec.shards.pieces)]
+    left = [piece for piece, its in enumerate(folders) if not (its / pieces.RECORD).exists()]
+    with _step(f"tokenize {len(left)} of {len(folders)} pieces"), _workers(jobs) as pool:
+        arguments = (spec, shards.read_listing(listing), folder / corpus.TOKENIZER, parts)
+        running = [pool.submit(_piece, piece, *arguments) for piece in left]
+        try:
+            for done in as_completed(running):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for domain in spec.sharded:
+        out = folder / "tokens" / domain
+        if not all((out / f"{split}.{kind}").exists() for split in SPLITS for kind in ("bin", "idx.npy")):
+            with _step(f"join {domain}") as progress:
+                join.join_domain(spec, domain, parts, out, progress)
+        for its in folders:
+            (its / f"{domain}.parquet").unlink(missing_ok=True)
+
+
+def _piece(piece: int, spec: CorpusSpec, listing: list[shards.Shard], tokenizer_path: Path, parts: Path) -> None:
+    pieces.tokenize_piece(spec, listing, piece, tokenizer_path, parts)
+
+
+def _workers(jobs: int) -> Executor:
+    """Processes that share the machine's cores; with one job, this one."""
+    if jobs == 1:
+        return ThreadPoolExecutor(1)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_use_threads, initargs=(threads,))
+
+
+def _use_threads(threads: int) -> None:
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # read by the tokenizer's library when it is first used
 
 
 def _readers_of(spec: CorpusSpec, filename: str) -> list[str]:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from acodm_core.data.readers import check_reader
 from acodm_core.errors import UserError, unknown_name
@@ -150,7 +159,20 @@ class SyntheticDomain(_Entry):
     megabytes: float = Field(description="How much text to make, in units of 10^6 bytes.", gt=0)
 
 
-AnyDomain = PackagesDomain | FilesDomain | HubDomain | GeneratorDomain | SyntheticDomain
+class ShardsDomain(_Entry):
+    """The documents of the corpus's ``shards`` that bear one name. All such domains are read in one pass."""
+
+    kind: Literal["shards"] = Field(alias="from", description="Where the text comes from.")
+    name: str = Field(description="What the shards call the domain, e.g. Pile-CC.")
+    share: float = Field(1.0, description="Keep this share of its documents, chosen by a hash of the text.", gt=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _titled(cls, value: Any) -> Any:
+        return {"title": value.get("name", "")} | value if isinstance(value, dict) else value
+
+
+AnyDomain = PackagesDomain | FilesDomain | HubDomain | GeneratorDomain | SyntheticDomain | ShardsDomain
 Entry = Annotated[AnyDomain, Field(discriminator="kind")]
 _FOR_PEOPLE = set(_Entry.model_fields)  # what a reader of the card needs, and no byte depends on
 
@@ -169,6 +191,31 @@ class ExistingTokenizer(_Model):
     end_of_text: str = Field("<|endoftext|>", description="The token that ends a document.")
 
 
+class Shards(_Model):
+    """Files that hold documents of many domains, each document with its domain's name: the Pile, SlimPajama.
+
+    Their content is not hashed into the corpus's name (it is recorded in ``sources.json``): change ``revision`` when you
+    change the files.
+    """
+
+    paths: list[str] = Field(
+        description="Paths or globs (** for any depth) of .jsonl, .jsonl.gz, .jsonl.zst or .parquet files, local or as a URL"
+        " that fsspec knows: hf://datasets/OWNER/NAME@COMMIT/train/**/*.jsonl.zst.",
+        min_length=1,
+    )
+    text: str = Field("text", description="The (dotted) key or column that holds the text.")
+    domain: str = Field(description="The (dotted) key or column that names the domain, e.g. meta.pile_set_name.")
+    others: list[str] = Field([], description="Names in the shards that are left out on purpose.")
+    revision: str = Field("", description="A label of your choosing; another label makes another corpus.")
+    pieces: int = Field(32, description="Jobs that the shards are divided among. Decides no byte.", gt=0)
+    bad_share: float = Field(
+        0.001, description="Give up above this share of bad lines in a piece, or of damaged shards.", ge=0, lt=1
+    )
+
+
+_DECIDES_NO_BYTE = {"pieces", "bad_share"}
+
+
 class CorpusSpec(_Model):
     """Everything that decides a corpus. ``digest()`` names its bytes."""
 
@@ -184,6 +231,7 @@ class CorpusSpec(_Model):
         None, description="Upper bound on a domain's text (10^6 bytes): for all, per domain, or null."
     )
     split_seed: int = Field(0, description="Seed of the choice of held-out and of capped documents.", ge=0)
+    shards: Shards | None = Field(None, description="Files of mixed domains, which domains `from: shards` share.")
 
     @field_validator("domains", mode="before")
     @classmethod
@@ -209,6 +257,28 @@ class CorpusSpec(_Model):
                 raise ValueError(f"archive {archive.filename} is given two different sha256")
         return self
 
+    @model_validator(mode="after")
+    def _shards_fit_their_domains(self) -> CorpusSpec:
+        if bool(self.sharded) != (self.shards is not None):
+            raise ValueError("`shards` and domains `from: shards` need each other")
+        if self.shards is None:
+            return self
+        names = [*(self.domains[domain].name for domain in self.sharded), *self.shards.others]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"named twice among domains and shards.others: {', '.join(twice)}")
+        if isinstance(self.tokenizer, TrainedTokenizer):
+            raise ValueError(
+                "shards are read once, with their tokenizer: give `tokenizer: {name: ...}` of an existing one"
+            )
+        if self.max_megabytes is not None:
+            raise ValueError("shards are read once, so no cap can be known in time: give domains a `share` instead")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_shards(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A corpus without shards is written as it was before there were any: files that hold it stay the same."""
+        return {key: value for key, value in dump(self).items() if key != "shards" or value is not None}
+
     def entry(self, domain: str) -> AnyDomain:
         """The entry of a domain, or a UserError that names the nearest one."""
         if domain not in self.domains:
@@ -229,6 +299,16 @@ class CorpusSpec(_Model):
         self.entry(domain)
         return list({archive.filename: None for archive in self._archives_of(domain)})
 
+    @property
+    def sharded(self) -> list[str]:
+        """The domains that share the corpus's shards."""
+        return [name for name, entry in self.domains.items() if isinstance(entry, ShardsDomain)]
+
+    @property
+    def unsharded(self) -> list[str]:
+        """The domains that are read one by one."""
+        return [name for name in self.domains if name not in self.sharded]
+
     def files_of(self, domain: str) -> list[Path]:
         """The local files that a domain reads; none for a domain that is not made of files."""
         entry = self.entry(domain)
@@ -243,7 +323,7 @@ class CorpusSpec(_Model):
         decisive = {
             "recipe": RECIPE,
             "domains": [[name, entry.model_dump(exclude=_FOR_PEOPLE)] for name, entry in self.domains.items()],
-            **self.model_dump(exclude={"name", "domains"}),
+            **self.model_dump(exclude={"name": True, "domains": True, "shards": _DECIDES_NO_BYTE}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

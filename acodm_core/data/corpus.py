@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Split
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import atomic, sha256
+from acodm_core.files import atomic, sha256, write_json
 
 FORMAT = 1
 MANIFEST, CARD, TOKENIZER, TOKEN_BYTES = "manifest.json", "card.md", "tokenizer.json", "token_bytes.npy"
+SHARDS, PARTS, SOURCES = "shards.json", "parts", "sources.json"  # of a corpus made of shards
 
 
 class _Model(BaseModel):
@@ -61,6 +62,8 @@ class Manifest(_Model):
 def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
     """Count and hash the token files, and write ``token_bytes.npy``, ``card.md`` and, last, ``manifest.json``.
 
+    Of a corpus made of shards also ``sources.json``: their hashes, and what was left out of them and why.
+
     Raises:
         UserError: a token file is missing or does not end where its offsets say.
     """
@@ -78,6 +81,14 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
         for domain in spec.domains
     }
     tokenizer_sha256 = sha256(corpus_dir / TOKENIZER)
+    if spec.shards:
+        from acodm_core.data.pieces import read_records, total
+
+        sources = total(read_records(spec, corpus_dir / PARTS))
+        kept = {domain: sum(split.documents for split in records[domain].values()) for domain in spec.sharded}
+        write_json(
+            corpus_dir / SOURCES, sources | {"repeats": {d: sources["documents"][d] - kept[d] for d in spec.sharded}}
+        )
     manifest = Manifest(
         format=FORMAT,
         spec=spec,
@@ -209,7 +220,7 @@ class Corpus:
             raise UserError("missing", where=str(self.tokenizer_path), fix="build the corpus again")
 
 
-_COUNTED_AT_ONCE = 1 << 22  # tokens
+_READ_BYTES = 1 << 24
 _NPY_HEADER_BYTES = 128  # of a one-dimensional array, padded to a multiple of 64
 
 
@@ -218,16 +229,19 @@ def _record(folder: Path, split: Split, dtype: np.dtype, length_V: np.ndarray) -
     for path in (bin_path, idx_path):
         if not path.is_file():
             raise UserError("missing", where=str(path), fix="run the tokenize step of this domain")
-    offsets = np.load(idx_path)
+    offsets = np.load(idx_path, mmap_mode="r")
     tokens = int(offsets[-1])
     _require_size(bin_path, tokens * dtype.itemsize)
-    mapped = np.memmap(bin_path, dtype, mode="r")
-    blocks = (mapped[start : start + _COUNTED_AT_ONCE] for start in range(0, tokens, _COUNTED_AT_ONCE))
+    text_bytes, digest = 0, hashlib.sha256()
+    with bin_path.open("rb") as file:  # mapped, the file would count as this process's memory
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+            text_bytes += int(length_V[np.frombuffer(block, dtype)].sum())
     return SplitRecord(
         documents=len(offsets) - 1,
         tokens=tokens,
-        text_bytes=sum(int(length_V[block].sum()) for block in blocks),
-        bin_sha256=sha256(bin_path),
+        text_bytes=text_bytes,
+        bin_sha256=digest.hexdigest(),
         idx_sha256=sha256(idx_path),
     )
 

@@ -55,8 +55,8 @@ def clean(text: str) -> str:
     Indentation stays: it is syntax in code and layout in verse.
     """
     text = text.encode("utf-8", "ignore").decode()  # lone surrogates, legal in JSON, have no UTF-8
-    text = _NEWLINE.sub("\n", unicodedata.normalize("NFC", text))
-    text = _BLANK.sub(" ", _CONTROL.sub("", text))
+    text = _BLANK.sub(" ", _CONTROL.sub("", _NEWLINE.sub("\n", text)))
+    text = unicodedata.normalize("NFC", text)  # last: a letter and its accent may have met only now
     return _EMPTY_LINES.sub("\n\n\n", _TRAILING.sub("\n", text)).strip("\n").rstrip()
 
 

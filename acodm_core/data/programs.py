@@ -6,11 +6,14 @@ The workflow calls the same commands, one a rule.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acodm_core.errors import UserError
+
+if TYPE_CHECKING:
+    from acodm_core.data.catalogue import CorpusSpec, Shards
 
 app = typer.Typer(help="From archives to memory-mapped domains.", no_args_is_help=True)
 
@@ -90,6 +93,59 @@ def tokenize(
 
 
 @app.command()
+def shards(spec: Spec, out: Out) -> None:
+    """List the shards that a corpus is made of, with their sizes. Later steps read this list."""
+    from acodm_core.data.catalogue import read_spec
+    from acodm_core.data.shards import find_shards, write_listing
+
+    listing = find_shards(sharded(read_spec(spec), spec))
+    write_listing(listing, out)
+    typer.echo(f"{len(listing)} shards, {sum(shard.bytes for shard in listing) / 1e9:.2f} GB")
+
+
+@app.command()
+def piece(
+    spec: Spec,
+    number: Annotated[int, typer.Argument(help="Number of the piece, from 0.", metavar="PIECE")],
+    listing: Annotated[Path, typer.Option("--shards", help="The list of shards.")],
+    tokenizer_path: Annotated[Path, typer.Option("--tokenizer", help="The tokenizer.json.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of all pieces' parts.")],
+) -> None:
+    """Clean, split and tokenise one piece of the shards, for all its domains in one pass."""
+    from acodm_core.data.catalogue import read_spec
+    from acodm_core.data.pieces import tokenize_piece
+    from acodm_core.data.shards import read_listing
+
+    found = read_spec(spec)
+    sharded(found, spec)
+    record = tokenize_piece(found, read_listing(listing), number, tokenizer_path, out)
+    documents, text_bytes = (
+        sum(getattr(d, key) for d in record.domains.values()) for key in ("documents", "text_bytes")
+    )
+    typer.echo(
+        f"{documents:,} documents, {text_bytes / 1e6:.2f} MB; left out: {record.left_out}; faults: {record.faults}"
+    )
+    for example in record.examples:
+        typer.echo(f"  {example}")
+
+
+@app.command()
+def join(
+    spec: Spec,
+    domain: Domain,
+    parts: Annotated[Path, typer.Option("--parts", help="Folder of all pieces' parts.")],
+    out: Out,
+) -> None:
+    """Join one domain's parts into its token files, without repeats."""
+    from acodm_core.data.catalogue import read_spec
+    from acodm_core.data.join import join_domain
+
+    found = read_spec(spec)
+    sharded(found, spec)
+    join_domain(found, domain, parts, out)
+
+
+@app.command()
 def seal(spec: Spec, corpus_dir: Annotated[Path, typer.Argument(help="Folder of the corpus.")]) -> None:
     """Count and hash everything, and write the card and the manifest."""
     from acodm_core.data.catalogue import read_spec
@@ -120,10 +176,18 @@ def verify(corpus_dir: Annotated[Path, typer.Argument(help="Folder of a sealed c
 def build(
     spec: Annotated[Path | None, typer.Argument(help="A corpus spec; without one, the embedded corpus.")] = None,
     data: Annotated[Path, typer.Option("--data", help="Folder that holds archives/ and corpora/.")] = Path("data"),
+    jobs: Annotated[int, typer.Option(help="Pieces of shards to tokenise at once, a process each.", min=1)] = 1,
 ) -> None:
-    """All steps: fetch, documents, tokenizer, tokenize, seal. Finished steps are not repeated."""
+    """All steps: fetch, documents, tokenizer, tokenize (or shards, pieces, join), seal. Finished steps are not repeated."""
     from acodm_core.data.build import build_corpus
     from acodm_core.data.catalogue import embedded_spec, read_spec
 
-    folder = build_corpus(read_spec(spec) if spec else embedded_spec(), data)
+    folder = build_corpus(read_spec(spec) if spec else embedded_spec(), data, jobs)
     typer.echo(folder)
+
+
+def sharded(found: CorpusSpec, path: Path) -> Shards:
+    """The shards of a spec, or a UserError: it has none."""
+    if found.shards is None:
+        raise UserError("this corpus is not made of shards", where=str(path), fix="`acodm data build` takes any spec")
+    return found.shards

@@ -22,6 +22,7 @@ from itertools import groupby
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
+from acodm_core.data.lines import Damaged, lines
 from acodm_core.errors import UserError, unknown_name
 
 
@@ -68,10 +69,16 @@ def text(members: Members, *, separator: str | None = None) -> Iterator[str]:
 def jsonl(members: Members, *, field: str = "text") -> Iterator[str]:
     """A JSON object a line; the document is its ``field``. Names in .gz or .zst are decompressed as they stream."""
     for member in members:
-        with _decompressed(member) as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield _json_field(line, field, f"{member.name}:{number}")
+        number = 0
+        with member.open() as stream:
+            try:
+                for number, line in enumerate(lines(stream, member.name), 1):
+                    if line.strip():
+                        yield _json_field(line, field, f"{member.name}:{number}")
+            except Damaged as error:
+                raise UserError(
+                    str(error), where=f"{member.name}:{number}", fix="fetch the file again, or take it out"
+                ) from error
 
 
 def parquet(members: Members, *, field: str = "text") -> Iterator[str]:
@@ -261,17 +268,6 @@ _NOT_ENGLISH = re.compile(r"^language: (?!en\b)", re.MULTILINE)
 
 def _plain(example: object) -> str:
     return example if isinstance(example, str) else str(example.get("text", "")) if isinstance(example, dict) else ""
-
-
-def _decompressed(member: Member) -> BinaryIO:
-    stream = member.open()
-    if member.name.endswith(".gz"):
-        return gzip.open(stream)
-    if member.name.endswith(".zst"):
-        import zstandard
-
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream))
-    return stream
 
 
 def _json_field(line: bytes, field: str, where: str) -> str:

@@ -1,4 +1,4 @@
-"""From documents to flat token files: per domain and split, ``<split>.bin`` and ``<split>.idx.npy``.
+"""From texts to flat token files: per domain and split, ``<split>.bin`` and ``<split>.idx.npy``.
 
 ``.bin`` holds the tokens of all documents in order, little-endian, each document ended by the end-of-text token.
 ``.idx.npy`` holds D + 1 int64 offsets: document d is ``tokens[offsets[d]:offsets[d + 1]]``, its end included.
@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.documents import SPLITS, Progress, read_documents
+from acodm_core.data.documents import SPLITS, Progress, Split, read_documents
 from acodm_core.data.tokenizer import end_of_text, load_tokenizer, token_bytes
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
@@ -21,7 +23,8 @@ from acodm_core.files import atomic
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_BATCH_BYTES = 1_000_000
+BATCH_CHARACTERS = 1_000_000  # the library holds about a hundred bytes for each
+Append = Callable[[np.ndarray, np.ndarray], None]  # tokens of some documents (T,), and their lengths (D,)
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -43,46 +46,119 @@ def tokenize_domain(
         UserError: the tokenizer does not spell the text byte for byte.
     """
     spec.entry(domain)
-    tokenizer = load_tokenizer(tokenizer_path)
-    length_V = token_bytes(tokenizer)
-    end = end_of_text(spec, tokenizer)
+    encoder = Encoder(spec, tokenizer_path)
     done_bytes = 0
     for split in SPLITS:
-        offsets = [0]
-        with atomic(out_dir / f"{split}.bin") as temporary, temporary.open("wb") as file:
-            for texts in _batches(read_documents(documents, split)):
-                done_bytes += (size := sum(len(text.encode()) for text in texts))
-                tokens, ends = _encode(tokenizer, texts, end, token_dtype(len(length_V)))
-                if int(length_V[tokens].sum()) != size:
+        with token_files(out_dir, split) as append:
+            for texts in batches(read_documents(documents, split)):
+                sizes_D = np.array([len(text.encode()) for text in texts])
+                tokens, lengths_D = encoder(texts)
+                if not np.array_equal(encoder.spelt_bytes(tokens, lengths_D), sizes_D):
                     raise UserError(
                         "the tokenizer changes the text (a normalizer?), so bits per byte would be wrong",
                         where=f"corpus.domains.{domain}",
                         fix="use a tokenizer without a normalizer",
                     )
-                file.write(tokens.tobytes())
-                offsets.extend((ends + offsets[-1]).tolist())
+                append(tokens, lengths_D)
+                done_bytes += int(sizes_D.sum())
                 if progress:
                     progress(done_bytes)
-        with atomic(out_dir / f"{split}.idx.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, np.asarray(offsets, "<i8"))
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+@contextmanager
+def token_files(folder: Path, split: Split) -> Iterator[Append]:
+    """The two files of a split, written document by document in constant memory; whole or absent when the block ends."""
+    with (
+        atomic(folder / f"{split}.bin") as bin_path,
+        atomic(folder / f"{split}.idx.npy") as idx_path,
+        bin_path.open("wb") as tokens_file,
+        idx_path.open("wb") as offsets_file,
+    ):
+        documents = end = 0
+
+        def append(tokens: np.ndarray, lengths_D: np.ndarray) -> None:
+            nonlocal documents, end
+            tokens_file.write(tokens.data)
+            offsets_file.write((end + np.cumsum(lengths_D, dtype="<i8")).data)
+            documents, end = documents + len(lengths_D), end + len(tokens)
+
+        _write_header(offsets_file, 1)
+        offsets_file.write(bytes(8))  # the first document begins at 0
+        yield append
+        offsets_file.seek(0)
+        _write_header(offsets_file, documents + 1)
+
+
+class Encoder:
+    """Turns texts into tokens, each text ended by the end-of-text token.
+
+    A long text goes through the tokenizer in stretches, cut where the tokenizer itself always cuts (before a blank between
+    two letters, after a newline between two signs), so that the tokens are the same and memory does not grow with it.
+    """
+
+    def __init__(self, spec: CorpusSpec, tokenizer_path: Path) -> None:
+        self._tokenizer = load_tokenizer(tokenizer_path)
+        self._length_V = token_bytes(self._tokenizer)
+        self._end = end_of_text(spec, self._tokenizer)
+        self._cuts = _always_cuts(self._tokenizer)
+        self.dtype = token_dtype(len(self._length_V))
+
+    def __call__(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of the texts (T,), and how many each text has (D,), its end included."""
+        stretches = [(d, stretch) for d, text in enumerate(texts) for stretch in self._stretches(text)]
+        tokens: list[np.ndarray] = []
+        lengths_D = np.zeros(len(texts), np.int64)
+        place = 0
+        for batch in batches(stretch for _, stretch in stretches):
+            for encoding in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                d = stretches[place][0]
+                place += 1
+                ids = encoding.ids
+                if place == len(stretches) or stretches[place][0] != d:
+                    ids.append(self._end)
+                tokens.append(np.asarray(ids, self.dtype))
+                lengths_D[d] += len(ids)
+        return np.concatenate(tokens), lengths_D
+
+    def spelt_bytes(self, tokens: np.ndarray, lengths_D: np.ndarray) -> np.ndarray:
+        """Bytes that the tokens of each document spell: (D,)."""
+        return np.add.reduceat(self._length_V[tokens], np.cumsum(lengths_D) - lengths_D)
+
+    def _stretches(self, text: str) -> Iterator[str]:
+        start = 0
+        while self._cuts and len(text) - start > BATCH_CHARACTERS:
+            cut = _CUT.search(text, start + BATCH_CHARACTERS)
+            if cut is None:
+                break
+            yield text[start : cut.start()]
+            start = cut.start()
+        yield text[start:] if start else text
+
+
+def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in lists of about ``BATCH_CHARACTERS``."""
     batch: list[str] = []
     size = 0
     for text in texts:
         batch.append(text)
         size += len(text)
-        if size >= _BATCH_BYTES:
+        if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
 
 
-def _encode(tokenizer: Tokenizer, texts: list[str], end: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of the texts, each ended (T,), and the offset after each text (D,)."""
-    ids = [[*encoding.ids, end] for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-    return np.concatenate([np.asarray(document, dtype) for document in ids]), np.cumsum(
-        [len(document) for document in ids]
-    )
+_CUT = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])|(?<=\S\n)(?=\S)")
+
+
+def _always_cuts(tokenizer: Tokenizer) -> bool:
+    """Whether no token reaches over the places that ``_CUT`` finds."""
+    if tokenizer.pre_tokenizer is None:
+        return False
+    starts = {start for _, (start, _) in tokenizer.pre_tokenizer.pre_tokenize_str("ab cd\nef.\ngh")}
+    return {2, 6, 10} <= starts
+
+
+def _write_header(file: BinaryIO, count: int) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (count,)})

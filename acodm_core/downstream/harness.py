@@ -5,8 +5,8 @@ What lm-eval 0.4.13 does by itself, and what this module adds:
 - A prompt longer than the context loses its beginning, with a line in the log. Here whole few-shot examples go first, the last
   ones, so that what is asked is lm-eval's own prompt with fewer shots; a question that is too long alone is still cut by
   lm-eval, and counted. Nothing longer than the context of training is given, even where a model would accept it.
-- The four choices of one token share one forward pass (``logits_cache``). Tokens are encoded one request at a time and logits
-  computed for every position; here they are encoded together and computed only where an answer stands.
+- Tokens are encoded one request at a time and logits made for every position; here they are encoded together and made only
+  where an answer stands. A test holds the likelihoods to lm-eval's own.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ class Model(HFLM):
     def forget(self) -> None:
         """Drop what was remembered of earlier requests."""
         self._encoded: dict[str, list[int]] = {}
-        self._longest = 1
         self.asked: dict[tuple[str, int], tuple[int, bool]] = {}  # (task, question) -> tokens of the prompt, cut
 
     def encode(self, texts: Iterable[str]) -> list[list[int]]:
@@ -109,27 +108,50 @@ class Model(HFLM):
             self._note(request, context, context + answer > self.max_length + 1)
         return super().loglikelihood(requests, disable_tqdm=True)
 
-    def _loglikelihood_tokens(self, requests: list, disable_tqdm: bool = False, override_bs: int | None = None) -> list:
-        """Answers of about one length at a time, so that few more logits are made than are used."""
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[Any, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Of each (text, context, answer): the answer's log likelihood, nats, and whether it is the likeliest.
+
+        What several have to read (a question with four answers of one token) is read once; rows of about one length go together.
+        """
         scores = [(math.nan, False)] * len(requests)  # stays, where an answer alone is longer than the context
-        groups = defaultdict(list)
-        for i, (*_, answer) in enumerate(requests):
+        served = defaultdict(list)  # what is read -> the requests that it answers
+        for i, (_, context, answer) in enumerate(requests):
             if len(answer) <= self.max_length:
-                groups[len(answer).bit_length()].append(i)
-        for group in groups.values():
-            self._longest = max(len(requests[i][-1]) for i in group)
-            found = super()._loglikelihood_tokens([requests[i] for i in group], disable_tqdm=True)
-            for i, score in zip(group, found, strict=True):
-                scores[i] = score
+                served[tuple((context + answer)[-(self.max_length + 1) : -1])].append(i)
+        rows = sorted(served.items(), key=lambda row: -len(row[0]))
+        for first in range(0, len(rows), self.batch_size):
+            part = rows[first : first + self.batch_size]
+            asked = [(row, len(read), i) for row, (read, asking) in enumerate(part) for i in asking]
+            sizes = [len(requests[i][2]) for *_, i in asked]
+            places = [
+                (row, place)
+                for (row, end, _), size in zip(asked, sizes, strict=True)
+                for place in range(end - size, end)
+            ]
+            target_P = torch.tensor([token for *_, i in asked for token in requests[i][2]], device=self.device)
+            logprob_PV = self._logits([read for read, _ in part], places).log_softmax(-1, dtype=self.softmax_dtype)
+            nats = logprob_PV.gather(1, target_P[:, None])[:, 0].split(sizes)
+            likeliest = (logprob_PV.argmax(-1) == target_P).split(sizes)
+            for (*_, i), nats_T, likeliest_T in zip(asked, nats, likeliest, strict=True):
+                scores[i] = float(nats_T.sum()), bool(likeliest_T.all())
         return scores
 
-    def _model_call(self, inps: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        """Logits of the last positions only: as many as padding and the longest answer reach back; lm-eval counts from the end."""
-        width = inps.shape[1]
-        place_T = torch.arange(1, width + 1, device=inps.device)
-        padding = width - int(((inps != 0) * place_T).amax(1).min())  # at most: a text may end in token 0 as well
-        with torch.no_grad():
-            return self.model(inps, use_cache=False, logits_to_keep=min(width, padding + self._longest)).logits
+    def _logits(self, read: list[tuple[int, ...]], places: list[tuple[int, int]]) -> torch.Tensor:
+        """(P, V) logits at ``places``, (row, place); the longest row first. No token sees what follows it: padding is harmless."""
+        padded = [[*tokens, *[0] * (len(read[0]) - len(tokens))] for tokens in read]
+        row_P, place_P = torch.tensor(places, device=self.device).T
+        head = self.model.get_output_embeddings()
+        only = head.register_forward_pre_hook(lambda _, hidden: hidden[0][row_P, place_P][None])
+        try:
+            with torch.no_grad():
+                return self.model(torch.tensor(padded, device=self.device), use_cache=False).logits[0]
+        finally:
+            only.remove()
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
         for request in requests:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import yaml
 
 from acodm_core.downstream import manifests, scores
 from acodm_core.downstream.checkpoint import Checkpoint
+from acodm_core.downstream.parallel import side_by_side
 from acodm_core.downstream.questions import LETTERS, Source, read, stock, subjects
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import atomic, digest
@@ -87,6 +89,7 @@ def evaluate(
     out: Path,
     *,
     batch: int = 16,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write ``out``: scores.parquet, questions.parquet and, last, manifest.json, which is returned.
@@ -96,6 +99,7 @@ def evaluate(
     Args:
         unigram_nats_V: what each token costs under the unigram model, (V,).
         batch: sequences a forward pass.
+        workers: subjects at once, a process and a thread each; changes no score. For a model on the CPU.
 
     Raises:
         UserError: the questions cannot be had, a prompt is too long and ``settings`` refuse that.
@@ -105,12 +109,10 @@ def evaluate(
         return there
     parts = out / f"parts-{digest(identity)}"
     _write_tasks(parts / "tasks", source, settings.chosen)
-    frames = []
-    for subject, frame in _by_subject(checkpoint, unigram_nats_V, source, settings, parts, batch):
-        frames.append(frame)
+    for subject, n in _by_subject(checkpoint, unigram_nats_V, source, settings, parts, batch, workers):
         if progress:
-            progress(subject, len(frame))
-    questions = pd.concat(frames, ignore_index=True)
+            progress(subject, n)
+    questions = pd.concat([pd.read_parquet(_part(parts, subject)) for subject in settings.chosen], ignore_index=True)
     _write_questions(questions, out / "questions.parquet")
     common = {"run": checkpoint.run, "step": checkpoint.step, "task": TASK, "shots": settings.shots}
     rows = [common | row for row in score(questions)]
@@ -202,6 +204,10 @@ def _name(kind: str, subject: str) -> str:
     return f"mmlu_{kind}_{subject}"
 
 
+def _part(parts: Path, subject: str) -> Path:
+    return parts / f"{subject}.parquet"
+
+
 def _by_subject(
     checkpoint: Checkpoint,
     unigram_nats_V: np.ndarray,
@@ -209,8 +215,9 @@ def _by_subject(
     settings: Settings,
     parts: Path,
     batch: int,
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Every subject with its questions, asked now or, in a run before this one, kept in ``parts``."""
+    workers: int,
+) -> Iterator[tuple[str, int]]:
+    """Every subject with the number of its questions, once they are in ``parts``: asked now, or in a run before this one."""
     from lm_eval.tasks import TaskManager
 
     from acodm_core.downstream.harness import Model, ask
@@ -220,15 +227,25 @@ def _by_subject(
     if set(manager.all_subtasks) != names:  # lm-eval runs what it finds, were it nothing at all
         raise AssertionError(f"lm-eval found {len(manager.all_subtasks)} tasks instead of {len(names)}")
     model = Model(checkpoint, batch=batch)
-    for subject in settings.chosen:
-        path = parts / f"{subject}.parquet"
-        if not path.exists():
-            found = {}
-            for kind in KINDS:
-                task = _load(manager, _name(kind, subject), source)
-                found[kind] = ask(model, task, shots=settings.shots, too_long=settings.too_long, limit=settings.limit)
-            _write_questions(_rows(subject, found, checkpoint.tokenizer, unigram_nats_V), path)
-        yield subject, pd.read_parquet(path)
+
+    def work(subject: str) -> None:
+        found = {}
+        for kind in KINDS:
+            task = _load(manager, _name(kind, subject), source)
+            found[kind] = ask(model, task, shots=settings.shots, too_long=settings.too_long, limit=settings.limit)
+        _write_questions(_rows(subject, found, checkpoint.tokenizer, unigram_nats_V), _part(parts, subject))
+
+    there = [subject for subject in settings.chosen if _part(parts, subject).exists()]
+    left = [subject for subject in settings.chosen if subject not in there]
+    if workers > 1:
+        left.sort(key=partial(_bytes, source), reverse=True)  # or the longest, begun last, is waited for
+    for subject in chain(there, side_by_side(work, left, workers)):
+        yield subject, pq.read_metadata(_part(parts, subject)).num_rows
+
+
+def _bytes(source: Source, subject: str) -> int:
+    """Of a subject's test questions; 0 where they are on the hub."""
+    return sum(path.stat().st_size for path in Path(source.path, subject).glob("test-*.parquet"))
 
 
 def _load(manager: Any, name: str, source: Source) -> Any:

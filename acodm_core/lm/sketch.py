@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from acodm_core.lm.ranks import sum_over_ranks
+from acodm_core.lm.sharding import whole
 
 STREAM = 0x5CE7  # separates the projections from every other random stream of the seed
 
@@ -141,7 +142,7 @@ class Sketch:
         if not state:
             return torch.full_like(out, torch.nan), into
         v, eps = state["exp_avg_sq"], self._adam.defaults["eps"]
-        row_O, column_I = v.mean(1), v.mean(0)
+        row_O, column_I = whole(v.mean(1)), whole(v.mean(0))
         # Each factor carries the unit of a gradient; as in AdamW, sqrt(v) is not taken below eps.
         unit = (row_O.mean() * (1 - self._adam.defaults["betas"][1] ** state["step"])).sqrt().clamp_min(eps**2)
         row_O, column_I = (row_O / unit).clamp_min(eps), (column_I / unit).clamp_min(eps)

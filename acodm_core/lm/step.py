@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from acodm_core.data.sampler import Batch
+from acodm_core.errors import UserError
 from acodm_core.lm.evaluate import Evaluator
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import matching_layers
+from acodm_core.lm.ranks import joined_over_ranks, rank, ranks
 from acodm_core.lm.reference import Reference
+from acodm_core.lm.sharding import spread, unsynchronised, whole
 from acodm_core.mixing import Signal
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ModelConfig, TrainingConfig
@@ -36,7 +39,7 @@ class StepResult:
 
 
 class Learner:
-    """The model and its optimiser; ``step`` is what every method shares.
+    """The model and its optimiser; ``step`` is what every method shares. Each rank trains on its part of every batch.
 
     Args:
         needs: every signal that may be asked for; only their layers are looked up and wrapped.
@@ -44,6 +47,10 @@ class Learner:
         seed: of the run, for the projections of gradient sketches.
         reference: what EXCESS_LOSS is measured against.
         held_out: what VALID_LOSS and EMBEDDING are measured on.
+        sharded: cut the model among the ranks instead of giving each a copy.
+
+    Raises:
+        UserError: the ranks cannot share the batch equally, or not measure what is needed.
     """
 
     def __init__(
@@ -58,12 +65,26 @@ class Learner:
         seed: int = 0,
         reference: Reference | None = None,
         held_out: Evaluator | None = None,
+        sharded: bool = False,
     ) -> None:
+        if training.batch % ranks():
+            raise UserError(
+                f"{ranks()} processes cannot share a batch of {training.batch} sequences equally",
+                where="training.batch",
+                fix="start a number of processes that divides it: torchrun --nproc-per-node, resources.gpus",
+            )
         self.model, self.training, self.clock = model, training, clock
         self.reference, self.held_out = reference, held_out
         self.signal_flops = 0  # so far, of measuring what was asked for; norms and the mixer are timed
         self.peak_lr = config.lr
         self.device = next(model.parameters()).device
+        self._held_out_flops: dict[Signal, int] = {}
+        if Signal.VALID_LOSS in needs and held_out:
+            flops = sequence_flops(model, training.context, backward=False)
+            self._held_out_flops[Signal.VALID_LOSS] = held_out.sequences * flops
+        if Signal.EMBEDDING in needs and held_out:
+            self._held_out_flops[Signal.EMBEDDING] = held_out.sequences * embedding_flops(model, training.context)
+        self._spread = spread(model, sharded=sharded)  # before anything holds its parameters
         decay = [p for p in model.parameters() if p.ndim >= 2]
         plain = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": decay, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -79,17 +100,12 @@ class Learner:
                 needs=needs,
                 optimiser=self.optimiser,
                 seed=seed,
+                limit=sum(p.numel() for p in model.parameters()),
             )
         self.norm_weights = []
         if {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & set(needs):
             layers = matching_layers(model, config.norm_layers, where="models.*.norm_layers")
             self.norm_weights = [layer.weight for layer in layers]
-        self._held_out_flops: dict[Signal, int] = {}
-        if Signal.VALID_LOSS in needs and held_out:
-            flops = sequence_flops(model, training.context, backward=False)
-            self._held_out_flops[Signal.VALID_LOSS] = held_out.sequences * flops
-        if Signal.EMBEDDING in needs and held_out:
-            self._held_out_flops[Signal.EMBEDDING] = held_out.sequences * embedding_flops(model, training.context)
 
     def autocast(self) -> torch.autocast:
         """The autocast context of the recipe's precision on this device."""
@@ -108,7 +124,9 @@ class Learner:
         context = batch.tokens_BS.shape[1] - 1
         domain_B = np.repeat(np.arange(len(batch.counts_K)), batch.counts_K)
         weight_B = np.ones(len(domain_B)) if omega_K is None else omega_K[domain_B]
-        total_weight = float(weight_B.sum()) * context
+        share = len(domain_B) // ranks()
+        mine = range(rank() * share, (rank() + 1) * share)
+        total_weight = float(weight_B.sum()) * context / ranks()  # because the ranks' gradients are averaged
         gradients = self.gradients if GRADIENT_SIGNALS & set(wants) else None
         reference = self.reference if Signal.EXCESS_LOSS in wants else None
         before = self._norm_snapshot() if Signal.PARAM_STEP_NORM in wants else None
@@ -116,9 +134,10 @@ class Learner:
         with ExitStack() as armed:
             if gradients:
                 with lap("signals"):
-                    armed.enter_context(gradients.step(wants, math.ceil(len(domain_B) / rows)))
-            for first in range(0, len(domain_B), rows):
-                part = slice(first, first + rows)
+                    armed.enter_context(gradients.step(wants, math.ceil(share / rows)))
+            for first in mine[::rows]:
+                part = slice(first, min(first + rows, mine.stop))
+                last = part.stop == mine.stop
                 with lap("data"):
                     tokens_BS = torch.from_numpy(batch.tokens_BS[part]).to(self.device)
                     weight = torch.from_numpy(weight_B[part]).to(self.device, torch.float32)
@@ -127,16 +146,17 @@ class Learner:
                 if reference:  # first, so that its logits are gone when the model's are made
                     with lap("signals"), self.autocast():
                         reference_BT = reference.losses(tokens_BS)
-                with lap("forward"), self.autocast():
-                    loss_BT = token_losses(self.model, tokens_BS)
-                    loss_B = loss_BT.sum(1)
-                    loss = (loss_B * weight).sum() / total_weight
-                losses_B.append(loss_B.detach())
-                if reference:
-                    with lap("signals"):
-                        excess_B.append((loss_BT.detach() - reference_BT).clamp_min_(0).sum(1))
-                with lap("backward"):
-                    loss.backward()
+                with nullcontext() if last else unsynchronised(self._spread):
+                    with lap("forward"), self.autocast():
+                        loss_BT = token_losses(self._spread, tokens_BS)
+                        loss_B = loss_BT.sum(1)
+                        loss = (loss_B * weight).sum() / total_weight
+                    losses_B.append(loss_B.detach())
+                    if reference:
+                        with lap("signals"):
+                            excess_B.append((loss_BT.detach() - reference_BT).clamp_min_(0).sum(1))
+                    with lap("backward"):
+                        loss.backward()
         lr = self.peak_lr * schedule(step, self.training)
         with lap("optimiser"):
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
@@ -145,11 +165,11 @@ class Learner:
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
         with lap("signals"):
-            nats_B = torch.cat(losses_B).double().cpu().numpy()
+            nats_B = _of_the_batch(losses_B)
             tokens_K = batch.counts_K * context
             signals = {Signal.LOSS: _means(nats_B, domain_B, tokens_K)}
             if reference:
-                signals[Signal.EXCESS_LOSS] = _means(torch.cat(excess_B).double().cpu().numpy(), domain_B, tokens_K)
+                signals[Signal.EXCESS_LOSS] = _means(_of_the_batch(excess_B), domain_B, tokens_K)
                 self.signal_flops += len(domain_B) * reference.flops
             if gradients:
                 signals |= gradients.signals(tokens_K if omega_K is None else tokens_K * omega_K)
@@ -168,10 +188,15 @@ class Learner:
                 signals[Signal.TYPE_TOKEN_RATIO] = _type_token_ratio(batch)
             if before is not None:
                 signals[Signal.PARAM_STEP_NORM] = _norms(torch._foreach_sub(self.norm_weights, before))
-        return StepResult(float(nats_B.sum() / tokens_K.sum()), float(norm), lr, signals)
+        return StepResult(float(nats_B.sum() / tokens_K.sum()), float(whole(norm)), lr, signals)
 
     def _norm_snapshot(self) -> list[torch.Tensor]:
         return [weight.detach().clone() for weight in self.norm_weights]
+
+
+def _of_the_batch(parts: list[torch.Tensor]) -> np.ndarray:
+    """(B,) float64: a number for each sequence, of this rank's micro-batches and of all ranks."""
+    return joined_over_ranks(torch.cat(parts).double()).cpu().numpy()
 
 
 def _means(sum_B: np.ndarray, domain_B: np.ndarray, tokens_K: np.ndarray) -> np.ndarray:
@@ -182,7 +207,8 @@ def _means(sum_B: np.ndarray, domain_B: np.ndarray, tokens_K: np.ndarray) -> np.
 
 @torch.no_grad()
 def _norms(tensors: list[torch.Tensor]) -> np.ndarray:
-    return torch.stack(torch._foreach_norm([t.detach() for t in tensors])).double().cpu().numpy()
+    norms = torch._foreach_norm([t.detach() for t in tensors])
+    return torch.stack([whole(norm) for norm in norms]).double().cpu().numpy()
 
 
 def _type_token_ratio(batch: Batch) -> np.ndarray:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import signal
-from contextlib import closing
+from collections.abc import Collection
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.journal import Journal
 from acodm_core.lm.model import build_model, matching_layers, non_embedding_parameters
 from acodm_core.lm.progress import Progress
+from acodm_core.lm.ranks import from_first_rank, on_any_rank, rank, ranks, sum_over_ranks
 from acodm_core.lm.reference import Reference
+from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
 from acodm_core.mixing import Inputs, Mixer, Signal, Start, StepStats, build_mixer, simplex
 from acodm_core.study import provenance
@@ -42,10 +46,14 @@ class Interrupted(Exception):
 class Trainer:
     """One run from its spec to its folder. ``run()`` starts it, or continues it from its last checkpoint.
 
+    Under torchrun every rank has a trainer. All draw the same batch and train on their part of it; the first rank's mixer
+    decides, and the first rank alone writes.
+
     Args:
         corpus: the sealed corpus that the spec names.
         folder: the run's folder; ``folder/state`` holds what is needed to continue.
         inputs: role -> folder of a finished run, or the folders of a swarm's.
+        sharded: cut the model among the ranks, where one device cannot hold it.
     """
 
     spec: RunSpec
@@ -53,11 +61,13 @@ class Trainer:
     folder: Path
     inputs: Inputs = field(default_factory=dict)
     device: str = "cpu"
+    sharded: bool = False
 
     def __post_init__(self) -> None:
         spec, training = self.spec, self.spec.training
         if tuple(self.corpus.domains) != spec.domains:
             raise UserError(f"corpus has domains {list(self.corpus.domains)}, the run wants {list(spec.domains)}")
+        self.leads = rank() == 0
         self.clock, self.meter = Clock(), Meter(self.device)
         self.model = build_model(
             spec.model.config,
@@ -66,6 +76,7 @@ class Trainer:
             seed=_stream(spec.seed, INIT_STREAM),
             end_of_text=self.corpus.end_of_text,
         ).to(self.device)
+        self.sequence_flops = sequence_flops(self.model, training.context)  # while the model is whole
         self.mixer = start_mixer(spec, self.corpus, self.inputs, self.model)
         self.learner = Learner(
             self.model,
@@ -77,6 +88,7 @@ class Trainer:
             seed=spec.seed,
             reference=reference_of(spec, self.mixer, self.corpus, self.inputs, self.device),
             held_out=held_out_of(spec, self.mixer, self.corpus),
+            sharded=self.sharded,
         )
         self.sampler = Sampler(
             self.corpus, seed=spec.seed, batch=training.batch, context=training.context, draw=training.draw
@@ -94,15 +106,18 @@ class Trainer:
             Interrupted: SIGTERM; a checkpoint was written.
         """
         fix = "make room, or mend the folder's rights, and run the same command: it continues from the last checkpoint"
-        with writable(self.folder, fix=fix), checkpoint.exclusive(self.state_folder), _sigterm() as stop:
-            clear_leftovers(self.folder)
+        with writable(self.folder, fix=fix), _sigterm() as stop, ExitStack() as held:
+            if self.leads:
+                held.enter_context(checkpoint.exclusive(self.state_folder))
+                clear_leftovers(self.folder)
             first = self._resume()
-            with closing(self.journal):
-                with Progress(self.spec, first) as self.progress:
-                    status = self._loop(first, stop)
-                    if status == "finished":
-                        self._record(_evaluator(self.spec, self.corpus, "test"), self.spec.training.steps)
-                self._finish(status)
+            if self.leads:
+                held.enter_context(closing(self.journal))
+                self.progress = held.enter_context(Progress(self.spec, first))
+            status = self._loop(first, stop)
+            if status == "finished":
+                self._record(_evaluator(self.spec, self.corpus, "test"), self.spec.training.steps)
+            self._finish(status)
         return status
 
     def _loop(self, first: int, stop: _sigterm) -> str:
@@ -114,57 +129,69 @@ class Trainer:
             self._snapshot(0, snapshots)
         for step in range(first, training.steps):
             with lap("mixer"):
-                share_K = simplex(self.mixer.sampling(step), name=f"{self.spec.mixer}.sampling({step})")
-                omega_K = self.mixer.loss_weights(step)
-                wants = self.mixer.wants(step)
+                share_K, omega_K, wants = from_first_rank(partial(self._decide, step))
             with lap("data"):
                 batch = self.sampler.next(share_K, step)
             result = self.learner.step(batch, step, wants, omega_K)
             if not result.finite():
                 self.diverged = evidence_of(step + 1, share_K, batch, result)
                 return "diverged"
-            with lap("mixer"):
-                tokens_K = batch.counts_K * training.context
-                wanted = {s: v for s, v in result.signals.items() if s in wants}
-                self.mixer.observe(StepStats(step, tokens_K, wanted))
             done = step + 1
-            self.journal.append(
-                "step",
-                step=done,
-                tokens=done * training.batch * training.context,
-                requested=share_K,
-                drawn=batch.counts_K / training.batch,
-                loss=result.loss,
-                grad_norm=result.grad_norm,
-                lr=result.lr,
-                domain_loss=result.signals[Signal.LOSS],
-                diagnostics=self.mixer.diagnostics(),
-            )
-            self.progress.step(done, result.loss, share_K)
+            if self.leads:
+                self._observe(done, share_K, batch, result, wants)
             if (done % self.spec.evaluation.every == 0 or done == training.steps) and not self._record(evaluator, done):
                 return "diverged"
             self._snapshot(done, snapshots)  # before the checkpoint, which no run continues from without them
-            if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
+            stopping = on_any_rank(stop.requested)
+            if done % training.checkpoint_every == 0 or done == training.steps or stopping:
                 with lap("checkpoint"):
                     self._save(done)
-            if stop.requested:
+            if stopping:
                 raise Interrupted(f"stopped at step {done} of {training.steps}; run the same command to continue")
         return "finished"
+
+    def _decide(self, step: int) -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
+        """The mixer's shares, loss weights and wishes."""
+        share_K = simplex(self.mixer.sampling(step), name=f"{self.spec.mixer}.sampling({step})")
+        return share_K, self.mixer.loss_weights(step), self.mixer.wants(step)
+
+    def _observe(
+        self, done: int, share_K: np.ndarray, batch: Batch, result: StepResult, wants: Collection[Signal]
+    ) -> None:
+        """Show the mixer what the step measured, and write it down."""
+        training = self.spec.training
+        with self.clock.lap("mixer"):
+            wanted = {s: v for s, v in result.signals.items() if s in wants}
+            self.mixer.observe(StepStats(done - 1, batch.counts_K * training.context, wanted))
+        self.journal.append(
+            "step",
+            step=done,
+            tokens=done * training.batch * training.context,
+            requested=share_K,
+            drawn=batch.counts_K / training.batch,
+            loss=result.loss,
+            grad_norm=result.grad_norm,
+            lr=result.lr,
+            domain_loss=result.signals[Signal.LOSS],
+            diagnostics=self.mixer.diagnostics(),
+        )
+        self.progress.step(done, result.loss, share_K)
 
     def _record(self, evaluator: Evaluator, done: int) -> bool:
         """Evaluate and write down; whether every domain's loss is a number."""
         with self.clock.lap("evaluation"):
             scores: Evaluation = evaluator(self.model, self.learner.autocast())
         training = self.spec.training
-        self.journal.append(
-            "evaluation",
-            split=evaluator.split,
-            step=done,
-            tokens=done * training.batch * training.context,
-            loss=scores.loss_K,
-            bits_per_byte=scores.bits_per_byte_K,
-        )
-        self.progress.evaluation(evaluator.split, done, scores.loss_K)
+        if self.leads:
+            self.journal.append(
+                "evaluation",
+                split=evaluator.split,
+                step=done,
+                tokens=done * training.batch * training.context,
+                loss=scores.loss_K,
+                bits_per_byte=scores.bits_per_byte_K,
+            )
+            self.progress.evaluation(evaluator.split, done, scores.loss_K)
         finite = bool(np.isfinite(scores.loss_K).all())
         if not finite:
             self.diverged = {"step": done, "split": evaluator.split, "loss": [str(loss) for loss in scores.loss_K]}
@@ -184,9 +211,9 @@ class Trainer:
             "drawn": self.sampler.drawn_K,
             "mixer": self.mixer.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "journal": self.journal.offset(),
+            "journal": self.journal.offset() if self.leads else 0,
             "seconds": dict(self.clock.seconds),
-            "joules": self.meter.joules(),
+            "joules": self._joules(),
             "signal_flops": self.learner.signal_flops,
         }
         checkpoint.save(self.state_folder, done, state)
@@ -195,27 +222,38 @@ class Trainer:
         state = checkpoint.load_latest(self.state_folder)
         if state is None:
             torch.manual_seed(_stream(self.spec.seed, INIT_STREAM))
-            self.journal = Journal(self.state_folder / "journal.jsonl", 0)
+            self._open_journal(0)
             return 0
         with checkpoint.readable_mismatch(self.state_folder):
             if state.get("spec", self.spec.digest) != self.spec.digest:
                 raise ValueError("its spec.json was another one")
-            self.model.load_state_dict(state["model"])
-            self.learner.optimiser.load_state_dict(state["optimiser"])
+            load(self.model, self.learner.optimiser, state["model"], state["optimiser"])
             self.sampler.drawn_K[:] = state["drawn"]
             self.mixer.load_state_dict(state["mixer"])
             torch.set_rng_state(state["torch_rng"])
             self.clock.seconds.update(state["seconds"])
-            self.meter.resume(state.get("joules"))
+            self.meter.resume(state.get("joules") if self.leads else 0.0)
             self.learner.signal_flops = state["signal_flops"]
-            self.journal = Journal(self.state_folder / "journal.jsonl", state["journal"])
+            self._open_journal(state["journal"])
             return state["step"]
 
+    def _open_journal(self, offset: int) -> None:
+        if self.leads:
+            self.journal = Journal(self.state_folder / "journal.jsonl", offset)
+
+    def _joules(self) -> float | None:
+        """Of the devices of all ranks; None where one has no meter."""
+        mine = self.meter.joules()
+        joules = float(sum_over_ranks(torch.tensor(math.nan if mine is None else mine, dtype=torch.float64)))
+        return None if math.isnan(joules) else joules
+
     def _finish(self, status: str) -> None:
-        spec = self.spec
+        spec, joules = self.spec, self._joules()
+        checkpoint.save_weights(self.folder / "weights.safetensors", self.model)
+        if not self.leads:
+            return
         paths = self.journal.write_tables(self.folder, spec.run, spec.domains)
         steps = sum(line["kind"] == "step" for line in self.journal.lines())
-        checkpoint.save_weights(self.folder / "weights.safetensors", self.model)
         self.model.config.save_pretrained(self.folder)
         self.mixer.save(self.folder)
         names = ["config.json", "weights.safetensors", *(p.name for p in paths)]
@@ -230,11 +268,12 @@ class Trainer:
             "tokens": steps * spec.training.batch * spec.training.context,
             "parameters": parameters,
             "parameters_non_embedding": non_embedding_parameters(self.model),
-            "model_flops": steps * spec.training.batch * sequence_flops(self.model, spec.training.context),
+            "model_flops": steps * spec.training.batch * self.sequence_flops,
             "method_flops": self.learner.signal_flops,
             "precision": resolve_precision(spec.training.precision, torch.device(self.device)),
             "seconds": dict(self.clock.seconds),
-            "joules": self.meter.joules(),
+            "joules": joules,
+            "ranks": ranks(),
             "memory": provenance.peak_memory(self.device),
             "spec": spec.model_dump(mode="json"),
             "inputs": {
@@ -298,9 +337,14 @@ def held_out_of(spec: RunSpec, mixer: Mixer, corpus: Corpus) -> Evaluator | None
     """
     if not {Signal.VALID_LOSS, Signal.EMBEDDING} & mixer.needs:
         return None
-    batches = 16 if Signal.EMBEDDING in mixer.needs else 2
-    sequences = math.ceil(batches * spec.training.batch / len(spec.domains))
+    sequences = held_out_sequences(spec, mixer.needs)
     return Evaluator(corpus, "valid", sequences=sequences, context=spec.training.context, rows=_rows(spec), last=True)
+
+
+def held_out_sequences(spec: RunSpec, needs: Collection[Signal]) -> int:
+    """How many sequences of each domain ``held_out_of`` measures on."""
+    batches = 16 if Signal.EMBEDDING in needs else 2
+    return math.ceil(batches * spec.training.batch / len(spec.domains))
 
 
 def _evaluator(spec: RunSpec, corpus: Corpus, split: str) -> Evaluator:

@@ -227,6 +227,19 @@ class Results:
         path = self.folder.parent / "runs" / run / "manifest.json"
         return read_json(path) if path.exists() else None
 
+    def actor(self, run: str) -> dict[str, tuple[int, ...]] | None:
+        """Shapes of the tensors of the actor that a run left, none where its method has no actor; None where its folder is not
+        beside this one."""
+        if self.manifest(run) is None:
+            return None
+        path = self.folder.parent / "runs" / run / "actor.safetensors"
+        if not path.exists():
+            return {}
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+
     @cached_property
     def probe(self) -> pd.DataFrame:
         return self._probed("probe", PROBE_COLUMNS)

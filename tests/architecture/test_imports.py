@@ -97,7 +97,7 @@ def test_no_heavy_import(statement: str) -> None:
 
 def test_help_and_plan_import_nothing_heavy() -> None:
     preset = ROOT / "workflow" / "config" / "quick.yaml"
-    for arguments, expected in ((["--help"], "Usage"), (["plan", str(preset)], "runs,")):
+    for arguments, expected in ((["--help"], "Usage"), (["plan", str(preset), "--runs"], "runs,")):
         program = (
             f"import sys; sys.argv = ['acodm', *{arguments!r}]\n"
             "from acodm_core.cli import main\n"

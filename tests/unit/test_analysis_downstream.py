@@ -82,6 +82,13 @@ def test_the_detectable_difference_is_that_of_two_scores_of_so_many_questions(ta
     assert (one.score, one.low, one.against_chance, one.n) == (0, 0, SAME, 164)
 
 
+def test_every_score_stands_beside_its_error_its_n_and_what_could_be_seen(cells):
+    one = cells[(cells["Method"] == "ODM") & (cells["Task"] == "mmlu") & (cells["Measure"] == "accuracy")].iloc[0]
+    low, high = (float(end) for end in one["Score"].split("[")[1].rstrip("]").split(", "))
+    assert float(one["Error"]) == pytest.approx((high - low) / 2 / 1.96, abs=1e-4)
+    assert (one["n"], one["Chance"]) == ("14\u202f042", "0.25") and float(one["Detectable"]) > 0
+
+
 def test_two_seeds_call_no_difference(tmp_path):
     few = downstream.table(Results(canned.asked(canned.make(tmp_path, 2), 2)))
     others = few[few.method != "natural"]

@@ -81,11 +81,13 @@ def pretend(checkpoint: Checkpoint, answer) -> Checkpoint:
     """The checkpoint with other logits: ``answer(tokens_BT)`` gives those of a row's last token, (B, V)."""
 
     class Pretender(type(checkpoint.model)):
-        def forward(self, input_ids, logits_to_keep=0, **_):
-            logits_BV = answer(input_ids)
-            return SimpleNamespace(logits=logits_BV[:, None].expand(-1, logits_to_keep, -1))
+        def forward(self, input_ids, **_):
+            logits_BTV = answer(input_ids)[:, None].expand(*input_ids.shape, -1)
+            return SimpleNamespace(logits=self.get_output_embeddings()(logits_BTV))
 
-    return replace(checkpoint, model=Pretender(checkpoint.model.config), digest=f"pretended-{id(answer)}")
+    model = Pretender(checkpoint.model.config)
+    model.set_output_embeddings(torch.nn.Identity())
+    return replace(checkpoint, model=model, digest=f"pretended-{id(answer)}")
 
 
 def total(folder: Path) -> pd.DataFrame:
@@ -202,6 +204,30 @@ def test_likelihoods_are_those_of_the_model_asked_directly(
     bits = pd.read_parquet(tmp_path / "questions.parquet")
     expected = bits["cloze_nats"].sum() / np.log(2) / bits["cloze_bytes"].sum()
     assert total(tmp_path).loc["bits_per_byte", "value"] == pytest.approx(expected)
+
+
+def test_likelihoods_are_those_of_lm_evals_own_backend(checkpoint) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    from acodm_core.downstream.harness import Model
+
+    theirs = HFLM(pretrained=checkpoint.model, tokenizer=checkpoint.tokenizer, backend="causal", max_length=40)
+    ours = Model(replace(checkpoint, context=40), batch=3)
+    rng = np.random.default_rng(1)
+    contexts = [rng.integers(1, 300, n).tolist() for n in (1, 9, 10, 30, 41, 90)]  # the last two are cut
+    likeliest = ours._logits([tuple(contexts[1])], [(0, 8)]).argmax().item()
+    requests = [(("", ""), context, answer) for context in contexts for answer in ([5], [7], [5, 9, 11], [likeliest])]
+    found, expected = (model._loglikelihood_tokens(requests, disable_tqdm=True) for model in (ours, theirs))
+    assert [nats for nats, _ in found] == pytest.approx([nats for nats, _ in expected], abs=1e-5)
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected] and any(g for _, g in found)
+
+
+def test_several_workers_write_the_same_bytes_as_one(source, checkpoint, unigram_nats_V, tmp_path) -> None:
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        evaluate(checkpoint, unigram_nats_V, source, settings(), out, workers=workers)
+    for name in ("scores.parquet", "questions.parquet", "manifest.json"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
 def test_a_model_that_draws_at_random_is_at_chance(source, checkpoint, unigram_nats_V, tmp_path) -> None:

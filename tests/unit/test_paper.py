@@ -18,7 +18,7 @@ AXES = {
     "granularity": {"title": "Domains the agent sees", "of": "acodm", "methods": {
         "all": "acodm", "half, merged by two": "acodm-discount-0", "quarter, merged by four": "acodm-discount-0.99"}},
     "proxy_size": {"title": "Model that the actor was learned on", "of": "acodm_proxy", "methods": {
-        "nano": "acodm_proxy", "pico": "acodm-discount-0.99"}},
+        "the proxy": "acodm_proxy", "a smaller one": "acodm-discount-0.99"}},
 }  # fmt: skip
 
 

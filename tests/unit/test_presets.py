@@ -11,6 +11,7 @@ CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 BELOW = {
     "ablation-synthetic": ["ablation", "synthetic"],
     "downstream": ["quick"],
+    "quick-five": ["quick"],
 }  # read after these, as their heads say
 
 

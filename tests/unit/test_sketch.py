@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from tiny import CONTEXT, SHAPES, WIDEST, batch, learner, separate_gradients, separate_gram
 from torch.utils.flop_counter import FlopCounterMode
-from two_ranks import DOMAINS, measure, on_rank
+from two_ranks import DOMAINS, codes, measure, measure_on_rank, start
 
 from acodm_core.data.sampler import Batch
 from acodm_core.lm.model import matching_layers
@@ -269,7 +268,7 @@ def test_the_operations_that_are_named_are_those_that_torch_counts(gram, needs):
 
 def test_two_ranks_measure_what_one_measures_on_the_union_of_their_batches(tmp_path):
     """With loss weights, so that the ranks' losses are divided by different numbers."""
-    multiprocessing.spawn(on_rank, (str(tmp_path),), nprocs=2)
+    assert codes(start(measure_on_rank, str(tmp_path))) == [0, 0]
     whole = measure([0, 1])
     for rank in range(2):
         with np.load(tmp_path / f"{rank}.npz") as found:

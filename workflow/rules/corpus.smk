@@ -1,5 +1,11 @@
-# Archives -> documents -> tokens: every domain by itself, the tokenizer over all of them.
+# Archives -> documents -> tokens: every domain by itself, the tokenizer over all of them. Shards that hold many domains are
+# tokenised piece by piece, for all of these in one pass, and joined domain by domain.
 # The spec is `ancient`: its digest is in the folder's name, so its age says nothing.
+
+SPLIT_FILES = expand("{split}.{kind}", split=["train", "valid", "test"], kind=["bin", "idx.npy"])
+SHARDED = EXPERIMENT.corpus.sharded
+PIECES = EXPERIMENT.corpus.shards.pieces if SHARDED else 0
+PARTS = [f"{CORPUS}/parts/{piece:05d}-of-{PIECES:05d}" for piece in range(PIECES)]
 
 
 rule corpus_spec:
@@ -47,7 +53,7 @@ rule documents:
 rule tokenizer:
     input:
         spec=ancient(f"{CORPUS}/spec.json"),
-        documents=expand(f"{CORPUS}/documents/{{domain}}.parquet", domain=EXPERIMENT.corpus.domains),
+        documents=expand(f"{CORPUS}/documents/{{domain}}.parquet", domain=EXPERIMENT.corpus.unsharded),
     output:
         f"{CORPUS}/tokenizer.json",
     log:
@@ -65,16 +71,79 @@ rule tokenize:
         documents=f"{CORPUS}/documents/{{domain}}.parquet",
         tokenizer=f"{CORPUS}/tokenizer.json",
     output:
-        expand(f"{CORPUS}/tokens/{{{{domain}}}}/{{split}}.{{kind}}", split=["train", "valid", "test"], kind=["bin", "idx.npy"]),
+        expand(f"{CORPUS}/tokens/{{{{domain}}}}/{{file}}", file=SPLIT_FILES),
     params:
         folder=lambda w: f"{CORPUS}/tokens/{w.domain}",
     log:
         "logs/tokenize/{domain}.log",
+    wildcard_constraints:
+        domain="|".join(EXPERIMENT.corpus.unsharded) or "none",
     message:
         "Tokenising {wildcards.domain}"
     shell:
         "RAYON_NUM_THREADS={threads} acodm data tokenize {input.spec} {wildcards.domain} --documents {input.documents}"
         " --tokenizer {input.tokenizer} --out {params.folder} > {log} 2>&1"
+
+
+rule shards:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+    output:
+        f"{CORPUS}/shards.json",
+    log:
+        "logs/corpus/shards.log",
+    message:
+        "Listing the shards"
+    shell:
+        "acodm data shards {input.spec} --out {output} > {log} 2>&1"
+
+
+rule piece:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+        shards=ancient(f"{CORPUS}/shards.json"),
+        tokenizer=f"{CORPUS}/tokenizer.json",
+    output:
+        *temp(expand(f"{CORPUS}/parts/{{{{piece}}}}-of-{{{{pieces}}}}/{{domain}}.parquet", domain=SHARDED)),
+        record=f"{CORPUS}/parts/{{piece}}-of-{{pieces}}/piece.json",
+    params:
+        number=lambda w: int(w.piece),
+        folder=f"{CORPUS}/parts",
+    log:
+        "logs/piece/{piece}-of-{pieces}.log",
+    message:
+        "Tokenising piece {wildcards.piece} of {wildcards.pieces}"
+    wildcard_constraints:
+        piece=r"\d+",
+        pieces=r"\d+",
+    threads: max(1, (workflow.cores or 1) // max(1, PIECES))
+    resources:
+        mem_mb=2000,
+    shell:
+        "RAYON_NUM_THREADS={threads} acodm data piece {input.spec} {params.number} --shards {input.shards}"
+        " --tokenizer {input.tokenizer} --out {params.folder} > {log} 2>&1"
+
+
+rule join:
+    input:
+        spec=ancient(f"{CORPUS}/spec.json"),
+        parts=lambda w: [f"{folder}/{w.domain}.parquet" for folder in PARTS],
+        records=[f"{folder}/piece.json" for folder in PARTS],
+    output:
+        expand(f"{CORPUS}/tokens/{{{{domain}}}}/{{file}}", file=SPLIT_FILES),
+    params:
+        parts=f"{CORPUS}/parts",
+        folder=lambda w: f"{CORPUS}/tokens/{w.domain}",
+    log:
+        "logs/join/{domain}.log",
+    message:
+        "Joining {wildcards.domain}"
+    wildcard_constraints:
+        domain="|".join(SHARDED) or "none",
+    resources:
+        mem_mb=2000,
+    shell:
+        "acodm data join {input.spec} {wildcards.domain} --parts {params.parts} --out {params.folder} > {log} 2>&1"
 
 
 rule seal:

@@ -13,6 +13,15 @@ rule spec:
         "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
 
 
+# A GPU job gets devices of its own, and where they are several a process for each.
+LAUNCH = "acodm"
+if EXPERIMENT.resources.gpus:
+    LAUNCH = f"acodm on-gpus {EXPERIMENT.resources.gpus} acodm"
+if EXPERIMENT.resources.gpus > 1:
+    torchrun = f"torchrun --standalone --nproc-per-node={EXPERIMENT.resources.gpus}"
+    LAUNCH = f"acodm on-gpus {EXPERIMENT.resources.gpus} {torchrun} -m acodm_core.cli"
+
+
 rule train:
     input:
         spec=ancient("results/runs/{run}/spec.json"),
@@ -26,7 +35,9 @@ rule train:
         weights="results/runs/{run}/weights.safetensors",
     params:
         corpus=CORPUS,
+        launch=LAUNCH,
         device=DEVICE,
+        shard="--shard " if EXPERIMENT.resources.sharded else "",
         inputs=lambda w: input_flags(PLAN.runs[w.run]),
     log:
         "logs/train/{run}.log",
@@ -38,8 +49,8 @@ rule train:
         mem_mb=EXPERIMENT.resources.memory_mb,
         runtime=EXPERIMENT.resources.minutes,
     shell:
-        "OMP_NUM_THREADS={threads} acodm train {input.spec} --corpus {params.corpus} --device {params.device}"
-        " --threads {threads} {params.inputs} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} {params.launch} train {input.spec} --corpus {params.corpus} --device {params.device}"
+        " --threads {threads} {params.shard}{params.inputs} > {log} 2>&1"
 
 
 # Runs that others wait for go first, or the machine would stand half idle at the end.
@@ -73,6 +84,7 @@ rule probe:
         memory=f"{RESULTS}/probe/memory.parquet",
     params:
         corpus=CORPUS,
+        launch="acodm on-gpus 1 acodm" if EXPERIMENT.resources.gpus else "acodm",
         device=DEVICE,
         threads=EXPERIMENT.resources.threads,
     log:
@@ -81,9 +93,9 @@ rule probe:
         "Probing the cost of every method, with the machine to itself"
     threads: workflow.cores
     resources:
-        gpu=EXPERIMENT.resources.gpus,
+        gpu=min(1, EXPERIMENT.resources.gpus),
     shell:
-        "OMP_NUM_THREADS={params.threads} acodm probe {input.plan} --corpus {params.corpus} --device {params.device}"
+        "OMP_NUM_THREADS={params.threads} {params.launch} probe {input.plan} --corpus {params.corpus} --device {params.device}"
         " --threads {params.threads} --jobs {threads} > {log} 2>&1"
 
 

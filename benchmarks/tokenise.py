@@ -1,0 +1,163 @@
+"""Tokenising shards of the Pile's format: speed a core, scaling over processes, memory, disk.
+
+    python benchmarks/tokenise.py CORPUS_FOLDER [--megabytes 24] [--jobs 2] [--blocks 2] [--tokenizer tokenizer.json]
+
+Takes the text of a built corpus (data/corpora/ID), writes it as .jsonl.zst shards with `meta.pile_set_name`, and tokenises a
+piece a process, with one process and with JOBS, in interleaved blocks (A B B A ...), RAYON_NUM_THREADS=1. Without
+`--tokenizer` it learns a byte-level BPE of Pythia's size (50,254) from that text. Then it joins the domains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import zstandard
+
+from acodm_core.data.catalogue import CorpusSpec, TrainedTokenizer
+from acodm_core.data.documents import read_documents
+from acodm_core.data.join import join_domain
+from acodm_core.data.pieces import RECORD, PieceRecord, piece_folder, tokenize_piece
+from acodm_core.data.shards import ShardReader, divide, find_shards
+from acodm_core.data.tokenizer import _train
+
+THREADS = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+class Timing(NamedTuple):
+    """One piece in one process."""
+
+    text_bytes: int
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--megabytes", type=float, default=24, help="text of a piece (10^6 bytes)")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--blocks", type=int, default=2, help="pairs of blocks")
+    parser.add_argument("--tokenizer", type=Path)
+    arguments = parser.parse_args()
+    os.environ.update(THREADS)
+    domains = sorted(path.stem for path in (arguments.corpus / "documents").glob("*.parquet"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_shards(arguments.corpus, domains, folder, arguments.jobs, arguments.megabytes)
+        tokenizer = arguments.tokenizer or learn(arguments.corpus, domains, folder / "tokenizer.json")
+        spec = spec_of(domains, folder, tokenizer, arguments.jobs)
+        print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        reading(spec)
+        tokenising(spec, tokenizer, folder, arguments.jobs, arguments.blocks)
+        joining(spec, folder)
+
+
+def write_shards(corpus: Path, domains: list[str], folder: Path, count: int, megabytes: float) -> None:
+    """One shard a process; the domains' documents in turn, and again from the first when all were used."""
+    rows = documents_in_turn(corpus, domains)
+    for number in range(count):
+        size = 0
+        with zstandard.ZstdCompressor().stream_writer((folder / f"{number:02d}.jsonl.zst").open("wb")) as file:
+            while size < megabytes * 1e6:
+                domain, text = next(rows)
+                size += len(text.encode())
+                file.write(json.dumps({"text": text, "meta": {"pile_set_name": domain}}).encode() + b"\n")
+
+
+def documents_in_turn(corpus: Path, domains: list[str]) -> Iterator[tuple[str, str]]:
+    while True:
+        texts = [read_documents(corpus / "documents" / f"{domain}.parquet", "train") for domain in domains]
+        for round_ in itertools.zip_longest(*texts):
+            yield from ((domain, text) for domain, text in zip(domains, round_, strict=True) if text)
+
+
+def learn(corpus: Path, domains: list[str], path: Path) -> Path:
+    sample = itertools.islice(documents_in_turn(corpus, domains), 20_000)
+    _train(TrainedTokenizer(vocab_size=50_254), (text for _, text in sample)).save(str(path))
+    return path
+
+
+def spec_of(domains: list[str], folder: Path, tokenizer: Path, pieces: int) -> CorpusSpec:
+    return CorpusSpec(
+        name="benchmark",
+        domains={domain: {"from": "shards", "name": domain} for domain in domains},
+        tokenizer={"name": str(tokenizer)},
+        split_seed=1,  # these are the train documents of seed 0
+        shards={"paths": [f"{folder}/*.jsonl.zst"], "domain": "meta.pile_set_name", "pieces": pieces},
+    )
+
+
+def reading(spec: CorpusSpec) -> None:
+    """How much of the time is not the tokenizer's."""
+    (shard,) = divide(find_shards(spec.shards), spec.shards.pieces)[0]
+    start = time.process_time()
+    size = sum(len(row.text.encode()) for row in ShardReader(shard, spec.shards))
+    print(f"unpacking, hashing, parsing      {size / 1e6 / (time.process_time() - start):8.1f} MB/s a core")
+
+
+def tokenising(spec: CorpusSpec, tokenizer: Path, folder: Path, jobs: int, blocks: int) -> None:
+    rates: dict[int, list[float]] = {1: [], jobs: []}
+    timings: list[Timing] = []
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        list(pool.map(warm_up, range(4 * jobs)))
+        for processes in ([1, jobs, jobs, 1] * blocks)[: 2 * blocks]:
+            start = time.perf_counter()
+            done = list(
+                pool.map(one_piece, range(processes), *([value] * processes for value in (spec, tokenizer, folder)))
+            )
+            rates[processes].append(sum(t.text_bytes for t in done) / 1e6 / (time.perf_counter() - start))
+            timings += done
+    alone, together = statistics.median(rates[1]), statistics.median(rates[jobs])
+    cpu = statistics.median(t.text_bytes / 1e6 / t.cpu_seconds for t in timings)
+    print(f"tokenising, 1 process            {alone:8.2f} MB/s by the clock, {cpu:.2f} MB/s a second of a core's time")
+    print(f"tokenising, {jobs} processes          {together:8.2f} MB/s by the clock: {together / alone:.2f} times one")
+    print(f"peak memory of a process         {max(t.peak_bytes for t in timings) / 1e6:8.0f} MB")
+
+
+def warm_up(_: int) -> None:
+    import pyarrow.parquet  # noqa: F401
+    import tokenizers  # noqa: F401
+
+    time.sleep(0.2)  # so that every process of the pool gets its turn
+
+
+def one_piece(piece: int, spec: CorpusSpec, tokenizer: Path, folder: Path) -> Timing:
+    start = time.process_time()
+    record = tokenize_piece(spec, find_shards(spec.shards), piece, tokenizer, folder / "parts")
+    used = time.process_time() - start
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    return Timing(sum(domain.text_bytes for domain in record.domains.values()), used, peak)
+
+
+def joining(spec: CorpusSpec, folder: Path) -> None:
+    pieces = [piece_folder(folder / "parts", piece, spec.shards.pieces) for piece in range(spec.shards.pieces)]
+    records = [PieceRecord.model_validate_json((piece / RECORD).read_bytes()) for piece in pieces]
+    found = [domain for record in records for domain in record.domains.values()]
+    text, tokens = sum(domain.text_bytes for domain in found), sum(domain.tokens for domain in found)
+    parts = sum(path.stat().st_size for piece in pieces for path in piece.glob("*.parquet"))
+    packed = sum(shard.bytes for record in records for shard in record.shards)
+    start = time.perf_counter()
+    for domain in spec.sharded:
+        join_domain(spec, domain, folder / "parts", folder / "tokens" / domain)
+    print(f"joining                          {text / 1e6 / (time.perf_counter() - start):8.1f} MB/s of text")
+    print(
+        f"{text / tokens:.2f} bytes a token; disk for a GB of text: shards {packed / text:.2f}, parts {parts / text:.2f},"
+        f" tokens {tokens * 2 / text:.2f} GB"
+    )
+
+
+if __name__ == "__main__":
+    main()
