@@ -157,7 +157,7 @@ def on_gpus(
 
 @app.command()
 def collect(
-    plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.")],
+    plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.", dir_okay=False)],
     corpus: CorpusFolder,
     runs: Runs = Path("results/runs"),
     out: Annotated[Path | None, typer.Option(help="Where the tables go; default: the plan's folder.")] = None,

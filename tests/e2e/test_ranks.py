@@ -145,7 +145,7 @@ def test_a_gram_larger_than_the_model_is_refused_over_ranks_and_sketched_instead
     assert fleet.train(found["sketch"]) == [0, 0], log(found["sketch"])
 
 
-def test_torchrun_starts_and_stops_the_program(specs, fleet: Fleet, alone) -> None:
+def test_torchrun_starts_the_program_on_every_rank(specs, fleet: Fleet, alone) -> None:
     folder = fleet.folder(specs["odm"], "torchrun")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     train = ["-m", "acodm_core.cli", "train", str(folder / "spec.json"), f"--corpus={fleet.corpus_folder}"]

@@ -282,12 +282,16 @@ def test_there_is_no_network(backend: Backend) -> None:
 
 
 def test_other_processes_are_out_of_reach(backend: Backend) -> None:
-    program = f"""
-        def act():
-            tries = [attempt(os.kill, pid, 9) for pid in ({os.getpid()}, {os.getppid()}, os.getppid() or 2)]
-            return ", ".join(tries + [str(os.getppid())])
-        """
-    assert outcome(program, backend) == "ProcessLookupError, ProcessLookupError, ProcessLookupError, 0"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        program = f"""
+            def act():
+                tries = [attempt(os.kill, pid, 9) for pid in ({os.getpid()}, {other.pid}, os.getppid() or 2)]
+                return ", ".join(tries + [str(os.getppid())])
+            """
+        found = outcome(program, backend)
+        assert other.poll() is None
+        other.kill()
+    assert found == "ProcessLookupError, ProcessLookupError, ProcessLookupError, 0"
     everyone = "def act(): return attempt(os.kill, -1, 9)"
     assert "passed" not in outcome(everyone, backend)
     assert psutil.Process().is_running()

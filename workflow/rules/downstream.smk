@@ -34,6 +34,7 @@ rule evaluate:
         manifest="results/runs/{run}/downstream/{evaluation}/manifest.json",
     params:
         command=lambda w: EVALUATIONS[w.run, w.evaluation].arguments,
+        launch="acodm on-gpus 1 acodm" if EXPERIMENT.resources.gpus else "acodm",
         offline=int(ASKED.source != "hub"),
         corpus=CORPUS,
         device=DEVICE,
@@ -43,11 +44,11 @@ rule evaluate:
         "Asking {wildcards.run}: {params.command}"
     threads: EXPERIMENT.resources.threads
     resources:
-        gpu=EXPERIMENT.resources.gpus,
+        gpu=min(1, EXPERIMENT.resources.gpus),
         mem_mb=EXPERIMENT.resources.memory_mb,
         runtime=EXPERIMENT.resources.minutes,
     shell:
-        "HF_HUB_OFFLINE={params.offline} OMP_NUM_THREADS={threads} acodm downstream {params.command} results/runs/{wildcards.run}"
+        "HF_HUB_OFFLINE={params.offline} OMP_NUM_THREADS={threads} {params.launch} downstream {params.command} results/runs/{wildcards.run}"
         " --corpus {params.corpus} --out results/runs/{wildcards.run}/downstream/{wildcards.evaluation}"
         " --device {params.device} --threads {threads} > {log} 2>&1"
 
