@@ -30,6 +30,8 @@ from acodm_core.study.planner import Plan, RunSpec
 
 WARM, TIMED = 40, 10  # made-up steps of a mixer: the first 40, in which agents only collect, are not timed
 
+STAND_IN_SECONDS = 2.0  # of a step on one sequence, by the first guess, that a shape is extrapolated from
+
 
 @dataclass(frozen=True)
 class Asks:
@@ -217,15 +219,16 @@ class Estimator:
         return paces, rate
 
     def _stand_in(self, rate: float, device: str) -> tuple[str, float]:
-        """Name and FLOP a second of a model of the catalogue that trains one sequence in about a third of a second here."""
+        """Name and FLOP a second of the largest model of the catalogue that trains one sequence in a few seconds here."""
         training = self.experiment.training.model_copy(update={"batch": 1, "micro_batch": None})
 
         def operations(config: ModelConfig) -> float:  # roughly: to choose by
             width, layers = (counting.size_of(config.config, name) for name in ("hidden_size", "num_hidden_layers"))
             return 6 * training.context * (12 * layers * width**2 + self.vocabulary * width)
 
-        near = {name: abs(operations(config) / rate - 1 / 3) for name, config in self.experiment.models.items()}
-        name = min(near, key=near.__getitem__)
+        sizes = {name: operations(config) for name, config in self.experiment.models.items()}
+        quick = {name: size for name, size in sizes.items() if size / rate < STAND_IN_SECONDS}
+        name = max(quick, key=quick.__getitem__) if quick else min(sizes, key=sizes.__getitem__)
         config = self.experiment.models[name]
         size = counting.passes(config, context=training.context, vocabulary=self.vocabulary)
         found = pace(

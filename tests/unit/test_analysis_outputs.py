@@ -219,15 +219,15 @@ def test_medians_decide_what_a_curve_shows_and_bands_may_leave_it():
 
 def test_a_method_far_off_leaves_the_axes_and_the_baseline_never():
     ends = pd.Series({"a": 3.0, "b": 3.1, "natural": 3.2, "c": 3.15, "far": 5.0})
-    assert curves._near(ends, "natural") == ["a", "b", "c", "natural"]
-    assert curves._near(ends.rename({"natural": "far", "far": "natural"}), "natural") == [
+    assert curves.near(ends, "natural") == ["a", "b", "c", "natural"]
+    assert curves.near(ends.rename({"natural": "far", "far": "natural"}), "natural") == [
         "a",
         "b",
         "c",
         "far",
         "natural",
     ]
-    assert curves._near(ends[["a", "far"]], "a") == ["a", "far"]
+    assert curves.near(ends[["a", "far"]], "a") == ["a", "far"]
 
 
 def test_every_cell_of_a_coloured_table_is_its_number(results, rendered):
