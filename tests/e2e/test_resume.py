@@ -92,7 +92,7 @@ def test_killed_with_a_checkpoint_half_on_disk(specs: dict[str, RunSpec], bench:
 
 
 def test_damaged_newest_checkpoint_is_passed_over(specs: dict[str, RunSpec], bench: Bench, copy: Path) -> None:
-    older, newest = checkpoints(copy)
+    *_, older, newest = checkpoints(copy)  # a kill before the clearing up leaves three
     damaged = copy / "state" / f"step-{newest:08d}.pt"
     damaged.write_bytes(damaged.read_bytes()[:-1000])
     assert bench.start(copy).wait() == 0
