@@ -108,6 +108,16 @@ def test_help_and_plan_import_nothing_heavy() -> None:
         assert expected in done.stdout and "heavy: []" in done.stdout, done.stdout + done.stderr
 
 
+def test_help_waits_for_no_decoration() -> None:
+    """What draws boxes around a program's help imports for longer than everything else that it needs."""
+    program = (
+        "import sys; sys.argv = ['acodm', '--help']\nfrom acodm_core.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.endswith("False\n"), done.stdout + done.stderr
+
+
 def test_planning_imports_no_torch_even_for_acodm() -> None:
     program = (
         "import sys\nfrom acodm_core.mixing import baseline_names, find_mixer\n"
