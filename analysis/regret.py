@@ -21,6 +21,9 @@ from .frames import ORACLE, runs_of, summary, title, weighting
 from .statistics import MIN_SEEDS, bootstrap, generator, interval_name, median
 from .tables import between, number, program, with_interval, write_table
 
+# Per cent of the gap: what is further off is a triangle at the edge, or all others would share a few pixels.
+WORST = -200
+
 
 def gap_closed(regrets: np.ndarray, axis: int = 0) -> np.ndarray:
     """1 − median(first column) / median(second column): the regrets of a method and of uniform, paired by seed."""
@@ -107,9 +110,12 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
     for y, row in enumerate(frame.itertuples()):
         colour, tip = colours[row.method], f"{row.title}: {100 * row.closed:.0f} % of the gap closed"
         if np.isfinite(row.closed):
-            line = left.plot([100 * row.closed_low, 100 * row.closed_high], [y, y], color=colour, lw=1.8, alpha=0.55)
-            dot = left.plot(100 * row.closed, y, "o", color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
-            note = left.annotate(number(100 * row.closed, 0), (100 * row.closed, y), (0, 6), textcoords="offset points")
+            shown_at = max(100 * row.closed, WORST)
+            span = [max(100 * end, WORST) for end in (row.closed_low, row.closed_high)]
+            line = left.plot(span, [y, y], color=colour, lw=1.8, alpha=0.55)
+            marker = "o" if 100 * row.closed >= WORST else "<"
+            dot = left.plot(shown_at, y, marker, color=colour, ms=5.5, mec="white", mew=0.6, zorder=4)
+            note = left.annotate(number(100 * row.closed, 0), (shown_at, y), (0, 6), textcoords="offset points")
             note.set_bbox({"fc": "white", "ec": "none", "pad": 0.4})
             note.set(ha="center", fontsize=6.5, color=colour)
             style.tag([*line, *dot, note], row.method, tip)
@@ -118,11 +124,10 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
             left.text(0.02, y, words, transform=left.get_yaxis_transform(), va="center", fontsize=7, color=style.FAINT)
         bar = right.barh(y, row.distance, height=0.5, color=colour, alpha=0.55)
         style.tag(list(bar), row.method, f"{row.title}: distance {row.distance:.3f}")
-    for at, words in ((0, "uniform"), (100, "oracle")):
+    for at, words, side in ((0, "uniform", "right"), (100, "oracle", "left")):
         left.axvline(at, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
-        left.annotate(
-            words, (at, 1), (0, 3), xycoords=left.get_xaxis_transform(), textcoords="offset points", ha="center"
-        )
+        left.annotate(words, (at, 1), (0, 3), xycoords=left.get_xaxis_transform(), textcoords="offset points", ha=side)
+    left.set_xlim(left=max(left.get_xlim()[0], 1.08 * WORST))
     left.set_xlabel("Gap between uniform and oracle closed (%)")
     right.set_xlabel("Distance to the oracle's mixture")
     left.set_yticks(range(len(frame)), frame["title"])
