@@ -231,6 +231,37 @@ def export(
     raise typer.Exit(subprocess.run(command).returncode)
 
 
+@app.command()
+def blend(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, results/runs/RUN.")],
+    to: Annotated[str, typer.Option(help="weights, doremi, megatron, datasets, torchtitan, or path: step by step.")],
+    of: Annotated[str, typer.Option(help="mean: of the whole run; last: what it asked for at the end.")] = "mean",
+    name: Annotated[
+        list[str], typer.Option(help="DOMAIN=NAME: its path or dataset where the blend is read; repeat for more.")
+    ] = [],  # noqa: B006 - typer reads the default
+    out: Annotated[Path | None, typer.Option(help="Write a file in place of printing.")] = None,
+) -> None:
+    """Print a run's mixture for another trainer: Megatron, torchtitan, interleave_datasets, DoReMi (docs/exports.md)."""
+    from typing import get_args
+
+    from acodm_core.errors import unknown_name
+    from acodm_core.files import atomic
+    from acodm_core.study import blend as blends
+
+    if of not in get_args(blends.Of):
+        raise unknown_name("choice", of, get_args(blends.Of), where="--of")
+    if wrong := [pair for pair in name if "=" not in pair]:
+        raise UserError(
+            f"got {wrong[0]!r}", where="--name", fix="write DOMAIN=NAME, e.g. --name code=data/code_text_document"
+        )
+    text = blends.blend(run, to, of=of, names=dict(pair.split("=", 1) for pair in name))
+    if out is None:
+        print(text, end="")
+        return
+    with atomic(out) as temporary:
+        temporary.write_text(text)
+
+
 @app.command(hidden=True)
 def probe_memory(
     spec: Path,
