@@ -44,12 +44,7 @@ class Sampler:
 
     def counts(self, share_K: np.ndarray, step: int) -> np.ndarray:
         """(K,) sequences to draw at ``step`` for the shares asked for. Does not change state."""
-        rng = np.random.default_rng([self.seed, step, 0xD4A3])
-        if self.draw == "multinomial":
-            return rng.multinomial(self.batch, share_K)
-        edges = np.minimum(np.floor(np.cumsum(share_K) * self.batch + rng.random()), self.batch)
-        edges[-1] = self.batch  # the shares sum to one, but not to the last bit
-        return np.diff(edges, prepend=0.0).astype(np.int64)
+        return counts(share_K, self.batch, seed=self.seed, step=step, draw=self.draw)
 
     def next(self, share_K: np.ndarray, step: int) -> Batch:
         """The batch of ``step`` and advance."""
@@ -63,6 +58,16 @@ class Sampler:
         key = np.random.SeedSequence([self.seed, epoch, self._keys[k]]).generate_state(4, np.uint32)
         start = permute(position, int(self.windows_K[k]), key) * self.context
         return self._tokens[k][start : start + self.context + 1]
+
+
+def counts(share_K: np.ndarray, batch: int, *, seed: int, step: int, draw: str = "systematic") -> np.ndarray:
+    """(K,) sequences of each domain in a batch that is drawn by ``share_K``; as ``Sampler`` draws them."""
+    rng = np.random.default_rng([seed, step, 0xD4A3])
+    if draw == "multinomial":
+        return rng.multinomial(batch, share_K)
+    edges = np.minimum(np.floor(np.cumsum(share_K) * batch + rng.random()), batch)
+    edges[-1] = batch  # the shares sum to one, but not to the last bit
+    return np.diff(edges, prepend=0.0).astype(np.int64)
 
 
 def permute(index: int, size: int, key: np.ndarray) -> int:
