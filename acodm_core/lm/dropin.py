@@ -57,6 +57,7 @@ class Mix:
     ) -> None:
         self.domains, self.batch, self.context, self.seed = tuple(tokens), batch, context, seed
         self.optimiser, self.taken = optimiser, 0
+        self._counts_K: np.ndarray | None = None  # of the step that is under way
         self.mixer = build_mixer(mixer, options or {})
         if missing := sorted(self.mixer.needs - MEASURED):
             raise UserError(
@@ -85,7 +86,7 @@ class Mix:
                 prior=simplex(available_K, name="tokens"),
                 tokens_available=available_K,
                 total_steps=steps,
-                rng=np.random.default_rng([seed, 0x313]),
+                rng=np.random.default_rng([seed, 0x313]),  # a stream apart from the draws'
                 inputs=inputs or {},
                 target=None if target is None else np.array([target.get(domain, 0.0) for domain in tokens]),
                 tensors=len(probed) if Signal.PARAM_NORM in self.mixer.needs else 0,
@@ -112,6 +113,8 @@ class Mix:
 
     def loss(self, loss_BT: torch.Tensor) -> torch.Tensor:
         """() what to descend: the mean of (batch, context) losses a token, by the mixer's weights if it has some."""
+        if self._counts_K is None:
+            raise RuntimeError("loss() belongs inside `with mix.step():`, after the last step's observe()")
         if loss_BT.shape != (self.batch, self.context):
             raise ValueError(f"losses of shape {tuple(loss_BT.shape)}, not {(self.batch, self.context)}")
         domain_B = np.repeat(np.arange(len(self.domains)), self._counts_K)
@@ -135,7 +138,7 @@ class Mix:
             signals[Signal.PARAM_NORM] = torch.stack(norms).double().cpu().numpy()
         stats = StepStats(self.taken, tokens_K, {name: signals[name] for name in self._wants})
         self.mixer.observe(stats)
-        self.taken += 1
+        self.taken, self._counts_K = self.taken + 1, None
         return stats
 
     def state_dict(self) -> dict[str, Any]:
