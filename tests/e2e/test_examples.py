@@ -119,7 +119,7 @@ def test_what_is_not_measured_here_is_refused(texts) -> None:
 def test_losses_of_another_shape_or_outside_a_step_are_refused(texts) -> None:
     loop = Loop(texts, "odm")
     loop.step()
-    with pytest.raises(RuntimeError, match="mix.step"):
+    with pytest.raises(RuntimeError, match="belongs inside"):
         loop.mix.loss(torch.zeros(BATCH, texts.CONTEXT))
     with loop.mix.step(), pytest.raises(ValueError, match="shape"):
         loop.mix.loss(torch.zeros(BATCH, 3))
