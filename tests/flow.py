@@ -18,7 +18,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         "PYTHONPATH": str(folder),
     }
     environment["HF_HUB_OFFLINE"] = "1"
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=540)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=2400)
 
 
 def run_from_archives(folder: Path, *configurations: Path) -> None:
