@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from acodm_core.acodm.mixer import AcOdm
+from acodm_core.acodm.network import Network
 from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 torch.set_num_threads(1)
@@ -91,6 +92,6 @@ def run(mixer: Mixer, steps: int, *, seed: int = 0, k: int = 3, **more: np.ndarr
     return np.array(shares)
 
 
-def weights(network: torch.nn.Module) -> torch.Tensor:
+def weights(networks: Network | list[Network]) -> torch.Tensor:
     """All parameters in one vector, a copy."""
-    return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
+    return torch.cat([network.flat for network in ([networks] if isinstance(networks, Network) else networks)])

@@ -9,20 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from acodm_core.acodm.network import Network
 from acodm_core.acodm.replay import Replay, Transition
 
 LOG_STD = (-5.0, 1.0)  # SAC: limits of the policy's log deviations
-
-
-def network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """``layers`` blocks of Linear, LayerNorm, ReLU and a Linear head (arXiv 2505.23878; release at e95863e, agent.py:106-168)."""
-    blocks: list[nn.Module] = []
-    for width in [inputs] + [hidden] * (layers - 1):
-        blocks += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU()]
-    return nn.Sequential(*blocks, nn.Linear(hidden, outputs))
 
 
 class Learner(ABC):
@@ -64,26 +56,29 @@ class Learner(ABC):
         self.gamma, self.tau, self.floor = gamma, tau, floor
         self.minibatch, self.min_pool, self.updates = minibatch, min_pool, updates
         self.log_anchor = torch.as_tensor(np.log(anchor_K), dtype=torch.float32)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.actor = network(state, hidden, layers, k * self.heads)
-            self.critic = nn.ModuleList(network(state + k, hidden, layers, values) for _ in range(self.critics))
+        random = torch.Generator().manual_seed(seed)
+        self.actor = Network(state, hidden, layers, k * self.heads, random)
+        self.critic = [Network(state + k, hidden, layers, values, random) for _ in range(self.critics)]
         if zero_head:
-            nn.init.zeros_(self.actor[-1].weight)
-            nn.init.zeros_(self.actor[-1].bias)
-        self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=actor_lr, fused=True)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=critic_lr, fused=True)
+            for part in self.actor.head:
+                part.zero_()
+        self.target_actor, self.target_critic = copy.deepcopy((self.actor, self.critic))
+        self.actor_optimiser = torch.optim.Adam([self.actor.flat], lr=actor_lr, fused=True)
+        self.critic_optimiser = torch.optim.Adam([critic.flat for critic in self.critic], lr=critic_lr, fused=True)
         self.replay = Replay(replay, state=state, action=k, reward=values)
 
     def policy(self, logits: Tensor) -> Tensor:
         """Logits to a mixture: softmax around the anchor, above the floor."""
         return (1 - self.floor) * (logits + self.log_anchor).softmax(-1) + self.floor / logits.shape[-1]
 
-    @torch.no_grad()
+    def policy_backward(self, mixture: Tensor, grad: Tensor) -> Tensor:
+        """The gradient by the logits, from that by the ``mixture`` which they gave. What all domains share, moves nothing."""
+        softmax = mixture - self.floor / mixture.shape[-1]  # times 1 - floor
+        return softmax * (grad - (softmax * grad).sum(-1, keepdim=True) / (1 - self.floor))
+
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         """(K,) the mixture for ``state``, with ``noise`` on the logits."""
-        output = self.actor(torch.as_tensor(state, dtype=torch.float32))
+        (output,) = self.actor(torch.as_tensor(state, dtype=torch.float32)[None])
         return self.policy(self.disturbed(output, torch.as_tensor(noise, dtype=torch.float32))).double().numpy()
 
     def disturbed(self, output: Tensor, noise: Tensor) -> Tensor:
@@ -103,26 +98,39 @@ class Learner(ABC):
     def update(self, batch: Transition) -> dict[str, float]:
         """One critic and one actor step on a minibatch; returns diagnostics."""
 
-    def _descend(self, optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> Tensor:
-        optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    @staticmethod
+    def _descend(optimiser: torch.optim.Optimizer, networks: list[Network]) -> Tensor:
+        grads = [network.grad for network in networks]
+        norm = torch.stack([grad.norm() for grad in grads]).norm()
+        for grad in grads:  # clipped to a norm of 1
+            grad /= norm.clamp_min(1.0)
         optimiser.step()
         return norm
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        for target, online in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
-            torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self.tau)
+    def _regress(self, critic: Network, states: Tensor, actions: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's values and their errors; its gradient is that of the mean Huber loss."""
+        values, tape = critic.forward(torch.cat([states, actions], -1))
+        error = values - goal
+        critic.backward(tape, error.clamp(-1, 1) / error.numel())
+        return values, error
 
-    _PARTS = ("actor", "critic", "target_actor", "target_critic", "actor_optimiser", "critic_optimiser", "replay")
+    def _follow(self) -> None:
+        pairs = zip((self.target_actor, *self.target_critic), (self.actor, *self.critic), strict=True)
+        for target, online in pairs:
+            target.flat.lerp_(online.flat, self.tau)
+
+    def _parts(self) -> dict[str, Any]:
+        critics = {f"critic_{i}": critic for i, critic in enumerate(self.critic)}
+        critics |= {f"target_critic_{i}": critic for i, critic in enumerate(self.target_critic)}
+        optimisers = {"actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser}
+        return {"actor": self.actor, "target_actor": self.target_actor, "replay": self.replay} | critics | optimisers
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: copy.deepcopy(getattr(self, name).state_dict()) for name in self._PARTS}
+        return {name: copy.deepcopy(part.state_dict()) for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in self._PARTS:  # copied, as torch's optimisers would go on to write into what they loaded
-            getattr(self, name).load_state_dict(copy.deepcopy(state[name]))
+        for name, part in self._parts().items():
+            part.load_state_dict(copy.deepcopy(state[name]))  # torch's optimisers go on to write into what they loaded
 
 
 class Ddpg(Learner):
@@ -138,28 +146,30 @@ class Ddpg(Learner):
         super().__init__(state, anchor_K, values=len(anchor_K), **settings)
         self.temperature = temperature
 
-    def objective(self, states: Tensor) -> Tensor:
-        """What the actor ascends, a mean over the batch, at a = policy(s)."""
-        actions = self.policy(self.actor(states))
-        gain = (actions * self.critic[0](torch.cat([states, actions], -1))).sum(-1)
+    def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """What the actor ascends at its (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
+        values, tape = self.critic[0].forward(torch.cat([states, actions], -1))
+        gain = actions * values
+        slope = values + self.critic[0].inputs_backward(tape, actions)[:, states.shape[1] :]
         if self.temperature:
-            log_actions = actions.clamp_min(1e-30).log()  # a softmax can underflow to 0, and 0 log 0 is 0
-            gain = gain - self.temperature * (actions * (log_actions - self.log_anchor)).sum(-1)
-        return gain.mean()
+            # A softmax can underflow to 0, and 0 log 0 is 0.
+            divergence = self.temperature * (actions.clamp_min(1e-30).log() - self.log_anchor)
+            gain, slope = gain - actions * divergence, slope - divergence  # and temperature, which all domains share
+        return gain.sum() / len(states), slope / len(states)
 
     def update(self, batch: Transition) -> dict[str, float]:
         states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
-        with torch.no_grad():
-            ahead = self.policy(self.target_actor(following))
-            goal = rewards + self.gamma * self.target_critic[0](torch.cat([following, ahead], -1))
-        values = self.critic[0](torch.cat([states, actions], -1))
-        critic_norm = self._descend(self.critic_optimiser, self.critic, F.smooth_l1_loss(values, goal))
-        self.critic.requires_grad_(False)
-        objective = self.objective(states)
-        actor_norm = self._descend(self.actor_optimiser, self.actor, -objective)
-        self.critic.requires_grad_(True)
+        ahead = self.policy(self.target_actor(following))
+        goal = rewards + self.gamma * self.target_critic[0](torch.cat([following, ahead], -1))
+        values, error = self._regress(self.critic[0], states, actions, goal)
+        critic_norm = self._descend(self.critic_optimiser, self.critic)
+        logits, tape = self.actor.forward(states)
+        mixtures = self.policy(logits)
+        objective, slope = self.objective(states, mixtures)
+        self.actor.backward(tape, -self.policy_backward(mixtures, slope))
+        actor_norm = self._descend(self.actor_optimiser, [self.actor])
         self._follow()
-        found = {"q": values.mean(), "td_error": (goal - values).abs().mean(), "objective": objective}
+        found = {"q": values.mean(), "td_error": error.abs().mean(), "objective": objective}
         return _numbers(found | {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm})
 
 
@@ -174,8 +184,8 @@ class Sac(Learner):
 
     def __init__(self, state: int, anchor_K: np.ndarray, *, temperature_lr: float, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=1, **settings)
-        self.log_temperature = torch.zeros((), requires_grad=True)
-        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=temperature_lr)
+        self.log_temperature = torch.zeros(())
+        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=temperature_lr, fused=True)
         self.generator = torch.Generator().manual_seed(settings["seed"])
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
@@ -187,39 +197,60 @@ class Sac(Learner):
         mean, log_std = output.chunk(2, -1)
         return mean + log_std.clamp(*LOG_STD).exp() * noise
 
-    def sample(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K) mixtures and the (B,) log density of their logits."""
-        output = self.actor(states)
-        noise = torch.randn(len(states), len(self.log_anchor), generator=self.generator)
+    def draw(self, rows: int) -> Tensor:
+        """(rows, K) standard normal noise."""
+        return torch.randn(rows, len(self.log_anchor), generator=self.generator)
+
+    def sample(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the actor's ``output``: (B, K) mixtures, the (B,) log density of their logits, and the (B, K) noise in them."""
+        noise = self.draw(len(output))
         log_std = output.chunk(2, -1)[1].clamp(*LOG_STD)
         density = -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
-        return self.policy(self.disturbed(output, noise)), density
+        return self.policy(self.disturbed(output, noise)), density, noise
+
+    def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """The lesser critic's value of (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
+        found = [critic.forward(torch.cat([states, actions], -1)) for critic in self.critic]
+        values = torch.cat([value for value, _ in found], -1)
+        least = torch.nn.functional.one_hot(values.argmin(-1), len(found)).float() / len(states)
+        slopes = [
+            critic.inputs_backward(tape, least[:, i : i + 1])
+            for i, (critic, (_, tape)) in enumerate(zip(self.critic, found, strict=True))
+        ]
+        return (values * least).sum(), sum(slopes)[:, states.shape[1] :]
+
+    def output_backward(self, output: Tensor, noise: Tensor, grad: Tensor, temperature: Tensor) -> Tensor:
+        """The gradient by the actor's ``output`` of the objective less temperature * density, from that by the logits."""
+        log_std = output.chunk(2, -1)[1]
+        by_log_std = grad * noise * log_std.clamp(*LOG_STD).exp() + temperature / len(output)
+        within = (log_std >= LOG_STD[0]) & (log_std <= LOG_STD[1])
+        return torch.cat([grad, by_log_std * within], -1)
 
     def update(self, batch: Transition) -> dict[str, float]:
         states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
-        temperature = self.log_temperature.exp().detach()
-        with torch.no_grad():
-            ahead, density = self.sample(following)
-            soft = _least(self.target_critic, following, ahead) - temperature * density
-            goal = rewards[:, 0] + self.gamma * soft
-        both = [critic(torch.cat([states, actions], -1))[:, 0] for critic in self.critic]
-        loss = sum(F.smooth_l1_loss(values, goal) for values in both)
-        critic_norm = self._descend(self.critic_optimiser, self.critic, loss)
-        self.critic.requires_grad_(False)
-        drawn, density = self.sample(states)
-        objective = (_least(self.critic, states, drawn) - temperature * density).mean()
-        actor_norm = self._descend(self.actor_optimiser, self.actor, -objective)
-        self.critic.requires_grad_(True)
-        missing = (density.detach() - len(self.log_anchor)).mean()  # target entropy -K minus the policy's entropy
-        self.temperature_optimiser.zero_grad()
-        (-self.log_temperature * missing).backward()
+        temperature = self.log_temperature.exp()
+        ahead, density, _ = self.sample(self.actor(following))
+        later = torch.cat([following, ahead], -1)
+        least = torch.minimum(*(critic(later) for critic in self.target_critic))
+        goal = rewards + self.gamma * (least - temperature * density[:, None])
+        (values, error), _ = (self._regress(critic, states, actions, goal) for critic in self.critic)
+        critic_norm = self._descend(self.critic_optimiser, self.critic)
+        output, tape = self.actor.forward(states)
+        mixtures, density, noise = self.sample(output)
+        value, slope = self.objective(states, mixtures)
+        by_logits = self.policy_backward(mixtures, slope)
+        self.actor.backward(tape, -self.output_backward(output, noise, by_logits, temperature))
+        actor_norm = self._descend(self.actor_optimiser, [self.actor])
+        # Down where the policy's entropy is above its target -K, up where it is below.
+        self.log_temperature.grad = len(self.log_anchor) - density.mean()
         self.temperature_optimiser.step()
         self._follow()
-        found = {"q": both[0].mean(), "td_error": (goal - both[0]).abs().mean(), "objective": objective}
-        found |= {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm, "temperature": temperature}
-        return _numbers(found)
+        found = {"q": values.mean(), "td_error": error.abs().mean()}
+        found |= {"objective": value - temperature * density.mean(), "temperature": temperature}
+        return _numbers(found | {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm})
 
-    _PARTS = (*Learner._PARTS, "temperature_optimiser")
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"temperature_optimiser": self.temperature_optimiser}
 
     def state_dict(self) -> dict[str, Any]:
         random = {"log_temperature": self.log_temperature.item(), "generator": self.generator.get_state()}
@@ -227,15 +258,9 @@ class Sac(Learner):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        with torch.no_grad():
-            self.log_temperature.fill_(state["log_temperature"])
+        self.log_temperature.fill_(state["log_temperature"])
         self.generator.set_state(state["generator"])
 
 
-def _least(critics: nn.ModuleList, states: Tensor, actions: Tensor) -> Tensor:
-    first, second = (critic(torch.cat([states, actions], -1))[:, 0] for critic in critics)
-    return torch.minimum(first, second)
-
-
 def _numbers(found: dict[str, Tensor]) -> dict[str, float]:
-    return dict(zip(found, torch.stack([value.detach() for value in found.values()]).tolist(), strict=True))
+    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acodm_core.acodm.network import Network
 from acodm_core.contract import checks
 from acodm_core.contract.case import STEPS, Case, case_of, domain_names, places, start
 from acodm_core.contract.feed import KINDS, OF_PAIRS, WHATEVER_WAS_DRAWN, missing, random_signals, step_signals, wanted
@@ -165,22 +166,21 @@ def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
         move_domains(mine, theirs, states, outputs[: k * agent.heads])
         critics = zip(getattr(agent, f"{prefix}critic"), getattr(other, f"{prefix}critic"), strict=True)
         for mine, theirs in critics:
-            move_domains(mine, theirs, [*states, *(size + order)], order if len(mine[-1].bias) == k else [0])
+            move_domains(mine, theirs, [*states, *(size + order)], order if len(mine.head[1]) == k else [0])
     if agent.heads == 2:  # the soft agent's own noise moves with the domains, too; the mixer's already did
-        plain = other.disturbed
-        other.disturbed = lambda output, noise: plain(output, noise[:, order] if noise.ndim == 2 else noise)
-    before = agent.actor[-1].weight.clone()
+        plain = other.draw
+        other.draw = lambda rows: plain(rows)[:, order]
+    before = agent.actor.head[0].clone()
     assert checks.paths_apart(mixer, permuted, domains, there, rtol=0, atol=1e-4) == ""
-    assert not torch.equal(agent.actor[-1].weight, before), "the networks learned, so the test says something"
+    assert not torch.equal(agent.actor.head[0], before), "the networks learned, so the test says something"
 
 
-@torch.no_grad()
-def move_domains(mine: torch.nn.Sequential, theirs: torch.nn.Sequential, inputs: Any, outputs: Any) -> None:
+def move_domains(mine: Network, theirs: Network, inputs: Any, outputs: Any) -> None:
     """Make ``theirs`` the network ``mine`` with its inputs and outputs in another order."""
     theirs.load_state_dict(mine.state_dict())
-    theirs[0].weight.copy_(mine[0].weight[:, inputs])
-    theirs[-1].weight.copy_(mine[-1].weight[outputs])
-    theirs[-1].bias.copy_(mine[-1].bias[outputs])
+    theirs.named["0.weight"].copy_(mine.named["0.weight"][:, inputs])
+    for there, here in zip(theirs.head, mine.head, strict=True):
+        there.copy_(here[outputs])
 
 
 def test_cases_cover_every_value_of_acodms_options() -> None:

@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from feeding import weights
 
-from acodm_core.acodm.agent import Ddpg, Learner, Sac, network
+from acodm_core.acodm.agent import LOG_STD, Ddpg, Learner, Sac
+from acodm_core.acodm.network import Network
 from acodm_core.acodm.replay import Transition
 
 UNIFORM = np.full(3, 1 / 3)
@@ -41,9 +43,76 @@ def batch(rng: np.random.Generator, ours: Learner, state: int = 4, size: int = 8
 
 def fix_values(ours: Ddpg, value_K: list[float]) -> None:
     """Make the critic say ``value_K`` whatever it is asked."""
-    head = ours.critic[0][-1]
-    torch.nn.init.zeros_(head.weight)
-    head.bias.data.copy_(torch.tensor(value_K))
+    weight, bias = ours.critic[0].head
+    weight.zero_()
+    bias.copy_(torch.tensor(value_K))
+
+
+def objective(ours: Ddpg, states: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """What the actor ascends, and its gradient by the logits."""
+    mixtures = ours.policy(ours.actor(states))
+    value, slope = ours.objective(states, mixtures)
+    return value.item(), ours.policy_backward(mixtures, slope)
+
+
+def in_modules(network: Network) -> torch.nn.Sequential:
+    """The same network of torch's modules, in double precision: what autograd says of it is the reference."""
+    parts: list[torch.nn.Module] = []
+    for value in network.named.values():
+        if value.ndim == 2:
+            parts.append(torch.nn.Linear(value.shape[1], value.shape[0]))
+            parts += [torch.nn.LayerNorm(len(value)), torch.nn.ReLU()]
+    found = torch.nn.Sequential(*parts[:-2]).double()
+    found.load_state_dict(network.named)
+    return found
+
+
+def by_autograd(loss: torch.Tensor, *networks: torch.nn.Module) -> tuple[np.ndarray, float]:
+    """The gradient of ``loss`` in one vector, clipped to a norm of 1, and the norm that it had."""
+    parts = torch.autograd.grad(loss, [p for network in networks for p in network.parameters()])
+    vector = torch.cat([part.flatten() for part in parts]).numpy()
+    norm = float(np.linalg.norm(vector))
+    return vector / max(1.0, norm), norm
+
+
+# --- networks ---
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_network_and_its_gradients_are_those_of_torchs_modules(layers: int) -> None:
+    torch.manual_seed(3)
+    ours = Network(7, 8, layers, 5, torch.Generator().manual_seed(layers))
+    x, weight = torch.randn(6, 7), torch.randn(6, 5)
+    reference, y = in_modules(ours), x.double().requires_grad_()
+    output, tape = ours.forward(x)
+    expected = reference(y)
+    torch.testing.assert_close(output.double(), expected.detach(), rtol=1e-5, atol=1e-6)
+    (expected * weight).sum().backward()
+    ours.grad.fill_(np.nan)
+    ours.backward(tape, weight)
+    by_parameters = torch.cat([p.grad.flatten() for p in reference.parameters()])
+    torch.testing.assert_close(ours.grad.double(), by_parameters, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.inputs_backward(tape, weight).double(), y.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.grad.double(), by_parameters, rtol=1e-4, atol=1e-5)
+
+
+def test_network_starts_where_torchs_modules_start() -> None:
+    torch.manual_seed(5)
+    expected = torch.nn.Sequential(
+        torch.nn.Linear(7, 8), torch.nn.LayerNorm(8), torch.nn.ReLU(),
+        torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.ReLU(), torch.nn.Linear(8, 5),
+    )  # fmt: skip
+    ours = Network(7, 8, 2, 5, torch.Generator().manual_seed(5))
+    assert list(ours.named) == list(expected.state_dict())
+    assert torch.equal(weights(ours), torch.nn.utils.parameters_to_vector(expected.parameters()))
+
+
+def test_copy_of_a_network_is_one_vector_of_its_own() -> None:
+    ours = Network(7, 8, 2, 5, torch.Generator().manual_seed(5))
+    other, x = copy.deepcopy(ours), torch.ones(1, 7)
+    other.flat += 1
+    assert torch.equal(torch.cat([part.flatten() for part in other.named.values()]), other.flat)
+    assert not torch.equal(ours(x), other(x)) and not torch.equal(weights(ours), weights(other))
 
 
 # --- both agents ---
@@ -53,12 +122,12 @@ def fix_values(ours: Ddpg, value_K: list[float]) -> None:
 def test_update_changes_every_layer_of_actor_and_critics(build) -> None:
     """The release never steps its actor; ours must."""
     ours, rng = build(), np.random.default_rng(0)
-    before = {name: copy.deepcopy(getattr(ours, name).state_dict()) for name in ("actor", "critic")}
+    before = copy.deepcopy([ours.actor, *ours.critic])
     for _ in range(3):  # the actor's head starts at zero, so its lower layers move from the second update on
         found = ours.update(batch(rng, ours))
-    for name, old in before.items():
-        for key, value in getattr(ours, name).state_dict().items():
-            assert not torch.equal(value, old[key]), f"{name}.{key} did not move"
+    for now, old in zip([ours.actor, *ours.critic], before, strict=True):
+        for name, value in now.named.items():
+            assert not torch.equal(value, old.named[name]), f"{name} did not move"
     assert all(np.isfinite(value) for value in found.values())
     assert found["actor_grad_norm"] > 0 and found["critic_grad_norm"] > 0
 
@@ -70,7 +139,6 @@ def test_actor_step_leaves_the_critic_alone(build) -> None:
     for _ in range(5):
         ours.update(batch(rng, ours))
     assert torch.equal(weights(ours.critic), critic) and not torch.equal(weights(ours.actor), actor)
-    assert all(p.requires_grad for p in ours.critic.parameters())
 
 
 @BOTH
@@ -183,47 +251,62 @@ def test_actor_step_raises_the_objective() -> None:
     ours, rng = ddpg(critic_lr=0.0, temperature=0.1), np.random.default_rng(1)
     data = batch(rng, ours, size=32)
     states = torch.from_numpy(data[0])
-    before = ours.objective(states).item()
+    before, _ = objective(ours, states)
     for _ in range(20):
         ours.update(data)
-    assert ours.objective(states).item() > before
+    assert objective(ours, states)[0] > before
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
-def test_objective_gradient_agrees_with_finite_differences(temperature: float) -> None:
-    """d objective / d logits in double precision, through floor, critic's view of the action, and divergence."""
-    ours = ddpg(np.array([0.4, 0.3, 0.2, 0.1]), floor=0.25, temperature=temperature)
-    for part in (ours.actor, ours.critic):
-        part.double()
-    ours.log_anchor = ours.log_anchor.double()
-    torch.manual_seed(3)
-    states = torch.randn(1, 4, dtype=torch.float64)
-    logits = torch.randn(4, dtype=torch.float64)
-    head = ours.actor[-1]  # with zero weights the logits are the head's bias
+def test_update_has_the_gradients_that_autograd_finds(temperature: float) -> None:
+    """Actor: through floor, critic's view of the action, and divergence. Critic: Huber loss to the targets' goal."""
+    anchor_K = np.array([0.4, 0.3, 0.2, 0.1])
+    still = dict(actor_lr=0.0, critic_lr=0.0, tau=0.0, zero_head=False)
+    ours, rng = ddpg(anchor_K, layers=2, floor=0.25, temperature=temperature, **still), np.random.default_rng(3)
+    data = batch(rng, ours)
+    for target in (ours.target_actor, *ours.target_critic):
+        target.flat += 0.1 * torch.randn(target.flat.shape, generator=torch.Generator().manual_seed(1))
+    found = ours.update(data)
+    s, a, r, n = (torch.from_numpy(part).double() for part in data)
+    parts = (ours.actor, ours.critic[0], ours.target_actor, ours.target_critic[0])
+    actor, critic, target_actor, target_critic = (in_modules(network) for network in parts)
+    log_anchor_K = torch.from_numpy(anchor_K).log()
 
-    def value(z: torch.Tensor) -> torch.Tensor:
-        head.bias.data.copy_(z)
-        return ours.objective(states)
+    def mixture(logits: torch.Tensor) -> torch.Tensor:
+        return 0.75 * (logits + log_anchor_K).softmax(-1) + 0.25 / 4
 
-    value(logits).backward()
-    gradient, h = head.bias.grad.clone(), 1e-5
-    numeric = [
-        ((value(logits + h * unit) - value(logits - h * unit)) / (2 * h)).item()
-        for unit in torch.eye(4, dtype=torch.float64)
-    ]
-    assert gradient.norm() > 1e-3
-    np.testing.assert_allclose(gradient.numpy(), numeric, rtol=1e-6, atol=1e-9)
-    assert abs(gradient.sum().item()) < 1e-9, "adding a constant to all logits changes nothing"
+    goal = (r + 0.5 * target_critic(torch.cat([n, mixture(target_actor(n))], -1))).detach()
+    values, mixed = critic(torch.cat([s, a], -1)), mixture(actor(s))
+    gradient, norm = by_autograd(F.smooth_l1_loss(values, goal), critic)
+    np.testing.assert_allclose(ours.critic[0].grad, gradient, rtol=1e-3, atol=1e-6)
+    assert found["critic_grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert found["td_error"] == pytest.approx((goal - values).abs().mean().item(), rel=1e-5)
+    gain = (mixed * critic(torch.cat([s, mixed], -1))).sum(-1)
+    gain = (gain - temperature * (mixed * (mixed.log() - log_anchor_K)).sum(-1)).mean()
+    gradient, norm = by_autograd(-gain, actor)
+    assert norm > 1e-3
+    np.testing.assert_allclose(ours.actor.grad, gradient, rtol=1e-3, atol=1e-6)
+    assert found["actor_grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert found["objective"] == pytest.approx(gain.item(), rel=1e-5)
+    np.testing.assert_allclose(objective(ours, torch.from_numpy(data[0]))[1].sum(-1), 0, atol=1e-8)
+
+
+def test_gradients_are_clipped_to_a_norm_of_one() -> None:
+    ours, rng = ddpg(actor_lr=0.0, critic_lr=0.0, zero_head=False), np.random.default_rng(0)
+    ours.critic[0].head[0].mul_(100.0)
+    found = ours.update(batch(rng, ours))
+    assert found["actor_grad_norm"] > 1 and found["critic_grad_norm"] > 1
+    assert ours.actor.grad.norm().item() == pytest.approx(1, rel=1e-5) == ours.critic[0].grad.norm().item()
 
 
 def test_objective_is_the_expected_value_less_the_divergence() -> None:
     ours = ddpg(SKEWED, floor=0.2, temperature=0.7)
     fix_values(ours, [1.0, 0.0, -0.5])
-    ours.actor[-1].bias.data.copy_(torch.tensor([0.3, -0.2, 0.9]))
+    ours.actor.head[1].copy_(torch.tensor([0.3, -0.2, 0.9]))
     share_K = ours.act(np.zeros(4))
     divergence = (share_K * np.log(share_K / SKEWED)).sum()
     expected = share_K @ [1.0, 0.0, -0.5] - 0.7 * divergence
-    assert ours.objective(torch.zeros(2, 4)).item() == pytest.approx(expected, rel=1e-5)
+    assert objective(ours, torch.zeros(2, 4))[0] == pytest.approx(expected, rel=1e-5)
     assert divergence > 0.01
 
 
@@ -256,18 +339,16 @@ def test_without_a_temperature_the_optimum_is_a_corner() -> None:
 def test_divergence_is_finite_where_a_share_vanishes() -> None:
     """Without a floor the softmax can underflow to zero, and 0 log 0 is 0."""
     ours = ddpg(floor=0.0, temperature=1.0)
-    ours.actor[-1].bias.data.copy_(torch.tensor([200.0, 0.0, -200.0]))
-    objective = ours.objective(torch.zeros(2, 4))
-    objective.backward()
-    assert torch.isfinite(objective) and torch.isfinite(ours.actor[-1].bias.grad).all()
+    ours.actor.head[1].copy_(torch.tensor([200.0, 0.0, -200.0]))
+    value, slope = objective(ours, torch.zeros(2, 4))
+    assert math.isfinite(value) and torch.isfinite(slope).all()
 
 
 def test_objective_keeps_a_gradient_when_rewards_are_standardised() -> None:
     """Values that sum to zero over domains give the mean no gradient (the release), the weighted sum one."""
     ours = ddpg(floor=0.0)
     fix_values(ours, [1.0, 0.0, -1.0])
-    ours.objective(torch.zeros(2, 4)).backward()
-    assert ours.actor[-1].bias.grad.norm() > 0.1
+    assert objective(ours, torch.zeros(2, 4))[1].sum(0).norm() > 0.1
 
 
 def test_goal_bootstraps_from_the_targets() -> None:
@@ -275,12 +356,10 @@ def test_goal_bootstraps_from_the_targets() -> None:
     ours, rng = ddpg(gamma=0.7, temperature=0.3), np.random.default_rng(2)
     states, actions, rewards, following = batch(rng, ours)
     ours.update(Transition(states, actions, rewards, following))  # so that targets and networks differ
-    old = copy.deepcopy(ours)
-    with torch.no_grad():
-        s, a, r, n = (torch.from_numpy(x) for x in (states, actions, rewards, following))
-        ahead = old.policy(old.target_actor(n))
-        goal = r + 0.7 * old.target_critic[0](torch.cat([n, ahead], -1))
-        expected = (goal - old.critic[0](torch.cat([s, a], -1))).abs().mean().item()
+    s, a, r, n = (torch.from_numpy(x) for x in (states, actions, rewards, following))
+    ahead = ours.policy(ours.target_actor(n))
+    goal = r + 0.7 * ours.target_critic[0](torch.cat([n, ahead], -1))
+    expected = (goal - ours.critic[0](torch.cat([s, a], -1))).abs().mean().item()
     assert ours.update(Transition(states, actions, rewards, following))["td_error"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -303,9 +382,8 @@ def test_bandit_finds_the_rewarding_domain(best: int, sign: int) -> None:
 
 def test_networks_of_the_release_have_the_size_it_has() -> None:
     """22 domains, 9 tensors, five blocks of 1024: 4,319,254 and 4,341,782 parameters (release at e95863e, agent.py)."""
-    actor, critic = network(85, 1024, 5, 22), network(85 + 22, 1024, 5, 22)
-    assert sum(p.numel() for p in actor.parameters()) == 4_319_254
-    assert sum(p.numel() for p in critic.parameters()) == 4_341_782
+    actor, critic = (Network(width, 1024, 5, 22, torch.Generator()) for width in (85, 85 + 22))
+    assert actor.flat.numel() == 4_319_254 and critic.flat.numel() == 4_341_782
 
 
 # --- SAC ---
@@ -314,7 +392,7 @@ def test_networks_of_the_release_have_the_size_it_has() -> None:
 def test_temperature_rises_when_the_entropy_is_under_the_target_and_falls_above() -> None:
     for log_std, rises in ((-4.0, True), (0.5, False)):  # a domain's entropy is log_std + 1.42, its target -1
         ours, rng = sac(actor_lr=0.0), np.random.default_rng(0)
-        ours.actor[-1].bias.data[3:] = log_std
+        ours.actor.head[1][3:] = log_std
         temperatures = [ours.update(batch(rng, ours))["temperature"] for _ in range(10)]
         moves = np.diff(temperatures)
         assert temperatures[0] == pytest.approx(1.0)
@@ -323,9 +401,8 @@ def test_temperature_rises_when_the_entropy_is_under_the_target_and_falls_above(
 
 def test_density_of_a_sample_is_that_of_its_gaussian_logits() -> None:
     ours = sac(floor=0.0)
-    ours.actor[-1].bias.data.copy_(torch.tensor([0.5, 0.0, -0.5, -1.0, 0.3, -2.0]))
-    with torch.no_grad():
-        shares, density = ours.sample(torch.zeros(20_000, 4))
+    ours.actor.head[1].copy_(torch.tensor([0.5, 0.0, -0.5, -1.0, 0.3, -2.0]))
+    shares, density, _ = ours.sample(ours.actor(torch.zeros(20_000, 4)))
     entropy = sum(s + 0.5 * math.log(2 * math.pi * math.e) for s in (-1.0, 0.3, -2.0))
     assert -density.mean().item() == pytest.approx(entropy, abs=0.03)
     logits = shares.log() - shares.log().mean(-1, keepdim=True)  # up to the constant that a softmax forgets
@@ -334,7 +411,7 @@ def test_density_of_a_sample_is_that_of_its_gaussian_logits() -> None:
 
 def test_noise_counts_in_the_policys_own_deviations() -> None:
     ours = sac(floor=0.0)
-    ours.actor[-1].bias.data.copy_(torch.tensor([0.0, 0.0, 0.0, -1.0, 0.0, 1.0]))
+    ours.actor.head[1].copy_(torch.tensor([0.0, 0.0, 0.0, -1.0, 0.0, 1.0]))
     share_K = ours.act(np.zeros(4), np.array([1.0, 1.0, -1.0]))
     expected_K = np.exp([math.exp(-1), 1.0, -math.e])
     np.testing.assert_allclose(share_K, expected_K / expected_K.sum(), rtol=1e-5)
@@ -343,7 +420,7 @@ def test_noise_counts_in_the_policys_own_deviations() -> None:
 def test_deviations_stay_within_limits() -> None:
     ours = sac(floor=0.0)
     for extreme, std in ((100.0, math.e), (-100.0, math.exp(-5))):
-        ours.actor[-1].bias.data[3:] = extreme
+        ours.actor.head[1][3:] = extreme
         share_K = ours.act(np.zeros(4), np.array([1.0, 0.0, 0.0]))
         assert np.log(share_K[0] / share_K[1]) == pytest.approx(std, rel=1e-4)
 
@@ -356,19 +433,56 @@ def test_twin_critics_differ_and_the_lesser_is_believed() -> None:
     data = batch(rng, ours, size=32)
     ours.update(data)
     s, a, r, n = (torch.from_numpy(x) for x in data)
-    with torch.no_grad():  # made equal on average, so that each is the lesser somewhere
-        first, second = (critic(torch.cat([n, a], -1)).mean() for critic in ours.target_critic)
-        ours.target_critic[1][-1].bias += first - second
-    old, state = copy.deepcopy(ours), ours.generator.get_state()
-    old.generator = torch.Generator()
-    old.generator.set_state(state)
-    with torch.no_grad():
-        ahead, density = old.sample(n)
-        both = [critic(torch.cat([n, ahead], -1))[:, 0] for critic in old.target_critic]
-        assert (both[0] < both[1]).any() and (both[1] < both[0]).any()
-        soft = torch.minimum(*both) - old.log_temperature.exp() * density
-        expected = (r[:, 0] + 0.7 * soft - old.critic[0](torch.cat([s, a], -1))[:, 0]).abs().mean().item()
+    # Made equal on average, so that each is the lesser somewhere.
+    first, second = (critic(torch.cat([n, a], -1)).mean() for critic in ours.target_critic)
+    ours.target_critic[1].head[1].add_(first - second)
+    state = ours.generator.get_state()
+    ahead, density, _ = ours.sample(ours.actor(n))
+    ours.generator.set_state(state)
+    both = [critic(torch.cat([n, ahead], -1))[:, 0] for critic in ours.target_critic]
+    assert (both[0] < both[1]).any() and (both[1] < both[0]).any()
+    soft = torch.minimum(*both) - ours.log_temperature.exp() * density
+    expected = (r[:, 0] + 0.7 * soft - ours.critic[0](torch.cat([s, a], -1))[:, 0]).abs().mean().item()
     assert ours.update(data)["td_error"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
+    """Actor: through noise, limits of the deviations, floor and the lesser critic. Temperature: towards the target entropy."""
+    still = dict(actor_lr=0.0, critic_lr=0.0, temperature_lr=0.0, tau=0.0, zero_head=False)
+    ours, rng = sac(SKEWED, layers=2, **still), np.random.default_rng(3)
+    ours.log_temperature.fill_(0.3)
+    ours.actor.head[1][3:] = torch.tensor([LOG_STD[1], 0.2, LOG_STD[0]])  # about half of the outer two lie beyond
+    data, noise = batch(rng, ours, size=32), torch.Generator()
+    noise.set_state(ours.generator.get_state())
+    s, a, _, n = (torch.from_numpy(part).double() for part in data)
+    ahead_noise, noise_now = (torch.randn(32, 3, generator=noise).double() for _ in range(2))
+    actor, (first, second) = in_modules(ours.actor), (in_modules(critic) for critic in ours.critic)
+    log_anchor_K = torch.from_numpy(SKEWED).log()
+
+    def drawn(states: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_std = actor(states).chunk(2, -1)
+        assert (log_std > LOG_STD[1]).any() and (log_std < LOG_STD[0]).any()
+        logits = torch.distributions.Normal(mean, log_std.clamp(*LOG_STD).exp())
+        z = mean + log_std.clamp(*LOG_STD).exp() * noise
+        return 0.8 * (z + log_anchor_K).softmax(-1) + 0.2 / 3, logits.log_prob(z).sum(-1)
+
+    def least(states: torch.Tensor, mixtures: torch.Tensor) -> torch.Tensor:
+        return torch.minimum(*(critic(torch.cat([states, mixtures], -1))[:, 0] for critic in (first, second)))
+
+    mixtures, density = drawn(n, ahead_noise)
+    goal = (torch.from_numpy(data[2])[:, 0] + 0.5 * (least(n, mixtures) - math.exp(0.3) * density)).detach()
+    both = [critic(torch.cat([s, a], -1))[:, 0] for critic in (first, second)]
+    gradient, norm = by_autograd(sum(F.smooth_l1_loss(values, goal) for values in both), first, second)
+    found = ours.update(data)
+    np.testing.assert_allclose(torch.cat([c.grad for c in ours.critic]), gradient, rtol=1e-3, atol=1e-6)
+    assert found["critic_grad_norm"] == pytest.approx(norm, rel=1e-5)
+    mixtures, density = drawn(s, noise_now)
+    gain = (least(s, mixtures) - math.exp(0.3) * density).mean()
+    gradient, norm = by_autograd(-gain, actor)
+    np.testing.assert_allclose(ours.actor.grad, gradient, rtol=1e-3, atol=1e-5)
+    assert found["actor_grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert found["objective"] == pytest.approx(gain.item(), rel=1e-5)
+    assert ours.log_temperature.grad.item() == pytest.approx(3 - density.mean().item(), rel=1e-4)
 
 
 def test_soft_agent_is_paid_the_mixtures_reward() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from feeding import acodm, run, start
 
-from acodm_core.acodm.agent import network
 from acodm_core.acodm.controls import Bandit, Control, MirrorAscent, RandomSoftmax
+from acodm_core.acodm.network import Network
 from acodm_core.acodm.replay import Transition
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer, softmax
 
@@ -113,12 +113,10 @@ def test_random_softmax_spreads_like_the_releases_untrained_actor() -> None:
 def test_our_networks_untrained_spread_like_the_releases() -> None:
     """The same figures from a network of the release's shape: 85 inputs, five blocks of 1024, 22 outputs."""
     shares, rng = [], np.random.default_rng(0)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for seed in range(4):
-            torch.manual_seed(seed)
-            actor = network(85, 1024, 5, 22)
-            states = torch.as_tensor(rng.normal(size=(10, 85)).clip(-3, 3), dtype=torch.float32)
-            shares.append(actor(states).softmax(-1).double().numpy())
+    for seed in range(4):
+        actor = Network(85, 1024, 5, 22, torch.Generator().manual_seed(seed))
+        states = torch.as_tensor(rng.normal(size=(10, 85)).clip(-3, 3), dtype=torch.float32)
+        shares.append(actor(states).softmax(-1).double().numpy())
     least, most, entropy = spread_of(np.concatenate(shares))
     assert 0.015 < least < 0.03 and 0.06 < most < 0.11
     assert entropy == pytest.approx(3.03, abs=0.03)
