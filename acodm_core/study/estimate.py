@@ -139,8 +139,8 @@ def run_bytes(spec: RunSpec, count: Counts) -> int:
 
 def memory_bytes(parameters: int, width: int, layers: int, vocabulary: int, training: TrainingConfig) -> int:
     """Peak memory of training on a CPU, to within a third or so: the process; weights, gradients and AdamW's moments; activations
-    and two copies of the logits of a micro-batch. What the allocator holds on to is not in it: the same run of a shape with logits of
-    17 MB peaked between 676 and 1,194 MB."""
+    and two copies of the logits of a micro-batch. What the allocator holds on to is not in it: the same run with
+    logits of 17 MB peaked between 681 and 1,194 MB."""
     tokens = (training.micro_batch or training.batch) * training.context
     return PROCESS_BYTES + 16 * parameters + tokens * (ACTIVATION_BYTES * width * layers + 8 * vocabulary)
 
