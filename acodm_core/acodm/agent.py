@@ -102,7 +102,7 @@ class Learner(ABC):
     def _descend(optimiser: torch.optim.Optimizer, networks: list[Network]) -> Tensor:
         grads = [network.grad for network in networks]
         norm = torch.stack([grad.norm() for grad in grads]).norm()
-        for grad in grads:  # clipped to a norm of 1
+        for grad in grads:  # clipped to a norm of 1; torch's clip_grad_norm_ takes longer than the optimiser's step
             grad /= norm.clamp_min(1.0)
         optimiser.step()
         return norm

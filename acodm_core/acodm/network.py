@@ -28,11 +28,11 @@ class Network:
         sizes = [math.prod(shape) for shape in shapes.values()]
         self.flat = torch.zeros(sum(sizes))
         self.grad = self.flat.grad = torch.zeros_like(self.flat)
-        parts = [vector.split(sizes) for vector in (self.flat, self.grad)]
-        self.named, self.grads = (
-            {name: part.view(shape) for (name, shape), part in zip(shapes.items(), split, strict=True)}
-            for split in parts
+        values, grads = (
+            [part.view(shape) for part, shape in zip(vector.split(sizes), shapes.values(), strict=True)]
+            for vector in (self.flat, self.grad)
         )
+        self.named = dict(zip(shapes, values, strict=True))
         for block in range(layers + 1):
             weight, bias = self.named[f"{3 * block}.weight"], self.named[f"{3 * block}.bias"]
             bound = 1 / math.sqrt(weight.shape[1])  # as torch.nn.Linear
@@ -40,8 +40,7 @@ class Network:
             bias.uniform_(-bound, bound, generator=generator)
             if block < layers:
                 self.named[f"{3 * block + 1}.weight"].fill_(1.0)
-        self.head = self.named[f"{3 * layers}.weight"], self.named[f"{3 * layers}.bias"]
-        values, grads = list(self.named.values()), list(self.grads.values())
+        self.head, self._head_grads = values[-2:], grads[-2:]
         self._blocks = [(values[i : i + 4], grads[i : i + 4]) for i in range(0, 4 * layers, 4)]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ class Network:
     def backward(self, tape: Tape, grad: Tensor) -> None:
         """Write the parameters' gradient into ``grad``, from the outputs' (B, outputs)."""
         (x,) = tape[-1]
-        _linear_backward(grad, x, *list(self.grads.values())[-2:])
+        _linear_backward(grad, x, *self._head_grads)
         weight_above = self.head[0]
         for ((weight, _, scale, shift), by), (before, linear, mean, rstd) in self._backwards(tape):
             grad = torch.ops.aten.threshold_backward(grad @ weight_above, x, 0)
