@@ -38,7 +38,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from acodm_core.data.sampler import Batch
-from acodm_core.lm.loss import token_losses
+from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import build_model, matching_layers
 from acodm_core.lm.step import Learner
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer
@@ -144,9 +144,12 @@ class Ways:
         matrix_KP = np.empty((self.domains, sum(w.numel() for w in self.probed)), np.float32)
         before_P = np.zeros(matrix_KP.shape[1], np.float32)
         tokens = torch.from_numpy(batch.tokens_BS).to(self.sketched.device).split(self.counts_K.tolist())
+        even_B = torch.full((len(batch.tokens_BS),), 1 / (len(batch.tokens_BS) * self.recipe.context)).to(
+            self.sketched.device
+        )
         for k, tokens_BS in enumerate(tokens):
             with self.sketched.autocast():
-                (token_losses(self.model, tokens_BS).sum() / (len(batch.tokens_BS) * self.recipe.context)).backward()
+                weighted_loss(self.model, tokens_BS, even_B[: len(tokens_BS)])[0].backward()
             after_P = torch.cat([w.grad.flatten() for w in self.probed]).cpu().numpy()
             np.subtract(after_P, before_P, out=matrix_KP[k])
             before_P = after_P

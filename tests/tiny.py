@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from acodm_core.data.sampler import Batch
-from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import build_model, matching_layers
 from acodm_core.lm.step import Learner
 from acodm_core.mixing import Signal
@@ -69,7 +69,8 @@ def separate_gradients(model: torch.nn.Module, pattern: str, drawn: Batch) -> li
     domain_B = np.repeat(np.arange(len(drawn.counts_K)), drawn.counts_K)
     parts = [np.full((len(drawn.counts_K), *w.shape), np.nan) for w in weights]
     for k in np.flatnonzero(drawn.counts_K):
-        loss = token_losses(model, torch.from_numpy(drawn.tokens_BS[domain_B == k])).mean()
+        tokens_BS = torch.from_numpy(drawn.tokens_BS[domain_B == k])
+        loss = F.cross_entropy(model(input_ids=tokens_BS[:, :-1]).logits.mT, tokens_BS[:, 1:])
         for part, gradient in zip(parts, torch.autograd.grad(loss, weights), strict=True):
             part[k] = gradient.double().numpy()
     return parts

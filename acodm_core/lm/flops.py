@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from acodm_core.lm.loss import token_losses
+from acodm_core.lm.loss import token_losses, weighted_loss
 from acodm_core.lm.model import build_model, middle_states
 from acodm_core.study.config import ModelConfig
 
@@ -30,11 +30,12 @@ def sequence_flops(model: torch.nn.Module, context: int, *, backward: bool = Tru
     Leaves the model's gradients empty.
     """
     tokens_BS = _sequence(model, context)
-    with torch.set_grad_enabled(backward), _counting() as counter:
-        loss = token_losses(model, tokens_BS).mean()
+    with _counting() as counter:
         if backward:
-            loss.backward()
+            weighted_loss(model, tokens_BS, torch.ones(1, device=tokens_BS.device))[0].backward()
             model.zero_grad(set_to_none=True)
+        else:
+            token_losses(model, tokens_BS)
     return counter.get_total_flops()
 
 

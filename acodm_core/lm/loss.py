@@ -1,38 +1,150 @@
-"""Cross-entropy of every token, without a second and third copy of the logits."""
+"""Cross-entropy of every token with the output head inside it: the logits of a few rows are all that there ever is of them.
+
+A block of rows is multiplied by the head, made into losses and, where the weighted sum of the losses is descended, into the
+gradients of the hidden states and of the head at once. What is kept for the backward pass is the two gradients. The number of
+products is that of the separate head; logits of the whole batch are neither written nor read back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from weakref import WeakSet
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = 1024  # rows of logits in float32 at a time
+ROWS = {"cpu": 256}  # of logits at a time: those of 8,192 tokens fill a core's share of the cache
+ROWS_ELSEWHERE = 4096
+_CHANGE_LOGITS: WeakSet[torch.nn.Module] = WeakSet()  # models found to do something after the head, e.g. cap or scale
 
 
-class _TokenLoss(torch.autograd.Function):
-    """-log softmax(logits)[target] in float32; the backward pass writes the gradient into the logits' own memory."""
+def weighted_loss(model: torch.nn.Module, tokens_BS: Tensor, weight_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum over tokens of ``weight_B`` times their losses, and (B, S - 1) those losses without a graph.
+
+    Args:
+        model: a Hugging Face causal LM, or a wrapper of one under ``module``. A head that is not a plain Linear without bias,
+            is being measured itself, or whose logits the model changes, makes all its logits.
+    """
+    targets = tokens_BS[:, 1:]
+    weight_N = weight_B[:, None].expand(targets.shape).flatten()
+    found: list[Tensor] = []
+
+    def score(hidden_NH: Tensor, head_VH: Tensor) -> Tensor:
+        total, loss_N = _WeightedLoss.apply(hidden_NH, head_VH, targets.flatten(), weight_N)
+        found.append(loss_N)
+        return total
+
+    total = _scored(model, tokens_BS, score)
+    if total is not None:
+        return total, found[0].view(targets.shape)
+    loss_N = _separate_losses(model, tokens_BS)
+    return (loss_N * weight_N).sum(), loss_N.detach().view(targets.shape)
+
+
+@torch.no_grad()
+def token_losses(model: torch.nn.Module, tokens_BS: Tensor) -> Tensor:
+    """(B, S - 1) cross-entropy of every token given those before it, nats, float32; without a graph.
+
+    ``model`` is as in ``weighted_loss``.
+    """
+    targets = tokens_BS[:, 1:]
+    loss_N = _scored(model, tokens_BS, lambda hidden_NH, head_VH: _blocks(hidden_NH, head_VH, targets.flatten())[0])
+    return (_separate_losses(model, tokens_BS) if loss_N is None else loss_N).view(targets.shape)
+
+
+def _scored(model: torch.nn.Module, tokens_BS: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
+    """What ``score`` makes of the hidden states and the head's weights inside the model's forward pass; None where it cannot.
+
+    The head's place is taken inside the ordinary call, because wrappers (DDP, FSDP) do their part around that.
+    """
+    plain = getattr(model, "module", model)
+    head = plain.get_output_embeddings()
+    probed = "forward" in vars(head) or head._forward_hooks
+    if probed or type(head) is not torch.nn.Linear or head.bias is not None or plain in _CHANGE_LOGITS:
+        return None
+    made: list[Tensor] = []
+
+    def forward(hidden_BTH: Tensor) -> Tensor:
+        made.append(score(hidden_BTH.flatten(0, -2), head.weight))
+        return made[0]
+
+    head.forward = forward
+    try:
+        out = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
+    finally:
+        del head.forward
+    if out is made[0]:
+        return out
+    _CHANGE_LOGITS.add(plain)
+    return None
+
+
+def _separate_losses(model: torch.nn.Module, tokens_BS: Tensor) -> Tensor:
+    """(N,) losses from all logits at once, with their graph."""
+    logits_BTV = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
+    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BS[:, 1:].flatten(), reduction="none")
+
+
+class _WeightedLoss(torch.autograd.Function):
+    """(hidden (N, H), head (V, H), targets (N,), weights (N,)) -> (their weighted sum of losses, losses (N,))."""
 
     @staticmethod
-    def forward(ctx, logits_NV: Tensor, target_N: Tensor) -> Tensor:
-        top_N = torch.cat([torch.logsumexp(block.float(), 1) for block in logits_NV.split(ROWS)])
-        ctx.logits, ctx.target, ctx.top = logits_NV.detach(), target_N, top_N
-        return top_N - logits_NV.gather(1, target_N[:, None])[:, 0].float()
+    def forward(ctx, hidden_NH: Tensor, head_VH: Tensor, target_N: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
+        loss_N, ctx.hidden_gradient, ctx.head_gradient = _blocks(hidden_NH, head_VH, target_N, weight_N)
+        ctx.mark_non_differentiable(loss_N)
+        return (loss_N * weight_N).sum(), loss_N
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_N: Tensor):
-        logits_NV, ctx.logits = ctx.logits, None  # a second backward pass must fail, not read what was overwritten
-        for block, target, top, grad in zip(
-            *(t.split(ROWS) for t in (logits_NV, ctx.target, ctx.top, grad_N)), strict=True
-        ):
-            part = block if block.dtype == torch.float32 else block.float()
-            part.sub_(top[:, None]).exp_().mul_(grad[:, None])
-            part[torch.arange(len(part), device=part.device), target] -= grad
-            if part is not block:
-                block.copy_(part)
-        return logits_NV, None
+    def backward(ctx, scale: Tensor, _):
+        if ctx.hidden_gradient is None:
+            raise RuntimeError(
+                "a second backward pass through weighted_loss: its gradients were handed on in the first"
+            )
+        hidden_gradient, head_gradient = ctx.hidden_gradient.mul_(scale), ctx.head_gradient.mul_(scale)
+        ctx.hidden_gradient = ctx.head_gradient = None
+        return hidden_gradient, head_gradient, None, None
 
 
-def token_losses(model: torch.nn.Module, tokens_BS: Tensor) -> Tensor:
-    """(B, S - 1) cross-entropy of every token given those before it, nats, float32."""
-    logits_BTV = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
-    return _TokenLoss.apply(logits_BTV.flatten(0, 1), tokens_BS[:, 1:].flatten()).view(len(tokens_BS), -1)
+def _blocks(
+    hidden_NH: Tensor, head_VH: Tensor, target_N: Tensor, weight_N: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(N,) losses in float32 at least, and with ``weight_N`` the gradients of their weighted sum by hidden states and head.
+
+    Products are in the precision of an autocast around the call, the softmax and the sum over blocks in the head's.
+    """
+    device = hidden_NH.device
+    half = torch.is_autocast_enabled(device.type)
+    x_NH, w_VH = ((t.to(torch.get_autocast_dtype(device.type)) if half else t) for t in (hidden_NH, head_VH))
+    rows = min(len(x_NH), ROWS.get(device.type, ROWS_ELSEWHERE))
+    product_RV = x_NH.new_empty(rows, len(w_VH))
+    exact = torch.promote_types(x_NH.dtype, torch.float32)
+    logits_RV = product_RV if product_RV.dtype == exact else torch.empty_like(product_RV, dtype=exact)
+    loss_N = torch.empty(len(x_NH), dtype=exact, device=device)
+    by_hidden_NH = by_head_VH = None
+    if weight_N is not None:
+        by_hidden_NH, by_head_VH = torch.empty_like(hidden_NH), torch.zeros_like(head_VH)
+    for first in range(0, len(x_NH), rows):
+        part = slice(first, first + rows)
+        x, target = x_NH[part], target_N[part, None]
+        product, logits = product_RV[: len(x)], logits_RV[: len(x)]
+        torch.mm(x, w_VH.T, out=product)
+        if logits is not product:
+            logits.copy_(product)
+        at_target = logits.gather(1, target)
+        top = logits.amax(1, keepdim=True)
+        total = logits.sub_(top).exp_().sum(1, keepdim=True)  # the logits become the softmax's numerators in place
+        loss_N[part] = (top + total.log() - at_target)[:, 0]
+        if weight_N is None:
+            continue
+        weight = weight_N[part, None]
+        logits.mul_(weight / total).scatter_add_(1, target, -weight)  # and their own gradient
+        if logits is not product:
+            product.copy_(logits)
+        by_hidden_NH[part] = product @ w_VH
+        if half:
+            by_head_VH += product.T @ x
+        else:
+            torch.addmm(by_head_VH, product.T, x, out=by_head_VH)
+    return loss_N, by_hidden_NH, by_head_VH

@@ -88,7 +88,7 @@ def pace(
         tick()
     rows = training.micro_batch or training.batch
     tokens_BS = torch.randint(vocabulary, (rows, training.context + 1), device=device)
-    with torch.no_grad(), learner.autocast():
+    with learner.autocast():
         began = _now(device)
         token_losses(model, tokens_BS)
         forward = _now(device) - began

@@ -15,7 +15,7 @@ from acodm_core.errors import UserError
 from acodm_core.lm.evaluate import Evaluator
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
-from acodm_core.lm.loss import token_losses
+from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.ranks import joined_over_ranks, rank, ranks
 from acodm_core.lm.reference import Reference
@@ -148,13 +148,11 @@ class Learner:
                         reference_BT = reference.losses(tokens_BS)
                 with nullcontext() if last else unsynchronised(self._spread):
                     with lap("forward"), self.autocast():
-                        loss_BT = token_losses(self._spread, tokens_BS)
-                        loss_B = loss_BT.sum(1)
-                        loss = (loss_B * weight).sum() / total_weight
-                    losses_B.append(loss_B.detach())
+                        loss, loss_BT = weighted_loss(self._spread, tokens_BS, weight / total_weight)
+                    losses_B.append(loss_BT.sum(1))
                     if reference:
                         with lap("signals"):
-                            excess_B.append((loss_BT.detach() - reference_BT).clamp_min_(0).sum(1))
+                            excess_B.append((loss_BT - reference_BT).clamp_min_(0).sum(1))
                     with lap("backward"):
                         loss.backward()
         lr = self.peak_lr * schedule(step, self.training)
