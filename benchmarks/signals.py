@@ -22,9 +22,6 @@ for each way. The two slow ways run --slow-blocks only; the column n says how ma
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +33,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from side_by_side import peak_of_fresh_process, print_peak, synchronise
 
 from acodm_core.data.sampler import Batch
 from acodm_core.lm.loss import weighted_loss
@@ -177,26 +175,16 @@ def measure_time(shape: str, domains: int, options: argparse.Namespace, tick: Ca
             if arm in SLOW and block >= options.slow_blocks:
                 continue
             before = ways.components()
-            _synchronise(options.device)
+            synchronise(options.device)
             start = time.perf_counter()
             for _ in range(options.steps):
                 ways.run(arm)
-            _synchronise(options.device)
+            synchronise(options.device)
             total = {"step": time.perf_counter() - start}
             total |= {name: seconds - before[name] for name, seconds in ways.components().items()}
             rows.append({"block": block, "arm": arm, **{name: s / options.steps for name, s in total.items()}})
             tick()
     return pd.DataFrame(rows)
-
-
-def measure_memory(shape: str, domains: int, arm: str) -> int:
-    """Peak bytes, host or else device, of a fresh process that trains a few steps of ``arm`` with this one's options."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", shape, str(domains), arm]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"memory of {arm} at {shape}, {domains} domains:\n{done.stderr}")
-    peaks = json.loads(done.stdout)
-    return peaks["device_bytes"] or peaks["host_bytes"]
 
 
 def print_memory(options: argparse.Namespace) -> None:
@@ -206,7 +194,7 @@ def print_memory(options: argparse.Namespace) -> None:
     ways.fill_agent()  # in every process, so that all have taken as many steps
     for _ in range(2):  # AdamW's moments exist from the first
         ways.run(arm)
-    print(json.dumps(provenance.peak_memory(options.device)))
+    print_peak(options.device)
 
 
 def summarise(timed: pd.DataFrame, peaks: dict[str, int]) -> Iterator[dict[str, object]]:
@@ -241,11 +229,6 @@ def show(frame: pd.DataFrame, title: str) -> Table:
         ratio = f"{row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}]"
         table.add_row(row.way, str(row.n), f"{row.milliseconds:,.1f}", ratio, *inside, *memory)
     return table
-
-
-def _synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -290,7 +273,7 @@ def main() -> None:
                 timed = measure_time(shape, domains, options, lambda task=task: progress.advance(task))
                 peaks = {}
                 for arm in options.arms if options.memory else ():
-                    peaks[arm] = measure_memory(shape, domains, arm)
+                    peaks[arm] = peak_of_fresh_process(__file__, shape, str(domains), arm)
                     progress.advance(task)
                 frame = pd.DataFrame(summarise(timed, peaks))
                 progress.remove_task(task)
