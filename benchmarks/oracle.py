@@ -36,9 +36,6 @@ from acodm_core.study.planner import RunSpec, plan
 
 Mixture = tuple[float, ...]  # one weight a domain, rounded, so that a log can name it
 DECIMALS = 4
-SMALL = 0.01  # share under which a domain's power law flattens
-PRIOR = 0.02  # weight of the laws' prior: nats of misfit that a power off by one is worth
-SPREAD = 0.4  # standard deviation of the log weights tried around a minimiser
 ROUND = 8  # mixtures trained around one centre
 NOISE = 0.005  # nats; mixtures whose losses differ by less count as equally good
 SPREAD = (0.6, 0.2)  # standard deviation of the log weights tried around a centre, first and last

@@ -1,4 +1,4 @@
-"""This trainer beside the Hugging Face Trainer and a bare PyTorch loop: one model, one precision, one recipe, one process.
+"""This trainer beside the Hugging Face Trainer and a bare PyTorch loop: one model, one precision, one recipe, taking turns.
 
     python benchmarks/throughput.py CORPUS_FOLDER                                  # cpu-mini, pythia-14m and pythia-31m
     python benchmarks/throughput.py CORPUS_FOLDER --models pythia-160m --device cuda --batch 32 --context 2048
@@ -9,19 +9,21 @@ Arms:
     bare     what one writes by hand: random windows, cross_entropy, clipping, fused AdamW
     compiled the bare loop under torch.compile
 
-Each arm trains a model of its own from the same initial weights on text of the corpus, in blocks of a few steps that take turns,
-each block in a new random order and the next in its reverse. Before the blocks an arm takes two steps, printed as its warm-up.
-Beside the blocks the rate of plain matrix products in the same precision is measured: what one could hope for is 100 % of that.
-Operations are counted as everywhere here (matrix products, attention in full). Memory is the peak of a fresh process.
+Each arm trains a model of its own from the same initial weights on text of the corpus, in a process of its own, so that each has
+the allocator and the attention it comes with. Arms take turns: blocks of a few steps, each block in a new random order and the
+next in its reverse; who waits, sleeps. Before the blocks an arm takes two steps, printed as its warm-up. Beside the blocks the
+rate of plain matrix products in the same precision is measured: what one could hope for is 100 % of that. Operations are counted
+as everywhere here (matrix products, attention in full). Memory is the peak of the arm's process.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +33,12 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from side_by_side import peak_of_fresh_process, print_peak, synchronise
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from side_by_side import synchronise
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
+from acodm_core.lm.device import prepare
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner, resolve_precision
@@ -67,6 +70,12 @@ class Setting:
         model = build_model(self.catalogue.config, vocab_size=self.vocabulary, context=self.recipe.context, seed=0)
         return model.to(self.device)
 
+    def stock_model(self) -> torch.nn.Module:
+        """The same with the attention that transformers takes by itself."""
+        model = self.model()
+        model.set_attn_implementation("sdpa")
+        return model
+
     def optimiser(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         recipe = self.recipe
         return torch.optim.AdamW(
@@ -80,39 +89,54 @@ class Setting:
         return torch.from_numpy(np.stack([tokens[s : s + length] for s in starts]).astype(np.int64))
 
 
-class Ours:
-    def __init__(self, setting: Setting) -> None:
-        corpus, recipe = setting.corpus, setting.recipe
-        self.learner = Learner(
-            setting.model(), setting.catalogue, recipe, domains=len(corpus.domains), needs=(), clock=Clock()
-        )
-        self.sampler = Sampler(corpus, seed=0, batch=recipe.batch, context=recipe.context)
-        self.share_K = np.full(len(corpus.domains), 1 / len(corpus.domains))
-        self.step = 0
+class Turn:
+    """An arm's side of the pipe: is told a number of steps, answers with the seconds that they took, then sleeps."""
 
-    def steps(self, count: int) -> None:
-        for _ in range(count):
-            self.learner.step(self.sampler.next(self.share_K, self.step), self.step, ())
-            self.step += 1
+    def __init__(self, pipe: Connection, device: str) -> None:
+        self.pipe, self.device = pipe, device
+
+    def wait(self) -> int:
+        """Steps to take now; 0 at the end."""
+        steps = self.pipe.recv()
+        self.start = time.perf_counter()
+        return steps
+
+    def done(self) -> None:
+        synchronise(self.device)
+        self.pipe.send(time.perf_counter() - self.start)
 
 
-class Bare:
-    def __init__(
-        self, setting: Setting, wrap: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model
-    ) -> None:
-        self.setting, self.rng, plain = setting, np.random.default_rng(0), setting.model()
-        self.optimiser, self.model = setting.optimiser(plain), wrap(plain)
+def ours(setting: Setting, turn: Turn) -> None:
+    prepare(setting.device, torch.get_num_threads())
+    corpus, recipe, done = setting.corpus, setting.recipe, 0
+    learner = Learner(setting.model(), setting.catalogue, recipe, domains=len(corpus.domains), needs=(), clock=Clock())
+    sampler = Sampler(corpus, seed=0, batch=recipe.batch, context=recipe.context)
+    share_K = np.full(len(corpus.domains), 1 / len(corpus.domains))
+    while steps := turn.wait():
+        for step in range(done, done := done + steps):
+            learner.step(sampler.next(share_K, step), step, ())
+        turn.done()
 
-    def steps(self, count: int) -> None:
-        setting, recipe = self.setting, self.setting.recipe
-        for _ in range(count):
-            batch = setting.windows(recipe.batch, recipe.context + 1, self.rng).to(setting.device)
+
+def bare(
+    setting: Setting, turn: Turn, wrap: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model
+) -> None:
+    recipe, rng, plain = setting.recipe, np.random.default_rng(0), setting.stock_model()
+    optimiser, model = setting.optimiser(plain), wrap(plain)
+    while steps := turn.wait():
+        for _ in range(steps):
+            batch = setting.windows(recipe.batch, recipe.context + 1, rng).to(setting.device)
             with torch.autocast(torch.device(setting.device).type, torch.bfloat16, enabled=setting.bf16):
-                logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
+                logits = model(input_ids=batch[:, :-1], use_cache=False).logits
             F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()).backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        turn.done()
+
+
+def compiled(setting: Setting, turn: Turn) -> None:
+    bare(setting, turn, torch.compile)
 
 
 class Windows(torch.utils.data.IterableDataset):
@@ -127,17 +151,29 @@ class Windows(torch.utils.data.IterableDataset):
             yield {"input_ids": window, "labels": window}
 
 
-class HuggingFace(TrainerCallback):
-    """The Trainer in a thread of its own, which it leaves for no longer than it is told: a callback waits between steps."""
+class TakeTurns(TrainerCallback):
+    """Holds the Trainer between two steps while it is not its turn."""
 
-    def __init__(self, setting: Setting) -> None:
-        recipe, threads = setting.recipe, torch.get_num_threads()
-        model = setting.model()
-        constant = torch.optim.lr_scheduler.ConstantLR(optimiser := setting.optimiser(model), 1.0)
-        self.may, self.did, self.failed = threading.Semaphore(0), threading.Semaphore(0), None
-        self.folder = tempfile.TemporaryDirectory()
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+
+    def on_train_begin(self, *_, **__) -> None:
+        self.left = self.turn.wait()
+
+    def on_step_end(self, settings, state, control, **_) -> None:
+        self.left -= 1
+        if not self.left:
+            self.turn.done()
+            self.left = self.turn.wait()
+            control.should_training_stop = not self.left
+
+
+def trainer(setting: Setting, turn: Turn) -> None:
+    recipe, model = setting.recipe, setting.stock_model()
+    constant = torch.optim.lr_scheduler.ConstantLR(optimiser := setting.optimiser(model), 1.0)
+    with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
-            self.folder.name,
+            folder,
             max_steps=1 << 20,
             per_device_train_batch_size=recipe.batch,
             max_grad_norm=recipe.clip,
@@ -149,35 +185,40 @@ class HuggingFace(TrainerCallback):
             disable_tqdm=True,
         )
         trainer = Trainer(
-            model, settings, train_dataset=Windows(setting), optimizers=(optimiser, constant), callbacks=[self]
+            model,
+            settings,
+            train_dataset=Windows(setting),
+            optimizers=(optimiser, constant),
+            callbacks=[TakeTurns(turn)],
         )
-
-        def train() -> None:
-            torch.set_num_threads(threads)  # which is a thread's own
-            try:
-                trainer.train()
-            except BaseException as error:
-                self.failed = error
-                self.did.release()
-
-        threading.Thread(target=train, daemon=True).start()
-
-    def on_train_begin(self, *_, **__) -> None:
-        self.may.acquire()
-
-    def on_step_end(self, *_, **__) -> None:
-        self.did.release()
-        self.may.acquire()
-
-    def steps(self, count: int) -> None:
-        for _ in range(count):
-            self.may.release()
-            self.did.acquire()
-            if self.failed:
-                raise self.failed
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
 
 
-ARMS = {"ours": Ours, "trainer": HuggingFace, "bare": Bare, "compiled": lambda setting: Bare(setting, torch.compile)}
+ARMS = {arm.__name__: arm for arm in (ours, trainer, bare, compiled)}
+
+
+def run_arm(arm: str, name: str, options: argparse.Namespace, pipe: Connection) -> None:
+    """An arm's process. After its last turn it sends its peak bytes, the device's or else the host's."""
+    torch.set_num_threads(options.threads)
+    ARMS[arm](Setting(name, options), Turn(pipe, options.device))
+    peaks = provenance.peak_memory(options.device)
+    pipe.send(peaks["device_bytes"] or peaks["host_bytes"])
+
+
+class Process:
+    """An arm, from the side of who tells it when to run."""
+
+    def __init__(self, arm: str, name: str, options: argparse.Namespace) -> None:
+        self.pipe, its_end = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        context.Process(target=run_arm, args=(arm, name, options, its_end), daemon=True).start()
+        its_end.close()
+
+    def steps(self, count: int) -> float:
+        """Seconds that ``count`` steps took; with 0 the process's peak bytes, and its end."""
+        self.pipe.send(count)
+        return self.pipe.recv()
 
 
 def product_rate(setting: Setting) -> float:
@@ -192,21 +233,17 @@ def product_rate(setting: Setting) -> float:
     return 10 * 2 * size**3 / (time.perf_counter() - start)
 
 
-def measure(name: str, options: argparse.Namespace, tick: Callable[[], None]) -> pd.DataFrame:
-    """Rows (block, arm, seconds a step, operations a second of a plain product), and the warm-up as block -1."""
+def measure(name: str, options: argparse.Namespace, tick: Callable[[], None]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows (block, arm, seconds a step), the warm-up as block -1 and plain products as an arm; and the arms' peak bytes."""
     setting, rows, arms, order = Setting(name, options), [], {}, []
     rng = np.random.default_rng(0)
 
     def block(number: int, arm: str, steps: int) -> None:
-        synchronise(options.device)
-        start = time.perf_counter()
-        arms[arm].steps(steps)
-        synchronise(options.device)
-        rows.append({"block": number, "arm": arm, "seconds": (time.perf_counter() - start) / steps})
+        rows.append({"block": number, "arm": arm, "seconds": arms[arm].steps(steps) / steps})
         tick()
 
     for arm in options.arms:
-        arms[arm] = ARMS[arm](setting)
+        arms[arm] = Process(arm, name, options)
         block(-1, arm, WARM_UP)
     product_rate(setting)
     for number in range(options.blocks):
@@ -214,7 +251,7 @@ def measure(name: str, options: argparse.Namespace, tick: Callable[[], None]) ->
         for arm in order:
             block(number, arm, options.steps)
         rows.append({"block": number, "arm": "products", "seconds": 1 / product_rate(setting)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), {arm: int(process.steps(0)) for arm, process in arms.items()}
 
 
 def summarise(timed: pd.DataFrame, setting: Setting, peaks: dict[str, int]) -> pd.DataFrame:
@@ -241,7 +278,7 @@ def summarise(timed: pd.DataFrame, setting: Setting, peaks: dict[str, int]) -> p
                 "flops_per_second": rate,
                 "of_products": rate / products,
                 "mfu": rate / stated if stated and setting.bf16 else None,
-                "peak_bytes": peaks.get(arm),
+                "peak_bytes": peaks[arm],
                 "warm_up_seconds": warm_up[arm],
             }
         )
@@ -260,7 +297,7 @@ def show(frame: pd.DataFrame, title: str) -> Table:
             f"{row.flops_per_second / 1e9:,.0f}",
             f"{row.of_products:.0%}",
             "-" if row.mfu is None else f"{row.mfu:.1%}",
-            "-" if pd.isna(row.peak_bytes) else f"{row.peak_bytes / 1e6:,.0f}",
+            f"{row.peak_bytes / 1e6:,.0f}",
             f"{row.warm_up_seconds:.1f}",
         )
     return table
@@ -278,9 +315,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="time only: no process for each arm")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the table here as well")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if "ours" not in options.arms:
         parser.error("--arms: ours must be among them, the others are compared to it")
@@ -290,21 +325,12 @@ def options_of() -> argparse.Namespace:
 def main() -> None:
     options = options_of()
     torch.set_num_threads(options.threads)
-    if options.memory_of:
-        name, arm = options.memory_of
-        ARMS[arm](Setting(name, options)).steps(WARM_UP + 2)
-        print_peak(options.device)
-        return
     console, frames = Console(width=120), []
     console.print(f"{provenance.hardware(options.device)}")
     with Progress(console=console, transient=True) as progress:
         for name in options.models:
-            task = progress.add_task(name, total=len(options.arms) * (options.blocks + 1 + options.memory))
-            timed = measure(name, options, lambda task=task: progress.advance(task))
-            peaks = {}
-            for arm in options.arms if options.memory else ():
-                peaks[arm] = peak_of_fresh_process(__file__, name, arm)
-                progress.advance(task)
+            task = progress.add_task(name, total=len(options.arms) * (options.blocks + 1))
+            timed, peaks = measure(name, options, lambda task=task: progress.advance(task))
             setting = Setting(name, options)
             frame = summarise(timed, setting, peaks)
             progress.remove_task(task)

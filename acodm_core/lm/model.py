@@ -33,6 +33,8 @@ def build_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from acodm_core.lm import attention
+
     fields = dict(config)
     kind = fields.pop("model_type", None)
     try:
@@ -53,7 +55,7 @@ def build_model(
     with torch.random.fork_rng(devices=[]), torch.device(device):
         if seed is not None:
             torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(hf, attn_implementation="sdpa")
+        return AutoModelForCausalLM.from_config(hf, attn_implementation=attention.NAME)
 
 
 def matching_layers(model: torch.nn.Module, pattern: str, *, where: str) -> list[torch.nn.Linear]:

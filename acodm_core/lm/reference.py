@@ -52,6 +52,8 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from acodm_core.lm import attention
+
     manifest = read_json(folder / "manifest.json")  # written last
     if manifest["status"] != "finished":
         raise UserError(
@@ -62,6 +64,6 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
     if not (folder / weights).is_file():
         raise UserError("file not found", where=str(folder / weights))
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten next, must not move the run's own stream
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation=attention.NAME)
     model.load_state_dict(load_file(folder / weights))
     return model.eval().requires_grad_(False)
