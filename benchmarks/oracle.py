@@ -91,11 +91,10 @@ class Laboratory:
 
 def train(spec: RunSpec, corpus_folder: Path) -> list[float]:
     """Final validation loss of each domain of one run; nothing of it stays on disk. Runs in a process of its own."""
-    import torch
-
+    from acodm_core.lm.device import prepare
     from acodm_core.lm.train import Trainer
 
-    torch.set_num_threads(1)
+    prepare("cpu", 1)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         Trainer(spec, Corpus.open(corpus_folder), Path(folder)).run()
         metrics = pd.read_parquet(Path(folder) / "metrics.parquet")
