@@ -22,7 +22,7 @@ PRESETS = sorted((Path(__file__).parents[2] / "workflow" / "config").glob("*.yam
 LAID_OVER = {  # a preset that is read after others, as its head says
     "ablation-synthetic": ("ablation", "synthetic"),
     "downstream": ("quick",),
-    "quick-five": ("quick",),
+    "mini-acodm": ("mini",),
 }
 DOMAINS = ["bible", "speeches", "dialogue"]
 BASE = {

@@ -11,7 +11,7 @@ CONFIG = Path(__file__).parents[2] / "workflow" / "config"
 BELOW = {
     "ablation-synthetic": ["ablation", "synthetic"],
     "downstream": ["quick"],
-    "quick-five": ["quick"],
+    "mini-acodm": ["mini"],
 }  # read after these, as their heads say
 
 
