@@ -29,7 +29,7 @@ reproduce: $(STAMP)
 	@echo "Report: results/$(PRESET)/report.html"
 
 test: $(STAMP)
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP)
 	@$(RUN) ruff check . && ruff format --check .
