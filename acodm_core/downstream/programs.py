@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from acodm_core.downstream.humaneval_programs import EVERY_K, Ks, humaneval_score
+from acodm_core.downstream.terminal import print_scores, progress
 from acodm_core.errors import UserError
 from acodm_core.lm.device import prepare
 
@@ -92,7 +89,7 @@ def mmlu(
     sealed = Corpus.open(corpus)
     checkpoint = Checkpoint.load(run, sealed, device=device, step=step)
     settings = task.Settings(shots, _too_long(too_long), tuple(subject or ()), limit)
-    with _progress("MMLU", total=len(settings.chosen), unit="questions") as advance:
+    with progress("MMLU", total=len(settings.chosen), unit="questions") as advance:
         manifest = task.evaluate(
             checkpoint,
             unigram_nats(sealed),
@@ -103,7 +100,7 @@ def mmlu(
             workers=threads if device == "cpu" else 1,
             progress=advance,
         )
-    _print_scores(out / "scores.parquet")
+    print_scores(out / "scores.parquet")
     for key, what in (
         ("fewer_shots", "questions had fewer examples than asked"),
         ("cut", "prompts lost their beginning"),
@@ -149,7 +146,7 @@ def tasks(
         batch=batch,
         progress=lambda name, became: typer.echo(f"{name}: {became}", err=True),
     )
-    _print_scores(out / "scores.parquet")
+    print_scores(out / "scores.parquet")
     for name, reason in manifest["skipped"].items():
         typer.echo(f"{name} skipped: {reason}")
 
@@ -225,7 +222,7 @@ def humaneval(
     identity = {"samples": sampled["identity"], "k": k}
     counts = {name: sampled[name] for name in ("problems", "samples", "too_long", "solutions_too_long")}
     manifests.write(out, checkpoint, identity, **counts, reasons=reasons, skipped=skipped)
-    _print_scores(out / "scores.parquet")
+    print_scores(out / "scores.parquet")
 
 
 @app.command(rich_help_panel=HUMANEVAL)
@@ -250,7 +247,7 @@ def humaneval_sample(
     Killed, the same command goes on; finished, it only prints. Then: acodm downstream humaneval-score OUT/samples.jsonl.
     """
     _sample(run, corpus, out, (temperature, top_p, samples, seed, max_new_tokens), step, limit, device, threads, batch)
-    _print_scores(out / "scores.parquet")
+    print_scores(out / "scores.parquet")
 
 
 app.command(rich_help_panel=HUMANEVAL)(humaneval_score)
@@ -281,7 +278,7 @@ def _sample(
     sealed = Corpus.open(corpus)
     checkpoint = Checkpoint.load(run, sealed, device=device, step=step)
     problems = dict(islice(read_problems().items(), limit))
-    with _progress("HumanEval", total=len(problems), unit="samples") as advance:
+    with progress("HumanEval", total=len(problems), unit="samples") as advance:
         manifest = sampling.evaluate(
             checkpoint,
             unigram_nats(sealed),
@@ -349,7 +346,7 @@ def contamination(
     sealed = Corpus.open(corpus)
     asked = find_source(source, archives)
     found = [*counting.mmlu_questions(asked), *counting.humaneval_questions()]
-    with _progress("contamination", total=len(sealed.domains), unit="documents") as advance:
+    with progress("contamination", total=len(sealed.domains), unit="documents") as advance:
         overlaps = counting.overlaps(found, sealed, advance)
     summary = counting.report(found, overlaps, sealed, out, source=asked.identity)
     for benchmark, counts in summary["benchmarks"].items():
@@ -397,66 +394,3 @@ def _too_long(value: str) -> str:
     if value not in ("fit", "refuse"):
         raise UserError(f"got {value!r}", where="--too-long", fix="fit or refuse")
     return value
-
-
-@contextmanager
-def _progress(title: str, *, total: int, unit: str) -> Iterator[Callable[[str, int], None]]:
-    """A bar over parts (subjects, domains) with what was done a second; a plain line now and then where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(file=sys.stderr, highlight=False)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    columns += [TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
-    began = spoke = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total, note="")
-        done: dict[str, int] = {}
-
-        def advance(part: str, n: int) -> None:
-            nonlocal spoke
-            done[part] = n
-            rate = sum(done.values()) / (time.monotonic() - began)
-            note = f"{part}  {rate:,.0f} {unit}/s"
-            bar.update(task, completed=len(done), note=note)
-            if not console.is_terminal and time.monotonic() - spoke > 10:
-                spoke = time.monotonic()
-                console.print(f"{title}: {len(done)}/{total}  {note}", soft_wrap=True)
-
-        yield advance
-
-
-def _print_scores(path: Path) -> None:
-    """Every task as a whole: value, standard error, and what they can tell."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from acodm_core.downstream.scores import detectable_difference, is_chance
-    from acodm_core.study.results import read_parquet
-
-    table = Table(
-        "task", "shots", "metric", "value", "± s.e.", "n", "chance", "detectable difference", "against chance"
-    )
-    frame = read_parquet(path)
-    for row in frame[(frame["subject"] == "") & (frame["status"] == "measured")].to_dict("records"):
-        known = row["standard_error"] == row["standard_error"] and row["standard_error"] > 0
-        chance = is_chance(row)
-        table.add_row(
-            row["task"],
-            f"{row['shots']:.0f}",
-            row["metric"],
-            f"{row['value']:.4f}",
-            f"{row['standard_error']:.4f}" if known else "",
-            f"{row['n']:,.0f}",
-            f"{row['chance']:.2f}" if row["chance"] == row["chance"] else "",
-            f"{detectable_difference(row['standard_error']):.4f}" if known else "",
-            "" if chance is None else "not distinguishable" if chance else "differs",
-        )
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
