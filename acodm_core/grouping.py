@@ -117,7 +117,7 @@ class Grouped(Mixer):
     def check(self, domains: tuple[str, ...], *, where: str) -> None:
         self.mixer.check(tuple(self.groups), where=where)
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float | np.ndarray]:
         return self.mixer.diagnostics()
 
     def save(self, folder: Path) -> None:

@@ -142,8 +142,8 @@ class Mixer(ABC):
     def check(self, domains: tuple[str, ...], *, where: str) -> None:
         """Refuse options that do not fit ``domains`` (a weight for an unknown domain) with a UserError; run by the planner."""
 
-    def diagnostics(self) -> dict[str, float]:
-        """Scalars worth recording after a step (rewards, TD errors, norms). Read only by the log."""
+    def diagnostics(self) -> dict[str, float | np.ndarray]:
+        """What is worth recording after a step: scalars (TD errors, norms), and (K,) vectors (rewards). Read only by the log."""
         return {}
 
     def save(self, folder: Path) -> None:

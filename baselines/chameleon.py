@@ -78,8 +78,9 @@ class Chameleon(Mixer):
         score_K = np.diag(np.linalg.solve(kernel_KK + k * self.ridge * np.eye(k), kernel_KK))
         return score_K / (score_K.sum() or 1.0) if self.rule == "released" else score_K
 
-    def diagnostics(self) -> dict[str, float]:
-        return {"least_unique": float(self.score_.min()), "most_unique": float(self.score_.max())}
+    def diagnostics(self) -> dict[str, float | np.ndarray]:
+        least, most = float(self.score_.min()), float(self.score_.max())
+        return {"least_unique": least, "most_unique": most, "scores": self.score_}
 
     def save(self, folder: Path) -> None:
         save_weights(folder, self._domains, self.weight_)

@@ -67,6 +67,9 @@ class Odm(Mixer):
             self.share_ = (1 - self.floor) * ((1 - k * eps) * exploit + eps) + self.floor / k
         self.eps_ = eps
 
+    def diagnostics(self) -> dict[str, np.ndarray]:
+        return {"rewards": self.reward_}
+
     def _learn(self, loss_K: np.ndarray) -> None:
         drawn = np.isfinite(loss_K)
         gain = np.exp(np.minimum(loss_K, 50.0)) if self.rule == "released" else loss_K / np.maximum(self.share_, 1e-12)

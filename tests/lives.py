@@ -199,6 +199,6 @@ def checkpoints(folder: Path) -> list[int]:
 
 def assert_same_bytes(folder: Path, whole: Path) -> None:
     """The run ended in the same tables and weights as the undisturbed one, and left nothing half-written."""
-    for name in ("metrics.parquet", "mixture.parquet", "diagnostics.parquet", "weights.safetensors"):
+    for name in ("metrics.parquet", "mixture.parquet", "diagnostics.parquet", "signals.parquet", "weights.safetensors"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), f"{name} differs"
     assert not list(folder.rglob(".*.part"))

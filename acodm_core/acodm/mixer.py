@@ -151,7 +151,7 @@ class AcOdm(Mixer):
             self.warm_.start(start)
         self.state_: np.ndarray | None = None
         self.share_ = self._warm_share(0) if self._warmup_steps else self._decide(np.zeros(self.tracker_.size), 0)
-        self.found_: dict[str, float] = {}
+        self.found_: dict[str, float | np.ndarray] = {}
 
     def _build_agent(self, anchor_K: np.ndarray) -> Any:
         from acodm_core.acodm import controls
@@ -193,7 +193,7 @@ class AcOdm(Mixer):
             if self.state_ is not None:
                 self.found_ |= self.agent_.learn(Transition(self.state_, before, reward_K, state), self.rng_)
             self.found_ |= {"reward": float(before @ reward_K), "reward_std": float(reward_K.std())}
-            self.found_["certainty"] = self.reward_.certainty
+            self.found_ |= {"rewards": reward_K, "certainty": self.reward_.certainty}
         self.state_ = state
         ahead = stats.step + 1
         self.share_ = self._warm_share(ahead) if ahead < self._warmup_steps else self._decide(state, ahead)
@@ -229,7 +229,7 @@ class AcOdm(Mixer):
             share_K = simplex(np.maximum(noisy_K, 1e-4))
         return self._above_floor(share_K)
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, float | np.ndarray]:
         return self.found_
 
     def save(self, folder: Path) -> None:

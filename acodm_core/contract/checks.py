@@ -131,8 +131,10 @@ def decides_well(mixer: Mixer, step: int, k: int, when: str) -> None:
     if omega_K is not None and not (omega_K.shape == (k,) and np.isfinite(omega_K).all() and (omega_K >= 0).all()):
         raise Broken(f"{when}: loss_weights gives {omega_K}", f"None, or ({k},) finite weights, none negative")
     for name, value in mixer.diagnostics().items():
-        if not np.isfinite(value):
+        if not np.isfinite(value).all():
             raise Broken(f"{when}: diagnostic {name} is {value}", "leave out what is not known yet")
+        if np.ndim(value) and np.shape(value) != (k,):
+            raise Broken(f"{when}: diagnostic {name} has the shape {np.shape(value)}", f"a number, or a vector ({k},)")
 
 
 def declares_what_it_reads(case: Case) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from acodm_core.errors import UserError
+from acodm_core.lm.recorded import write_signals
 from acodm_core.study.results import write_table
 
 
@@ -55,8 +56,11 @@ class Journal:
         """Close, dropping lines that are not on disk: the file may already belong to the process that continues the run."""
         self._file.raw.close()
 
-    def write_tables(self, folder: Path, run: str, domains: tuple[str, ...]) -> list[Path]:
-        """Write metrics, mixture and diagnostics as Parquet into ``folder``; returns the paths."""
+    def write_tables(self, folder: Path, run: str, domains: tuple[str, ...], seen: tuple[str, ...] = ()) -> list[Path]:
+        """Write metrics, mixture, diagnostics and signals as Parquet into ``folder``; returns the paths.
+
+        ``seen``: the groups that the mixer decides about, where it does not see ``domains``.
+        """
         metrics, mixture, diagnostics = [], [], []
         for line in self.lines():
             at = {"run": run, "step": line["step"]}
@@ -83,4 +87,6 @@ class Journal:
         for name, rows in (("metrics", metrics), ("mixture", mixture), ("diagnostics", diagnostics)):
             paths.append(folder / f"{name}.parquet")
             write_table(rows, name, paths[-1])
+        paths.append(folder / "signals.parquet")
+        write_signals(self.lines(), paths[-1], run, domains, seen or domains)
         return paths

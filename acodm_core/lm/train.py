@@ -26,6 +26,7 @@ from acodm_core.lm.journal import Journal
 from acodm_core.lm.model import build_model, matching_layers, non_embedding_parameters
 from acodm_core.lm.progress import Progress
 from acodm_core.lm.ranks import from_first_rank, on_any_rank, rank, ranks, sum_over_ranks
+from acodm_core.lm.recorded import kept
 from acodm_core.lm.reference import Reference
 from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
@@ -163,6 +164,7 @@ class Trainer:
         with self.clock.lap("mixer"):
             wanted = {s: v for s, v in result.signals.items() if s in wants}
             self.mixer.observe(StepStats(done - 1, batch.counts_K * training.context, wanted))
+        found = self.mixer.diagnostics()
         self.journal.append(
             "step",
             step=done,
@@ -173,7 +175,8 @@ class Trainer:
             grad_norm=result.grad_norm,
             lr=result.lr,
             domain_loss=result.signals[Signal.LOSS],
-            diagnostics=self.mixer.diagnostics(),
+            diagnostics={name: value for name, value in found.items() if not np.ndim(value)},
+            signals=kept(wanted, found),
         )
         self.progress.step(done, result.loss, share_K)
 
@@ -252,7 +255,7 @@ class Trainer:
         checkpoint.save_weights(self.folder / "weights.safetensors", self.model)
         if not self.leads:
             return
-        paths = self.journal.write_tables(self.folder, spec.run, spec.domains)
+        paths = self.journal.write_tables(self.folder, spec.run, spec.domains, tuple(spec.groups or ()))
         steps = sum(line["kind"] == "step" for line in self.journal.lines())
         self.model.config.save_pretrained(self.folder)
         self.mixer.save(self.folder)

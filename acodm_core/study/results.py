@@ -1,6 +1,7 @@
 """The only door to numbers: the tidy tables a run writes, and the reader that every analysis uses.
 
-A run's folder holds ``metrics.parquet``, ``mixture.parquet``, ``diagnostics.parquet`` and, written last, ``manifest.json``.
+A run's folder holds ``metrics.parquet``, ``mixture.parquet``, ``diagnostics.parquet``, ``signals.parquet`` and, written last,
+``manifest.json``. docs/data.md is the dictionary of all tables and columns.
 ``collect`` puts the runs of one experiment together; ``Results`` reads what ``collect`` and the probe wrote.
 """
 
@@ -63,6 +64,18 @@ TABLES: Mapping[str, pa.Schema] = {
         [("run", pa.string()), ("step", pa.int64()), ("name", pa.string()), ("value", pa.float64())]
     ),
 }
+
+# One file a run, beside its tables and not collected: what its mixer was shown and made of it (lm.recorded, docs/data.md).
+SIGNALS = pa.schema(
+    [
+        ("run", pa.string()),
+        ("step", pa.int64()),
+        ("name", pa.string()),  # a signal of mixing.Signal, or a vector that the mixer calls so
+        ("item", pa.string()),  # domain, or group where the mixer decides about groups; number of a weight tensor
+        ("other", pa.string()),  # the second domain of a matrix's entry; "" in vectors
+        ("value", pa.float64()),
+    ]
+)
 
 # What a trained model scores on a task: one row a checkpoint, task, subject, shots and metric. A task that could not run has one
 # row without a metric, with its reason.

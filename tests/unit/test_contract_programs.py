@@ -157,6 +157,10 @@ BROKEN = {
         [("    def sampling", "    def diagnostics(self):\n        return {'least': np.inf}\n\n    def sampling")],
         checks.stays_on_simplex, "diagnostic least is inf",
     ),
+    "a vector of another length": (
+        [("    def sampling", "    def diagnostics(self):\n        return {'two': np.zeros(2)}\n\n    def sampling")],
+        checks.stays_on_simplex, "diagnostic two has the shape (2,)",
+    ),
 }  # fmt: skip
 
 

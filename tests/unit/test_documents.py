@@ -61,3 +61,26 @@ def test_every_program_that_the_readme_names_exists():
         assert (ROOT / path).exists(), path
     for path in re.findall(r"\]\(([\w./]+)\)", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_data_dictionary_has_every_column_and_every_signal():
+    from acodm_core.study import results
+
+    columns = {f"{name}.parquet": schema.names for name, schema in results.TABLES.items()}
+    columns |= {"signals.parquet": results.SIGNALS.names, "downstream.parquet": results.SCORES.names}
+    columns |= {"runs.parquet": results.RUN_COLUMNS, "probe/probe.parquet": results.PROBE_COLUMNS}
+    columns |= {"probe/memory.parquet": results.MEMORY_COLUMNS}
+    sections = re.split(r"^## `([^`]+)`\n", (ROOT / "docs/data.md").read_text(), flags=re.M)[1:]
+    told = {
+        name: [
+            one for cells in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.M) for one in re.findall(r"\w+", cells)
+        ]
+        for name, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    signals = {str(signal) for signal in Signal} - {"loss", "learning_rate"}
+    assert signals <= set(told["signals.parquet"])
+    assert {name: set(found) - signals - {"rewards", "scores"} for name, found in told.items()} == {
+        name: set(names) for name, names in columns.items()
+    }
+    metrics = sections[sections.index("metrics.parquet") + 1]
+    assert all(f"`{metric}`" in metrics for metric in results.METRICS)
