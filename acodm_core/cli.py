@@ -223,11 +223,32 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the paper's files; made when it is missing.")],
 ) -> None:
     """Write what a paper takes from an experiment: tables, vector figures, protocol text, BibTeX."""
+    _analyse("export", experiment, str(out))
+
+
+@app.command()
+def rerun(
+    experiment: Annotated[str, typer.Argument(help="Name of a finished experiment below results/, or its folder.")],
+    out: Annotated[Path, typer.Option(help="YAML to write, to be laid over the experiment's configuration.")],
+    target: Annotated[
+        str, typer.Option(help="Whose final loss is crossed: natural, uniform or best_static.")
+    ] = "natural",
+    part: Annotated[
+        list[float], typer.Option(help="Where schedules end, as a share of the crossing's step; repeat for more.")
+    ] = [1.0],  # noqa: B006 - typer reads the default
+    method: Annotated[list[str], typer.Option(help="Only these methods; default: all compared; repeat.")] = [],  # noqa: B006
+) -> None:
+    """Plan the runs that matched horizon and equal compute need: schedules that end at the crossing, longer baselines."""
+    chosen = [*(f"--part={one}" for one in part), *(f"--method={one}" for one in method)]
+    _analyse("rerun", experiment, str(out), f"--target={target}", *chosen)
+
+
+def _analyse(program: str, experiment: str, *arguments: str) -> None:
+    """Run a program of the analysis on an experiment's results: the library does not know it, so as a process of its own."""
     import subprocess
 
     folder = Path(experiment) if Path(experiment).is_dir() else Path("results") / experiment
-    # The analysis is a program of its own: the library does not know it.
-    command = [sys.executable, "-m", "acodm_analysis.export", str(folder), str(out)]
+    command = [sys.executable, "-m", f"acodm_analysis.{program}", str(folder), *arguments]
     raise typer.Exit(subprocess.run(command).returncode)
 
 

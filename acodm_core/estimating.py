@@ -51,10 +51,7 @@ class Estimator:
         self.experiment, self.plan = experiment, planned
         self.notes: list[str] = []
         self._passes: dict[str, counting.Passes] = {}
-        runs: dict[str, str] = {}
-        for run, spec in planned.runs.items():
-            runs.setdefault(spec.method, run)
-        self.run_of = runs  # method -> one of its runs: all cost the same
+        self.run_of = {name: runs[0] for name, runs in planned.alike().items()}  # "METHOD", or "METHOD to N" steps
 
     def estimate(self, *, probe: bool, rate: float | None, device: str, noise: Noise | None) -> Estimate:
         """The whole estimate.
@@ -85,10 +82,10 @@ class Estimator:
     @cached_property
     def counts(self) -> dict[str, Counts]:
         """Method -> what one of its runs does."""
-        return {method: self._count(run) for method, run in self.run_of.items()}
+        return {method: self._count(run, self.asks[method]) for method, run in self.run_of.items()}
 
-    def _count(self, run: str) -> Counts:
-        spec, asks = self.plan.runs[run], self.asks[self.plan.runs[run].method]
+    def _count(self, run: str, asks: Asks) -> Counts:
+        spec = self.plan.runs[run]
         reference = next((self.plan.runs[one] for role, one in spec.needed() if role == "reference"), None)
         return counting.counts(
             spec,

@@ -1,10 +1,11 @@
 """Would a plain mixture have done as well with the same compute? Each method beside the best cheap baseline at equal FLOPs, all in.
 
 Cheap: static mixtures that depend on no other run and measure nothing (the oracle is a bound and left out). Losses are read off
-existing validation curves at the last evaluation that the budget pays for; nothing is interpolated, and a curve that ends below
-the budget says "not run". A run's curve starts at the cost of the runs it depends on. Three budgets: what the method spent
-in whole, one plain run, and what the method had spent when it reached the target. A curve cut before its end still has a high
-learning rate under a decaying schedule, so the cut side looks a little worse than a run that was planned to end there.
+validation curves at the last evaluation that the budget pays for, of the shortest training that spends the budget to within a
+step; nothing is interpolated, and where no run spent that much it says "not run". A run's curve starts at the cost of the runs it
+depends on. Three budgets: what the method spent in whole, one plain run, and what the method had spent when it reached the target.
+A curve cut before its end still has a high learning rate under a decaying schedule, so it looks a little worse than a run that
+was planned to end there: `acodm rerun` plans such runs.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from . import cost
-from .frames import ORACLE, baseline, losses, static_methods, targets, title, weighting
+from .frames import ORACLE, baseline, horizon, losses, static_methods, targets, title, weighting
 from .statistics import MIN_SEEDS, mean_interval, median
 from .tables import NOT_RUN, number, program, scientific, with_interval, write_table
 
 NOT_BEGUN = "spent up front"
 SLACK = 1e-6  # of a budget: equal counts may differ by rounding
-Curves = dict[tuple[int, str], tuple[str, np.ndarray, np.ndarray]]
+Curve = tuple[str, np.ndarray, np.ndarray]  # status; at every evaluation FLOPs all in and mean validation loss (nats)
+Curves = dict[tuple[int, str], list[Curve]]
 
 
 def cheap(results: Results) -> list[str]:
@@ -34,28 +36,35 @@ def cheap(results: Results) -> list[str]:
 
 
 def curves(results: Results) -> Curves:
-    """(seed, method) -> status, and at every evaluation the FLOPs all in and the mean validation loss (nats)."""
-    rows = losses(results, "valid").merge(cost.whole_runs(results).drop(columns=["method", "seed"]), on="run")
+    """(seed, method) -> the curves of its trainings, to the shortest horizon first."""
+    rows = losses(results, "valid", further=True)
+    rows = rows.merge(cost.whole_runs(results, further=True).drop(columns=["method", "seed"]), on="run")
     rows["flops"] = rows["flops_upfront"] + rows["flops_run"] * rows["step"] / rows["steps_run"]
-    grouped = rows.sort_values("step").groupby(["seed", "method"])
-    return {key: (rows["status"].iloc[0], rows["flops"].to_numpy(), rows["mean"].to_numpy()) for key, rows in grouped}
+    found: Curves = {}
+    for _, curve in sorted(rows.sort_values("step").groupby("run"), key=lambda pair: pair[1]["steps_run"].iloc[0]):
+        one = (curve["status"].iloc[0], curve["flops"].to_numpy(), curve["mean"].to_numpy())
+        found.setdefault((curve["seed"].iloc[0], curve["method"].iloc[0]), []).append(one)
+    return found
 
 
-def losses_at(found: Curves, method: str, budget: float) -> pd.Series:
-    """Seed -> the method's loss at the last evaluation that ``budget`` FLOPs pay for.
+def losses_at(found: Curves, method: str, budget: float, step: float) -> pd.Series:
+    """Seed -> the method's loss at the last evaluation that ``budget`` FLOPs pay for; ``step``: of a plain step.
 
-    ``inf``: a failed run, or a budget that was spent up front; NaN: a run that ended before the budget, or no budget.
+    ``inf``: a failed run, or a budget that was spent up front; NaN: runs that ended before the budget, or no budget.
     """
-    at = {}
-    for (seed, name), (status, flops, loss) in found.items():
-        if name != method:
-            continue
-        if status != "finished" or flops[0] > budget:
-            at[seed] = np.inf
-        else:
-            paid = loss[flops <= budget * (1 + SLACK)]
-            at[seed] = paid[-1] if flops[-1] >= budget * (1 - SLACK) else np.nan
-    return pd.Series(at, dtype=float)
+    return pd.Series(
+        {seed: _loss_at(runs, budget, step) for (seed, name), runs in found.items() if name == method}, dtype=float
+    )
+
+
+def _loss_at(runs: list[Curve], budget: float, step: float) -> float:
+    finished = [(flops, loss) for status, flops, loss in runs if status == "finished"]
+    if finished and finished[0][0][0] > budget:
+        return np.inf
+    for flops, loss in finished:
+        if flops[-1] > (budget - step) * (1 - SLACK):
+            return loss[flops <= budget * (1 + SLACK)][-1]
+    return np.nan if len(finished) == len(runs) else np.inf
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -67,6 +76,7 @@ def table(results: Results) -> pd.DataFrame:
     """
     plain, runs, found = cheap(results), cost.per_run(results), curves(results)
     one_run = _median(runs.loc[runs["method"].isin(plain), "flops_run"])
+    step = one_run / horizon(results)
     rows = []
     for method in results.compare:
         if method in plain or method == ORACLE:
@@ -76,7 +86,7 @@ def table(results: Results) -> pd.DataFrame:
         row = {"method": method, "title": title(results, method), "n": len(mine)}
         row["begun"] = not _median(mine["flops_upfront"]) > one_run
         for kind, budget in (("whole", whole), ("plain", one_run), ("target", _median(mine["flops_all_in"]))):
-            at = pd.DataFrame({name: losses_at(found, name, budget) for name in (method, *plain)})
+            at = pd.DataFrame({name: losses_at(found, name, budget, step) for name in (method, *plain)})
             medians = at.median()
             known = medians[plain][np.isfinite(medians[plain])]
             chosen = known.idxmin() if len(known) else ""
@@ -135,10 +145,11 @@ def caption(results: Results) -> str:
     reach = f"{goal:.4f} nats" if np.isfinite(goal) else NOT_RUN
     return (
         "Validation loss at equal compute, all in: methods beside the best cheap baseline (static mixtures without a phase or"
-        f" measurements: {names}), medians over seeds. Read off existing curves at the last evaluation that the compute pays"
-        f" for; {NOT_RUN}: no cheap run was trained that far. Difference at the compute of one plain run, seed by seed (negative"
-        " is better): mean, with its 95 % t interval, or with fewer than five seeds the smallest and largest. Target:"
-        f" {title(results, baseline(results))}'s median final loss, {reach}.{weighting(results)}"
+        f" measurements: {names}), medians over seeds. Read off validation curves at the last evaluation that the compute pays"
+        f" for, of the shortest training that spends it; {NOT_RUN}: no cheap run was trained that far. Difference at the"
+        " compute of one plain run, seed by seed (negative is better): mean, with its 95 % t interval, or with fewer than five"
+        f" seeds the smallest and largest. Target: {title(results, baseline(results))}'s median final loss, {reach}."
+        f"{weighting(results)}"
     )
 
 

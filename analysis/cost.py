@@ -36,15 +36,15 @@ def step_seconds(results: Results) -> dict[tuple[str, str], float]:
     return rows.groupby(["method", "model"])["seconds"].median().to_dict()
 
 
-def phases(results: Results) -> pd.DataFrame:
-    """One row a (compared run, phase): the run itself and each run it depends on, once, in full.
+def phases(results: Results, *, further: bool = False) -> pd.DataFrame:
+    """One row a (compared run, phase): the run itself and each run it depends on, once, in full. ``further``: see ``runs_of``.
 
     Columns: run, method, seed, phase (``target`` or the ancestor's method), model and CURRENCIES; NaN where a run, its probe or
     its meter is missing.
     """
     known, seconds = results.runs.set_index("run"), step_seconds(results)
     rows = []
-    for run in runs_of(results).itertuples():
+    for run in runs_of(results, further=further).itertuples():
         for name in dict.fromkeys([run.run, *json.loads(run.ancestors or "[]")]):
             row = {"run": run.run, "method": run.method, "seed": run.seed, "phase": name, "model": ""}
             row |= dict.fromkeys(CURRENCIES, float("nan"))
@@ -60,13 +60,13 @@ def phases(results: Results) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=8)
-def whole_runs(results: Results) -> pd.DataFrame:
+def whole_runs(results: Results, *, further: bool = False) -> pd.DataFrame:
     """One row a compared run and, for each currency C, ``C_run`` (the whole run) and ``C_upfront`` (its ancestors, in full).
 
-    Shared: do not change it.
+    ``further``: see ``runs_of``. Shared: do not change it.
     """
-    table = phases(results)
-    frame = runs_of(results)[["run", "method", "seed"]].set_index("run")
+    table = phases(results, further=further)
+    frame = runs_of(results, further=further)[["run", "method", "seed"]].set_index("run")
     own = table[table["phase"] == "target"].set_index("run")
     # A sum that holds an unknown phase is unknown, not smaller.
     upfront = table[table["phase"] != "target"].groupby("run")[list(CURRENCIES)].agg(lambda c: c.sum(skipna=False))

@@ -64,14 +64,15 @@ def weighting(results: Results) -> str:
     return f" Losses are target-weighted means over domains ({counted}{rest})."
 
 
-def runs_of(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
+def runs_of(results: Results, methods: Sequence[str] | None = None, *, further: bool = False) -> pd.DataFrame:
     """The rows of ``runs`` of these methods (default: the compared ones), in their order, then by seed.
 
-    A compared method's runs are those of the comparison: what it ran besides, to another horizon, is ``matched_crossings``'.
+    A compared method's runs are those of the comparison; with ``further`` also its trainings to other horizons.
     """
     methods = results.compare if methods is None else methods
     runs = results.runs[results.runs["method"].isin(methods)]
-    runs = runs[runs["compared"] | ~runs["method"].isin(results.compare)]
+    if not further:
+        runs = runs[runs["compared"] | ~runs["method"].isin(results.compare)]
     place = runs["method"].map({method: i for i, method in enumerate(methods)})
     return runs.assign(_place=place).sort_values(["_place", "seed"]).drop(columns="_place").reset_index(drop=True)
 
@@ -91,8 +92,10 @@ def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFram
     return wide.reindex(columns=results.domains).sort_index()
 
 
-def losses(results: Results, split: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a (run, step) of ``methods`` (default: the compared ones): MEANS over domains, nats a token.
+def losses(
+    results: Results, split: str, methods: Sequence[str] | None = None, *, further: bool = False
+) -> pd.DataFrame:
+    """One row a (run, step) of ``runs_of`` these: MEANS over domains, nats a token.
 
     Beside them the ``unweighted`` mean and the paper's ``mean_of_perplexities``, unweighted too.
 
@@ -108,7 +111,7 @@ def losses(results: Results, split: str, methods: Sequence[str] | None = None) -
     frame["unweighted"] = values.mean(axis=1)
     frame["mean_of_perplexities"] = perplexity(values).mean(axis=1)
     columns = ["run", "method", "seed", "status"]
-    return runs_of(results, methods)[columns].merge(frame.reset_index(), on="run", how="inner")
+    return runs_of(results, methods, further=further)[columns].merge(frame.reset_index(), on="run", how="inner")
 
 
 def finals(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -179,23 +182,22 @@ def matched_crossings(results: Results) -> pd.DataFrame:
     """``crossings`` under the matched-horizon rule: the shortest schedule that a method was trained to and that ended at or below
     the target, seed by seed; nothing is interpolated.
 
-    What was trained so are finished runs of a compared method that are not compared themselves, and the compared run. NaN
-    where there is only that one: the rule was not run. ``inf``: no schedule ended there.
+    That is the compared run and the method's further trainings (``horizons`` in the configuration). NaN where it has none: the
+    rule was not run. ``inf``: no schedule ended there. The method that sets a target needs no further one: it defines the
+    target by where the compared schedule ends.
     """
-    runs = results.runs
-    mine = runs[runs["method"].isin(results.compare) & (runs["status"] == "finished")]
-    wide = by_domain(results, "valid")
-    ends = wide.groupby("run").last()
-    mean = pd.Series(weighted(ends.to_numpy(dtype=float), list(results.target_weights.values())), ends.index)
-    mine = mine.assign(loss=mine["run"].map(mean))
-    goals = list(targets(results).itertuples())
+    mine = runs_of(results, further=True).query("status == 'finished'")
+    ends = losses(results, "valid", further=True).sort_values("step").groupby("run")["mean"].last()
+    mine = mine.assign(loss=mine["run"].map(ends))
+    goals, any_further = list(targets(results).itertuples()), not mine["compared"].all()
     rows = []
     for run in runs_of(results).itertuples():
         here = mine[(mine["method"] == run.method) & (mine["seed"] == run.seed)]
         for target in goals:
             there = here.loc[here["loss"] <= target.loss, "steps"]
             steps = float(there.min()) if len(there) else np.inf
-            known = np.isfinite(target.loss) and not here["compared"].all()
+            known = not here["compared"].all() or (any_further and run.method == target.method)
+            known = known and np.isfinite(target.loss)
             rows.append((run.run, run.method, run.seed, target.target, steps if known else np.nan))
     return pd.DataFrame(rows, columns=["run", "method", "seed", "target", "steps"])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import yaml
@@ -35,6 +35,11 @@ CORE = Path(__file__).resolve().parents[1]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+    later: ClassVar[frozenset[str]] = frozenset()  # fields that came later: unused, they change no digest and no file
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value or name not in self.later}
 
 
 class ModelConfig(Section):
@@ -83,6 +88,7 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """The one evaluation all runs share."""
 
+    later = frozenset({"snapshots"})
     every: int = Field(20, gt=0, description="Steps between validations; the last step is always validated.")
     valid_sequences: int = Field(24, gt=0, description="Validation sequences a domain.")
     test_sequences: int = Field(48, gt=0, description="Test sequences a domain, after the last step.")
@@ -96,11 +102,6 @@ class EvaluationConfig(Section):
         description="Shares of a run after which its weights are kept, each at the validation next to it; 0: as initialised. "
         "The last step's are always kept.",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs are named by the digest of this: one without snapshots keeps the name it had before there were any."""
-        return {name: value for name, value in write(self).items() if name != "snapshots" or value}
 
     @field_validator("target")
     @classmethod
@@ -228,6 +229,7 @@ class ResourcesConfig(Section):
 class Experiment(Section):
     """One experiment: the same corpus, recipe, seeds and evaluation for every method."""
 
+    later = frozenset({"horizons"})
     experiment: Name = Field(description="Name; results go to results/NAME.")
     seeds: list[int] = Field([0, 1], min_length=1, description="Seeds; five or more for a ranking.")
     corpus: CorpusSpec = Field(description="Which text is trained on: domains of the catalogue, or your own.")
@@ -238,6 +240,11 @@ class Experiment(Section):
     methods: dict[str, MethodConfig] = Field(description="Catalogue of methods; yours are added to methods.yaml.")
     compare: list[str] = Field(min_length=1, description="The methods compared: the rows of the tables.")
     axes: dict[Name, AxisConfig] = Field({}, description="Ablations: each has its own table and figure.")
+    horizons: dict[str, tuple[Annotated[int, Field(gt=0)], ...]] = Field(
+        {},
+        description="Compared method -> further trainings of it on every seed, each with a schedule to so many steps: for the "
+        "matched horizon and for equal compute. No rows of the comparison; `acodm rerun` writes them.",
+    )
     baseline: str = Field("natural", description="The method whose final loss is the target of steps-to-target.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How overhead is measured.")
     downstream: DownstreamConfig | None = Field(

@@ -42,9 +42,9 @@ class Counts:
 
 @dataclass(frozen=True)
 class Row:
-    """All runs of one method; seconds are None where nothing was timed."""
+    """All runs of one method to one horizon; seconds are None where nothing was timed."""
 
-    method: str
+    method: str  # "METHOD to N": further trainings of it
     model: str
     parameters: int
     runs: int
@@ -92,17 +92,15 @@ class Estimate:
 
 
 def table(plan: Plan, counts: Mapping[str, Counts], seconds: Mapping[str, float]) -> tuple[Row, ...]:
-    """One row a method of ``plan``, inputs first.
+    """One row a group of runs that are alike (``Plan.alike``), inputs first.
 
     Args:
-        counts: method -> what one of its runs does; all do the same.
-        seconds: method -> of one of its runs; empty where nothing was timed.
+        counts: name of the group -> what one of its runs does.
+        seconds: the same -> of one of its runs; empty where nothing was timed.
     """
-    of: dict[str, list[RunSpec]] = {}
-    for spec in plan.runs.values():
-        of.setdefault(spec.method, []).append(spec)
     rows = []
-    for method, specs in of.items():
+    for method, runs in plan.alike().items():
+        specs = [plan.runs[run] for run in runs]
         count, n = counts[method], len(specs)
         after = dict.fromkeys(plan.runs[run].method for spec in specs for _, run in spec.needed())
         rows.append(

@@ -103,6 +103,16 @@ class Plan(Section):
                 queue.extend(name for _, name in self.runs[name].needed())
         return found
 
+    def alike(self) -> dict[str, list[str]]:
+        """Method -> its runs, which all cost the same; "METHOD to N" -> its further trainings to N steps."""
+        own: dict[str, int] = {}
+        groups: dict[str, list[str]] = {}
+        for run, spec in self.runs.items():  # the compared runs come before the further ones
+            steps = spec.training.steps
+            name = spec.method if own.setdefault(spec.method, steps) == steps else f"{spec.method} to {steps}"
+            groups.setdefault(name, []).append(run)
+        return groups
+
     def probed(self) -> dict[tuple[str, str], str]:
         """(method, model) -> one run that trains so, of the compared methods and what they need: what the probe times.
 
@@ -137,7 +147,9 @@ def plan(experiment: Experiment) -> Plan:
     def groups(method: str) -> dict[str, tuple[str, ...]] | None:
         return resolved_groups(methods[method], tuple(corpus.domains))
 
-    def spec_of(method: str, seed: int, trail: tuple[str, ...] = (), member: int | None = None) -> RunSpec:
+    def spec_of(
+        method: str, seed: int, trail: tuple[str, ...] = (), member: int | None = None, steps: int = 0
+    ) -> RunSpec:
         if method in trail:
             raise UserError(
                 f"inputs form a cycle: {' -> '.join((*trail[trail.index(method) :], method))}",
@@ -146,7 +158,7 @@ def plan(experiment: Experiment) -> Plan:
             )
         entry = methods[method]
         model_name = experiment.roles[entry.model]
-        steps = max(1, round(experiment.training.steps * entry.length))
+        steps = steps or max(1, round(experiment.training.steps * entry.length))
         return RunSpec(
             method=method,
             mixer=entry.mixer,
@@ -173,8 +185,8 @@ def plan(experiment: Experiment) -> Plan:
         runs.setdefault(name, spec)
         return name
 
-    def train(method: str) -> tuple[str, ...]:
-        return tuple(add(spec_of(method, seed)) for seed in experiment.seeds)
+    def train(method: str, steps: int = 0) -> tuple[str, ...]:
+        return tuple(add(spec_of(method, seed, steps=steps)) for seed in experiment.seeds)
 
     compared = {method: train(method) for method in experiment.compare}
     bases = {axis.of: train(axis.of) for axis in experiment.axes.values()}
@@ -186,6 +198,9 @@ def plan(experiment: Experiment) -> Plan:
         axes[value.axis][value.label] = method
         if method == value.method:
             train(method)
+    for method, horizons in experiment.horizons.items():  # what a method reads of other runs stays what it was
+        for steps in sorted(set(horizons)):
+            train(method, steps)
     planned = {spec.method: methods[spec.method] for spec in runs.values()}
     return Plan(runs=runs, compared=compared, methods=planned, axes=axes)
 
@@ -238,6 +253,9 @@ def _check_names(experiment: Experiment, methods: Mapping[str, MethodConfig], va
             where="baseline",
             fix=f"add it to compare, or choose one of: {', '.join(experiment.compare)}",
         )
+    for method in experiment.horizons:
+        if method not in experiment.compare:
+            raise unknown_name("compared method", method, experiment.compare, where=f"horizons.{method}")
     target = experiment.evaluation.target
     for domain in [] if isinstance(target, str) else target:
         if domain not in experiment.corpus.domains:

@@ -31,17 +31,20 @@ def changed(results: Results, **tables: pd.DataFrame) -> Results:
     return clone
 
 
-def with_shorter(results: Results, seed: int, steps: int, lower: float) -> Results:
-    """The same with AC-ODM trained on one seed to another horizon, its losses ``lower`` (nats) than the compared run's."""
-    source, run = f"acodm-s{seed}", f"acodm-s{seed}-{steps}"
-    row = results.runs[results.runs["run"] == source].assign(run=run, compared=False, steps=steps)
-    values = results.metrics[(results.metrics["run"] == source) & (results.metrics["step"] <= steps)].assign(run=run)
-    values["value"] -= lower
-    return changed(
-        results,
-        runs=pd.concat([results.runs, row], ignore_index=True),
-        metrics=pd.concat([results.metrics, values], ignore_index=True),
-    )
+def trained_to(
+    results: Results, steps: int, lower: float, method: str = "acodm", seeds: range = range(1, 2)
+) -> Results:
+    """The same with a method trained to another horizon on these seeds, its losses ``lower`` (nats) than the compared run's."""
+    runs, metrics = [results.runs], [results.metrics]
+    for seed in seeds:
+        source, run = f"{method}-s{seed}", f"{method}-s{seed}-{steps}"
+        row = results.runs[results.runs["run"] == source].assign(run=run, compared=False, steps=steps)
+        row[["model_flops", "method_flops"]] *= steps / canned.STEPS
+        values = results.metrics[results.metrics["run"] == source].assign(run=run)
+        values["step"] = (values["step"] * steps / canned.STEPS).round().astype(int)
+        values["value"] -= lower
+        runs, metrics = [*runs, row], [*metrics, values]
+    return changed(results, runs=pd.concat(runs, ignore_index=True), metrics=pd.concat(metrics, ignore_index=True))
 
 
 def test_every_currency_is_proportional_to_the_steps_to_the_target(results, ledger):
@@ -100,16 +103,17 @@ def test_the_matched_horizon_was_not_run(results, ledger):
 
 
 def test_the_matched_horizon_is_the_shortest_schedule_that_ended_at_the_target(results):
-    good, bad = with_shorter(results, 1, 160, 0.3), with_shorter(results, 1, 160, 0.0)
+    good, bad = trained_to(results, 160, 0.3), trained_to(results, 160, -0.3)
     for one, steps in ((good, 160), (bad, 300)):
         found = frames.matched_crossings(one).query("target == 'natural'").set_index(["method", "seed"])["steps"]
-        assert found["acodm", 1] == steps and found.drop([("acodm", 1)]).isna().all()
+        assert found["acodm", 1] == steps and found.drop("natural").isna().sum() == 19
+        assert set(found["natural"]) == {300, math.inf}, "the target is where its own schedule ends"
     row = cost.per_run(good, "natural", frames.MATCHED).set_index("run").loc["acodm-s1"]
     assert row["flops_alone"] == pytest.approx(row["flops_run"] * 160 / 300)
 
 
 def test_a_run_to_another_horizon_stays_out_of_the_comparison(results):
-    pd.testing.assert_frame_equal(comparison.table(with_shorter(results, 1, 160, 0.3)), comparison.table(results))
+    pd.testing.assert_frame_equal(comparison.table(trained_to(results, 160, 0.3)), comparison.table(results))
 
 
 def test_a_swarm_costs_the_sum_of_its_runs(results):
@@ -177,6 +181,24 @@ def test_equal_compute_reads_existing_curves_and_extrapolates_nothing(results):
     at = 20 * (row["target_flops"] / uniform * 300 // 20)
     theirs = curves[curves["step"] == at].groupby("method")["mean"].median()
     assert row["target_cheap_loss"] == pytest.approx(min(theirs["natural"], theirs["uniform"]))
+
+
+def test_a_longer_cheap_run_is_what_the_whole_compute_would_have_bought(results):
+    before = compute_matched.table(results).set_index("method").loc["acodm_proxy"]
+    step = cost.per_run(results).query("method == 'uniform'")["flops_run"].iloc[0] / canned.STEPS
+    enough = int(before["whole_flops"] / step)
+    for steps, known in ((enough, True), (enough - 2, False), (2 * enough, True)):
+        longer = trained_to(results, steps, 0.05, "uniform", range(5))
+        row = compute_matched.table(longer).set_index("method").loc["acodm_proxy"]
+        assert (row["whole_cheap"] == "Uniform") == known
+        assert row["whole_loss"] == before["whole_loss"] and row["plain_cheap_loss"] == before["plain_cheap_loss"]
+    final = frames.finals(results).query("method == 'uniform'")["valid_mean"].median()
+    both = trained_to(trained_to(results, 2 * enough, 9.0, "uniform", range(5)), enough, 0.05, "uniform", range(5))
+    row = compute_matched.table(both).set_index("method").loc["acodm_proxy"]
+    assert row["whole_cheap_loss"] == pytest.approx(final - 0.05), (
+        "of two trainings the one that was planned to end there"
+    )
+    assert row["plain_loss"] == before["plain_loss"]
 
 
 def test_a_budget_spent_up_front_and_a_failed_run_are_said(results):
