@@ -161,15 +161,21 @@ def on_gpus(
 def collect(
     plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.", dir_okay=False)],
     corpus: CorpusFolder,
-    runs: Runs = Path("results/runs"),
+    runs: Annotated[
+        list[Path], typer.Option(help="Folder that holds runs; repeat for those of several machines or sittings.")
+    ] = [Path("results/runs")],  # noqa: B006 - typer reads the default
     out: Annotated[Path | None, typer.Option(help="Where the tables go; default: the plan's folder.")] = None,
 ) -> None:
-    """Put an experiment's finished runs together as tidy tables, checking every file."""
+    """Put an experiment's finished runs together as tidy tables, checking every file; says what the runs differ in."""
     from acodm_core.data.corpus import Corpus
     from acodm_core.study.collect import collect as put_together
     from acodm_core.study.planner import read_experiment
+    from acodm_core.study.results import Results, disagreements
 
-    put_together(*read_experiment(plan), Corpus.open(corpus), runs, out or plan.parent)
+    folder = out or plan.parent
+    put_together(*read_experiment(plan), Corpus.open(corpus), runs, folder)
+    for words in disagreements(Results(folder).runs):
+        print(f"The runs differ in {words}: the report says so", file=sys.stderr)
 
 
 @app.command()

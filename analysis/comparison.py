@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_core.study.results import Results
+from acodm_core.study.results import Results, disagreements
 
 from . import cost, overhead, paired
 from .frames import (
@@ -152,6 +152,7 @@ def caption(results: Results, target: str = "natural") -> str:
     setter, goal = targets(results).set_index("target").loc[target, ["method", "loss"]]
     n = len(results.experiment.get("seeds", []))
     tuned = " Trials: configurations tried in tuning, on data that this table does not use." if _trials(results) else ""
+    mixed = "".join(f" The runs differ in {words}." for words in disagreements(results.runs))
     reach = f"{goal:.4f} nats, perplexity {np.exp(goal):.2f}" if np.isfinite(goal) else NOT_RUN
     return (
         f"Medians over seeds; in brackets the {interval_name(n)}. Target: median final validation loss of"
@@ -159,7 +160,7 @@ def caption(results: Results, target: str = "natural") -> str:
         f" {horizon(results)} steps, {results.experiment.get('schedule', 'unstated')} schedule; >{horizon(results)}: not"
         f" reached. Speed-up: baseline's FLOPs to the target over the method's, alone and with every run it depends on."
         f" Step time and memory: against a plain step, from the probe. A {FAILED} run counts as infinite."
-        f"{tuned}{weighting(results)}"
+        f"{tuned}{mixed}{weighting(results)}"
     )
 
 

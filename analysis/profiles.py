@@ -22,7 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from acodm_core.errors import UserError
-from acodm_core.study.results import Results
+from acodm_core.study.results import Results, disagreements
 
 from . import cost, panels, style
 from .frames import ORACLE, baseline, horizon, title
@@ -183,8 +183,6 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 def caption(workloads: Sequence[Results]) -> str:
     parts = [f"{workload(r)} (n = {len(r.experiment.get('seeds', []))}, {horizon(r)} steps)" for r in workloads]
-    commits = {str(commit) for results in workloads for commit in results.runs["commit"].dropna()}
-    hardware = {str(name) for results in workloads for name in results.runs["hardware"].dropna()}
     text = (
         f"Performance profiles over {len(workloads)} workload{'s' * (len(workloads) != 1)}: {'; '.join(parts)}. Cost to each"
         " workload's own target (its baseline's median final validation loss), medians over seeds. Score: mean share of workloads"
@@ -192,9 +190,8 @@ def caption(workloads: Sequence[Results]) -> str:
         f" (none under {MIN_SEEDS} seeds). Speed-up: geometric mean over workloads against the baseline; never: a target was not"
         " reached."
     )
-    for kinds, words in ((commits, "code commit"), (hardware, "hardware")):
-        if len(kinds) > 1:
-            text += f" The runs differ in {words} ({', '.join(sorted(kinds))}); within a workload see its own report."
+    for words in disagreements(pd.concat([results.runs for results in workloads])):
+        text += f" The runs differ in {words}; within a workload see its own report."
     return text
 
 

@@ -320,7 +320,7 @@ def setup(results: Results) -> list[tuple[str, str]]:
 
 def runs(results: Results, at: Path) -> list[dict]:
     """Every run as the page tells it; ``at`` is the page's folder, from which its links lead to files that are there."""
-    project, found = results.folder.resolve().parent.parent, []  # results/NAME, results/runs and logs lie in it
+    found = []
     for run in results.runs.to_dict("records"):
         manifest = results.manifest(run["run"]) or {}
         code = manifest.get("code", {})
@@ -339,8 +339,9 @@ def runs(results: Results, at: Path) -> list[dict]:
             ("Commit", f"{run['commit']}{' with changes' if code.get('modified') else ''}"),
             ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
         ]
-        files = [f"results/runs/{run['run']}/{name}" for name in ("spec.json", "manifest.json")]
-        files.append(f"logs/train/{run['run']}.log")
+        folder = results.run_folder(run["run"]).resolve()  # PROJECT/results/runs/RUN, and PROJECT/logs beside results
+        files = [folder / name for name in ("spec.json", "manifest.json")]
+        files.append(folder.parents[2] / "logs" / "train" / f"{run['run']}.log")
         found.append(
             {
                 "run": run["run"],
@@ -352,7 +353,8 @@ def runs(results: Results, at: Path) -> list[dict]:
                 "lines": [(label, value) for label, value in lines if value],
                 "ancestors": json.loads(run["ancestors"] or "[]"),
                 "files": [
-                    (name, os.path.relpath(project / name, at) if (project / name).exists() else "") for name in files
+                    (str(path.relative_to(folder.parents[2])), os.path.relpath(path, at) if path.exists() else "")
+                    for path in files
                 ],
                 "spec": json.dumps(manifest["spec"], indent=1) if "spec" in manifest else "",
             }

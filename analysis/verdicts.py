@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 
-from acodm_core.study.results import Results
+from acodm_core.study.results import Results, disagreements
 
 from . import paired
 from .frames import baseline, horizon, runs_of, targets, title
@@ -92,12 +92,16 @@ def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[st
         )
     if targets(results)["loss"].isna().all():
         said.append("No target: the baseline did not finish, so steps to target could not be counted.")
-    for column, words in (("hardware", "hardware"), ("precision", "precision"), ("commit", "code commit")):
-        kinds = sorted({str(value) for value in runs[column].dropna()})
-        if len(kinds) > 1:
-            said.append(f"The runs differ in {words} ({', '.join(kinds)}): do not read small differences between them.")
+    for words in disagreements(results.runs):
+        said.append(f"The runs differ in {words}: do not read small differences between them.")
     if results.probe.empty:
         said.append("The probe was not run: step times, seconds and memory are missing.")
+    probed, trained = (set(frame["hardware"].dropna().astype(str)) for frame in (results.probe, runs))
+    if probed - trained:
+        said.append(
+            f"Step times, seconds and memory were probed on {', '.join(probed)}, the runs trained on"
+            f" {', '.join(sorted(trained))}: they hold for the probe's machine."
+        )
     if epochs["flag"].any():
         said.append(_repeated(epochs[epochs["flag"]], len(results.domains)))
     return said

@@ -31,6 +31,7 @@ KINDS = {
     "acodm_proxy_run": (-0.05, 1.11, 1.09, "proxy"),
 }
 COMPARE = [method for method in KINDS if method != "acodm_proxy_run"]
+HARDWARE = "2 cores, x86-64"
 STEPS, EVALUATIONS, BATCH, CONTEXT = 300, 15, 32, 256
 PARTS = {"data": 0.03, "forward": 0.31, "backward": 0.56, "optimiser": 0.1}
 
@@ -166,8 +167,8 @@ def _run(run: str, method: str, model: str, seed: int, steps: int, overhead: flo
         compared=method in COMPARE, role=model, model=model, seed=seed, status=status, steps=steps,
         tokens=steps * BATCH * CONTEXT, parameters=size, parameters_non_embedding=size * 2 // 3,
         model_flops=model_flops, method_flops=model_flops * (overhead - 1) * 0.7, train_seconds=steps * 0.21 * overhead,
-        ancestors=json.dumps(ancestors), device="cpu", hardware="2 cores, x86-64", precision="float32",
-        corpus="local-1a2b3c", commit="0123456789abcdef",
+        ancestors=json.dumps(ancestors), device="cpu", hardware=HARDWARE, precision="float32",
+        corpus="local-1a2b3c", commit="0123456789abcdef", version="0.0",
     )  # fmt: skip
 
 
@@ -211,8 +212,10 @@ def _probe(folder: Path, rng: np.random.Generator) -> None:
                 host = 9e8 * (1 + 0.4 * (ratio - 1)) * rng.lognormal(0, 0.003)
                 memory.append((method, model, repeat, arm, int(host), int(2.1e9 * ratio * rng.lognormal(0, 0.002))))
     folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows, columns=list(PROBE_COLUMNS)).to_parquet(folder / "probe.parquet")
-    pd.DataFrame(memory, columns=list(MEMORY_COLUMNS)).to_parquet(folder / "memory.parquet")
+    pd.DataFrame([(*row, HARDWARE) for row in rows], columns=list(PROBE_COLUMNS)).to_parquet(folder / "probe.parquet")
+    pd.DataFrame([(*row, HARDWARE) for row in memory], columns=list(MEMORY_COLUMNS)).to_parquet(
+        folder / "memory.parquet"
+    )
 
 
 def _experiment(seeds: int, runs: list[str]) -> dict:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
                     at = {"method": method, "model": model, "block": block, "arm": arm if shared else "method"}
                     rows += [at | {"part": part, "seconds": seconds} for part, seconds in parts.items()]
             print(f"probe {model}: block {block + 1} of {config.blocks}", file=sys.stderr, flush=True)
-    return pd.DataFrame(rows, columns=list(PROBE_COLUMNS))
+    return _frame(rows, PROBE_COLUMNS, device)
 
 
 def probe_memory(
@@ -172,7 +172,13 @@ def probe_memory(
             for arm, spec in specs.items()
         ]
         rows = [row for future in futures for row in future.result()]
-    return pd.DataFrame(rows, columns=list(MEMORY_COLUMNS))
+    return _frame(rows, MEMORY_COLUMNS, device)
+
+
+def _frame(rows: list[dict[str, Any]], columns: Sequence[str], device: str) -> pd.DataFrame:
+    """The rows, each with the machine that they were measured on."""
+    hardware = provenance.hardware_name(provenance.hardware(device))
+    return pd.DataFrame(rows, columns=list(columns)).assign(hardware=hardware)
 
 
 def memory_of(spec: RunSpec, corpus: Corpus, inputs: Inputs, device: str, steps: int) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,21 @@ COPIED = (  # from a run's manifest to its row
 MANIFEST_KEYS = (*COPIED, "seconds", "hardware", "code")
 
 
-def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out: Path) -> None:
-    """Read every planned run from ``runs/RUN`` and write the experiment's tables into ``out``.
+def collect(experiment: Experiment, plan: Plan, corpus: Corpus, roots: Sequence[Path], out: Path) -> None:
+    """Read every planned run from ``ROOT/RUN`` and write the experiment's tables into ``out``.
+
+    Args:
+        roots: folders of runs, of several machines or sittings; a run may be finished in more than one if its tables are equal.
 
     Raises:
-        UserError: a run that is missing, truncated, changed since it was written, or trained on another corpus.
+        UserError: a run that is missing, truncated, changed since it was written, trained on another corpus, or finished twice with
+            different results.
     """
-    manifests = {run: _manifest(runs / run, spec, corpus) for run, spec in plan.runs.items()}
+    folders, manifests = {}, {}
+    for run, spec in plan.runs.items():
+        folders[run], manifests[run] = _finished(run, spec, corpus, roots)
     for name in TABLES:
-        tables = [read_parquet(runs / run / f"{name}.parquet") for run in manifests]
+        tables = [read_parquet(folder / f"{name}.parquet") for folder in folders.values()]
         write_table(pd.concat(tables, ignore_index=True), name, out / f"{name}.parquet")
     rows = [_row(plan, run, manifest) for run, manifest in manifests.items()]
     with atomic(out / "runs.parquet") as temporary:
@@ -70,8 +78,24 @@ def collect(experiment: Experiment, plan: Plan, corpus: Corpus, runs: Path, out:
         "corpus": {"name": experiment.corpus.name, "id": experiment.corpus.id, "train_tokens": tokens},
         "code": provenance.code(),
         "runs": list(plan.runs),
+        "roots": [os.path.relpath(root, out) for root in roots],
     }
     write_json(out / "experiment.json", description)
+
+
+def _finished(run: str, spec: RunSpec, corpus: Corpus, roots: Sequence[Path]) -> tuple[Path, dict[str, Any]]:
+    """Folder and manifest of ``run`` in the first of ``roots`` in which it is finished."""
+    there = [root / run for root in roots if (root / run / "manifest.json").exists()]
+    manifests = [_manifest(folder, spec, corpus) for folder in there or [roots[0] / run]]
+    tables = [{name: manifest["artefacts"].get(f"{name}.parquet") for name in TABLES} for manifest in manifests]
+    for folder, found in zip(there, tables, strict=False):
+        if found != tables[0]:
+            raise UserError(
+                f"trained twice, with different results: its tables are not those of {there[0]}",
+                where=str(folder),
+                fix="remove one of the two, with all runs that depend on it",
+            )
+    return (there or [roots[0] / run])[0], manifests[0]
 
 
 def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
@@ -117,7 +141,8 @@ def _row(plan: Plan, run: str, manifest: dict[str, Any]) -> dict[str, Any]:
         "joules": manifest.get("joules"),
         "ancestors": json.dumps(plan.ancestors(run)),
         "device": hardware["device"],
-        "hardware": hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)",
+        "hardware": provenance.hardware_name(hardware),
         "corpus": spec.corpus,
         "commit": manifest["code"]["commit"],
+        "version": manifest["code"]["version"],
     }

@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ def hardware(device: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
+
+
+def hardware_name(found: Mapping[str, Any]) -> str:
+    """What ``hardware`` found, as tables call it: the GPU, or the processor and its threads."""
+    return found["gpu"] or f"{found['cpu']}, {found['threads']} thread(s)"
 
 
 def peak_memory(device: str) -> dict[str, int]:

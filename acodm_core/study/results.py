@@ -135,17 +135,58 @@ RUN_COLUMNS = (
     "precision",
     "corpus",
     "commit",
+    "version",  # of this project
 )
 
-LATER_COLUMNS = {"joules"}  # results of earlier versions lack them
+LATER_COLUMNS = {
+    "joules",
+    "version",
+    "hardware",
+}  # results of earlier versions lack them: hardware in the probe's tables
 
 # What an experiment's description cannot do without; what later versions added has defaults.
 DESCRIPTION = ("experiment", "domains", "natural_weights", "compare", "steps", "batch", "context", "runs")
 
 # The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gradients" (plain with the per-domain
 # gradients measured and unused) or "method".
-PROBE_COLUMNS = ("method", "model", "block", "arm", "part", "seconds")  # seconds a step, part "step" is the whole
-MEMORY_COLUMNS = ("method", "model", "repeat", "arm", "host_bytes", "device_bytes")  # peaks of a process of its own
+PROBE_COLUMNS = (
+    "method",
+    "model",
+    "block",
+    "arm",
+    "part",
+    "seconds",
+    "hardware",
+)  # seconds a step, part "step" is the whole
+MEMORY_COLUMNS = (
+    "method",
+    "model",
+    "repeat",
+    "arm",
+    "host_bytes",
+    "device_bytes",
+    "hardware",
+)  # peaks of a process of its own
+
+# What runs that stand in one table may not differ in without its being said: column -> words.
+MUST_AGREE = {
+    "hardware": "hardware",
+    "precision": "precision",
+    "commit": "code commit",
+    "version": "version of the code",
+}
+
+
+def disagreements(runs: pd.DataFrame) -> list[str]:
+    """What these rows of ``runs`` differ in of MUST_AGREE, in words with the values and how many runs have each."""
+    found = []
+    for column, words in MUST_AGREE.items():
+        counts = (
+            runs[column].dropna().astype(str).value_counts().sort_index() if column in runs else pd.Series(dtype=int)
+        )
+        if len(counts) > 1:
+            found.append(f"{words} ({', '.join(f'{kind}: {n} runs' for kind, n in counts.items())})")
+    return found
 
 
 def write_table(rows: list[Mapping[str, Any]] | pd.DataFrame, name: str, path: Path) -> None:
@@ -211,7 +252,7 @@ class Results:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        frame = self._table("runs", set(RUN_COLUMNS) - LATER_COLUMNS)
+        frame = self._table("runs", set(RUN_COLUMNS) - (LATER_COLUMNS - {"hardware"}))
         if (corpora := frame["corpus"].unique()).size > 1:
             raise UserError(f"runs of several corpora: {', '.join(corpora)}", where=str(self.folder / "runs.parquet"))
         return frame
@@ -235,17 +276,22 @@ class Results:
     def diagnostics(self) -> pd.DataFrame:
         return self._table("diagnostics", TABLES["diagnostics"].names)
 
+    def run_folder(self, run: str) -> Path:
+        """Where ``collect`` found the run, or would: its runs lie in ``runs`` beside this folder unless it was told others."""
+        folders = [self.folder / root / run for root in self.experiment.get("roots", ["../runs"])]
+        return next((folder for folder in folders if (folder / "manifest.json").exists()), folders[0])
+
     def manifest(self, run: str) -> dict[str, Any] | None:
-        """What a run wrote about itself, from ``runs/RUN`` beside this folder; None where the run does not lie there."""
-        path = self.folder.parent / "runs" / run / "manifest.json"
+        """What a run wrote about itself; None where its folder is not there."""
+        path = self.run_folder(run) / "manifest.json"
         return read_json(path) if path.exists() else None
 
     def actor(self, run: str) -> dict[str, tuple[int, ...]] | None:
         """Shapes of the tensors of the actor that a run left, none where its method has no actor; None where its folder is not
-        beside this one."""
+        there."""
         if self.manifest(run) is None:
             return None
-        path = self.folder.parent / "runs" / run / "actor.safetensors"
+        path = self.run_folder(run) / "actor.safetensors"
         if not path.exists():
             return {}
         from safetensors import safe_open
@@ -275,9 +321,14 @@ class Results:
 
     def _probed(self, name: str, columns: Collection[str]) -> pd.DataFrame:
         path = self.folder / "probe" / f"{name}.parquet"
-        return (
-            _with_columns(read_parquet(path), columns, path) if path.exists() else pd.DataFrame(columns=list(columns))
-        )
+        if not path.exists():
+            return pd.DataFrame(columns=list(columns))
+        frame = _with_columns(read_parquet(path), set(columns) - LATER_COLUMNS, path).reindex(columns=list(columns))
+        if (machines := frame["hardware"].dropna().unique()).size > 1:
+            raise UserError(
+                f"measured on several machines: {', '.join(machines)}", where=str(path), fix="probe again, on one"
+            )
+        return frame
 
     @property
     def domains(self) -> list[str]:

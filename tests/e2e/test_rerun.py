@@ -38,7 +38,7 @@ def study(corpus, root: Path, *overlays: dict | Path) -> Results:
     for run, spec in planned.runs.items():
         if not (root / "runs" / run / "manifest.json").exists():
             Trainer(spec, corpus, root / "runs" / run, spec.input_folders(root / "runs")).run()
-    collect(experiment, planned, corpus, root / "runs", root / experiment.experiment)
+    collect(experiment, planned, corpus, [root / "runs"], root / experiment.experiment)
     return Results(root / experiment.experiment)
 
 

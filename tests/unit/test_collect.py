@@ -44,7 +44,7 @@ def copy(study, tmp_path: Path):
 
 
 def gather(study, out: Path) -> None:
-    collect(study.experiment, study.plan, study.corpus, study.runs, out)
+    collect(study.experiment, study.plan, study.corpus, [study.runs], out)
 
 
 def refused(study) -> str:
@@ -93,7 +93,7 @@ def test_values_of_axes_have_runs_but_are_not_compared(experiment_of, corpus, tm
     planned = plan(experiment)
     for run, spec in planned.runs.items():
         assert Trainer(spec, corpus, tmp_path / "runs" / run).run() == "finished"
-    collect(experiment, planned, corpus, tmp_path / "runs", tmp_path)
+    collect(experiment, planned, corpus, [tmp_path / "runs"], tmp_path)
     found = Results(tmp_path)
     sharp = "odm-memory-sharp"
     assert found.axes == {
@@ -237,3 +237,64 @@ def test_corpus_of_other_domains_is_refused_before_training(study, tmp_path: Pat
     with pytest.raises(UserError) as error:
         Trainer(spec, study.corpus, tmp_path)
     assert "one" in str(error.value) and "counting" in str(error.value)
+
+
+def two_machines(copy, tmp_path: Path) -> list[Path]:
+    """The runs in two folders, one run in both."""
+    roots = [tmp_path / "one", tmp_path / "two"]
+    first, second = copy.plan.runs
+    for root, names in zip(roots, ([first], [first, second]), strict=True):
+        for name in names:
+            shutil.copytree(copy.runs / name, root / name)
+    return roots
+
+
+def test_runs_of_several_machines_are_put_together(copy, tmp_path: Path) -> None:
+    roots = two_machines(copy, tmp_path)
+    first, second = copy.plan.runs
+    (roots[0] / second / "state").mkdir(parents=True)  # begun there, finished elsewhere
+    collect(copy.experiment, copy.plan, copy.corpus, roots, copy.out)
+    found = Results(copy.out)
+    assert found.runs["run"].tolist() == [first, second]
+    assert (
+        found.run_folder(first).resolve() == roots[0] / first
+        and found.run_folder(second).resolve() == roots[1] / second
+    )
+    assert found.manifest(second)["run"] == second and found.actor(second) == {}
+    shutil.move(tmp_path / "two", tmp_path / "three")
+    assert found.manifest(second) is None
+
+
+def test_a_run_that_was_trained_twice_with_different_results_is_refused(copy, tmp_path: Path) -> None:
+    roots = two_machines(copy, tmp_path)
+    first = next(iter(copy.plan.runs))
+    path = roots[1] / first / "metrics.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[frame.index[-1], "value"] += 1e-9
+    frame.to_parquet(path)
+    manifest = read_json(roots[1] / first / "manifest.json")
+    manifest["artefacts"]["metrics.parquet"] = sha256(path)
+    write_json(roots[1] / first / "manifest.json", manifest)
+    with pytest.raises(UserError, match="trained twice") as error:
+        collect(copy.experiment, copy.plan, copy.corpus, roots, copy.out)
+    assert str(roots[0] / first) in str(error.value) and str(roots[1] / first) in str(error.value)
+    assert not copy.out.exists()
+
+
+def test_what_runs_differ_in_is_said(copy, tmp_path: Path, capsys) -> None:
+    from typer.testing import CliRunner
+
+    from acodm_core import cli
+
+    path = copy.first / "manifest.json"
+    manifest = read_json(path)
+    manifest["code"] |= {"version": "0.0.1", "commit": "0" * 40}
+    manifest["hardware"] |= {"gpu": "Another GPU"}
+    write_json(path, manifest)
+    write_json(copy.out / "plan.json", copy.experiment.model_dump(mode="json"))
+    asked = ["collect", str(copy.out / "plan.json"), f"--corpus={copy.corpus.folder}", f"--runs={copy.runs}"]
+    done = CliRunner().invoke(cli.app, asked)
+    assert done.exit_code == 0, done.output
+    for words in ("hardware (", "Another GPU: 1 runs", "code commit (", "version of the code (0.0.1: 1 runs"):
+        assert words in done.output
+    assert "precision" not in done.output

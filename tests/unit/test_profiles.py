@@ -87,7 +87,7 @@ def test_runs_of_several_commits_or_machines_are_named_in_the_caption(folder):
     other = named(folder, "two")
     other.__dict__["runs"] = other.runs.assign(commit="fedcba", hardware="another machine")
     text = profiles.caption([named(folder, "one"), other])
-    assert "differ in code commit (0123456789abcdef, fedcba)" in text and "another machine" in text
+    assert "differ in code commit (0123456789abcdef: 30 runs, fedcba: 30 runs)" in text and "another machine" in text
     assert "differ" not in profiles.caption([named(folder, "one")])
 
 

@@ -150,3 +150,37 @@ def test_a_diverged_run_renders_and_is_shown(tmp_path):
     assert "failed" in (tmp_path / "paired.md").read_text()
     notes = verdicts.notes(results, comparison.table(results), repetition_table(results))
     assert any("ODM: 1 diverged" in note for note in notes)
+
+
+def test_what_runs_and_probe_differ_in_is_said(folder):
+    runs = pd.read_parquet(folder / "runs.parquet")
+    runs.loc[runs["run"] == "acodm_proxy_run-s0", "hardware"] = "another machine"
+    runs.loc[runs["method"] == "odm", "version"] = "0.1"
+    runs.to_parquet(folder / "runs.parquet")
+    probe = pd.read_parquet(folder / "probe/probe.parquet").assign(hardware="a third")
+    probe.to_parquet(folder / "probe/probe.parquet")
+    results = Results(folder)
+    said = " ".join(verdicts.notes(results, comparison.table(results), repetition_table(results)))
+    assert "differ in hardware (2 cores, x86-64: 11 runs, another machine: 1 runs)" in said
+    assert "version of the code (0.0: 10 runs, 0.1: 2 runs)" in said
+    assert "probed on a third, the runs trained on 2 cores, x86-64" in said
+    assert "The runs differ in hardware (" in comparison.caption(results)
+
+
+def test_a_probe_of_two_machines_is_refused(folder, monkeypatch):
+    path = folder / "probe/probe.parquet"
+    probe = pd.read_parquet(path)
+    probe.loc[:3, "hardware"] = "another"
+    probe.to_parquet(path)
+    assert "measured on several machines" in refused(folder, "probe/probe", monkeypatch)
+
+
+def test_tables_of_earlier_versions_are_read(folder):
+    for name, column in (("runs", "version"), ("runs", "joules"), ("probe/probe", "hardware")):
+        path = folder / f"{name}.parquet"
+        pd.read_parquet(path).drop(columns=column).to_parquet(path)
+    results = Results(folder)
+    assert len(results.runs) and results.probe["hardware"].isna().all() and not results.probe.empty
+    assert not any(
+        "probed on" in said for said in verdicts.notes(results, comparison.table(results), repetition_table(results))
+    )
