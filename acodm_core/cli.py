@@ -14,6 +14,7 @@ from acodm_core.data.programs import app as data_app
 from acodm_core.downstream.programs import app as downstream_app
 from acodm_core.errors import UserError
 from acodm_core.lm.device import prepare
+from acodm_core.results_programs import export, rerun, score
 
 if TYPE_CHECKING:
     from acodm_core.study.config import Experiment
@@ -30,6 +31,9 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(new_mixer)
+app.command()(export)
+app.command()(rerun)
+app.command()(score)
 app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")
 app.add_typer(downstream_app, name="downstream")
 
@@ -221,41 +225,6 @@ def reference(
     if what not in documents:
         raise unknown_name("document", what, documents, where="acodm reference")
     print(documents[what](), end="")
-
-
-@app.command()
-def export(
-    experiment: Annotated[str, typer.Argument(help="Name of an experiment below results/, or its folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for the paper's files; made when it is missing.")],
-) -> None:
-    """Write what a paper takes from an experiment: tables, vector figures, protocol text, BibTeX."""
-    _analyse("export", experiment, str(out))
-
-
-@app.command()
-def rerun(
-    experiment: Annotated[str, typer.Argument(help="Name of a finished experiment below results/, or its folder.")],
-    out: Annotated[Path, typer.Option(help="YAML to write, to be laid over the experiment's configuration.")],
-    target: Annotated[
-        str, typer.Option(help="Whose final loss is crossed: natural, uniform or best_static.")
-    ] = "natural",
-    part: Annotated[
-        list[float], typer.Option(help="Where schedules end, as a share of the crossing's step; repeat for more.")
-    ] = [1.0],  # noqa: B006 - typer reads the default
-    method: Annotated[list[str], typer.Option(help="Only these methods; default: all compared; repeat.")] = [],  # noqa: B006
-) -> None:
-    """Plan the runs that matched horizon and equal compute need: schedules that end at the crossing, longer baselines."""
-    chosen = [*(f"--part={one}" for one in part), *(f"--method={one}" for one in method)]
-    _analyse("rerun", experiment, str(out), f"--target={target}", *chosen)
-
-
-def _analyse(program: str, experiment: str, *arguments: str) -> None:
-    """Run a program of the analysis on an experiment's results: the library does not know it, so as a process of its own."""
-    import subprocess
-
-    folder = Path(experiment) if Path(experiment).is_dir() else Path("results") / experiment
-    command = [sys.executable, "-m", f"acodm_analysis.{program}", str(folder), *arguments]
-    raise typer.Exit(subprocess.run(command).returncode)
 
 
 @app.command()

@@ -91,7 +91,8 @@ def draw(frame: pd.DataFrame) -> Figure:
                 dot = right.plot(100 * value, y, mark, mec=colours[row.method], mfc=face, ms=4.2)
                 way = "each step" if mark == "o" else "whole run"
                 style.tag(dot, row.method, f"{row.title}, {way}: {100 * value:.2f} %")
-    right.set_xscale("log")
+    if (frame[["distance_step", "distance_run"]] > 0).any(axis=None):
+        right.set_xscale("log")
     right.xaxis.set_major_formatter("{x:g}")
     right.grid(axis="y", visible=False)
     right.tick_params(axis="y", length=0)

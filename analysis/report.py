@@ -30,7 +30,7 @@ from acodm_core.study.results import Results
 
 from . import ablation, comparison, currencies, paired, repetition, steps_to_target, style, verdicts
 from .frames import ORACLE, TARGETS, baseline, horizon, targets, title, weighting
-from .tables import read_markdown, scientific
+from .tables import number, read_markdown, scientific
 
 
 @dataclass(frozen=True)
@@ -327,13 +327,13 @@ def runs(results: Results, at: Path) -> list[dict]:
         packages = manifest.get("environment", {}).get("packages", {})
         lines = [
             ("Mixer", run["mixer"]),
-            ("Model", f"{run['model']} ({run['role']}), {run['parameters']:,} parameters"),
+            ("Model", f"{run['model']} ({run['role']}), {number(run['parameters'], 0)} parameters"),
             ("Trained", f"{run['steps']:,} steps, {run['tokens']:,} tokens"),
             (
                 "FLOPs",
                 f"{scientific(run['model_flops'])} of the model, {scientific(run['method_flops'])} of the method",
             ),
-            ("Own clock", f"{run['train_seconds']:,.0f} s"),
+            ("Own clock", f"{number(run['train_seconds'], 0)} s"),
             ("Hardware", f"{run['device']}: {run['hardware']}, {run['precision']}"),
             ("Corpus", run["corpus"]),
             ("Commit", f"{run['commit']}{' with changes' if code.get('modified') else ''}"),

@@ -94,6 +94,11 @@ def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[st
         said.append("No target: the baseline did not finish, so steps to target could not be counted.")
     for words in disagreements(results.runs):
         said.append(f"The runs differ in {words}: do not read small differences between them.")
+    if scored := [title(results, method) for method in results.experiment.get("scored", [])]:
+        said.append(
+            f"Scored from the records of another trainer: {', '.join(scored)}. What pairs their seeds, and that they saw the same"
+            " held-out text, is that trainer's word; their seconds, where there are any, are its own clock's."
+        )
     if results.probe.empty:
         said.append("The probe was not run: step times, seconds and memory are missing.")
     probed, trained = (set(frame["hardware"].dropna().astype(str)) for frame in (results.probe, runs))

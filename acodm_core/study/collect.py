@@ -76,6 +76,11 @@ def collect(experiment: Experiment, plan: Plan, corpus: Corpus, roots: Sequence[
         "schedule": training.schedule,
         "horizon": "fixed-horizon",
         "corpus": {"name": experiment.corpus.name, "id": experiment.corpus.id, "train_tokens": tokens},
+        "evaluation": {
+            "valid_sequences": experiment.evaluation.valid_sequences,
+            "test_sequences": experiment.evaluation.test_sequences,
+            "context": training.context,
+        },
         "code": provenance.code(),
         "runs": list(plan.runs),
         "roots": [os.path.relpath(root, out) for root in roots],
