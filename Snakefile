@@ -5,12 +5,20 @@
 #   snakemake -n                                           plan and check, run nothing
 
 from snakemake.utils import min_version
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 min_version("9.14")
 
 if not config:
 
     configfile: "workflow/config/quick.yaml"
+
+
+# The Kubernetes plugin takes for granted that pods share nothing. Here they mount the working folder (workflow/profiles/kubernetes):
+# checkpoints lie beside what a rule declares, and would otherwise end with their pod.
+kubernetes = ExecutorPluginRegistry().plugins.get("kubernetes")
+if kubernetes and not workflow.storage_settings.default_storage_provider:
+    kubernetes.common_settings.implies_no_shared_fs = False
 
 
 include: "workflow/rules/common.smk"

@@ -84,7 +84,7 @@ def test_rule_files_import_config_and_plan_only() -> None:
     "statement",
     [
         "import acodm_core.cli",
-        "from acodm_core.study import config, planner",
+        "from acodm_core.study import config, evaluations, planner",
         "import acodm_core.acodm",
         "from acodm_core import mixing; [mixing.find_mixer(name) for name in mixing.baseline_names()]",
     ],

@@ -45,3 +45,8 @@ def needed(runs):
 def input_flags(spec):
     """The --input options of a run: where the runs it depends on lie."""
     return [f"--input={role}=results/runs/{run}" for role, run in spec.needed()]
+
+
+def machine(wildcards):
+    """Threads of a job that has this machine to itself; on a cluster, where the cores of one process say nothing, a training run's."""
+    return EXPERIMENT.resources.threads if workflow.remote_exec or workflow.non_local_exec else workflow.cores

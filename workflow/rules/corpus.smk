@@ -15,6 +15,7 @@ rule corpus_spec:
         spec=EXPERIMENT.corpus.model_dump_json(),
     log:
         "logs/corpus/spec.log",
+    localrule: True
     shell:
         "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
 
@@ -60,7 +61,7 @@ rule tokenizer:
         "logs/corpus/tokenizer.log",
     message:
         "Learning the vocabulary"
-    threads: workflow.cores
+    threads: machine
     shell:
         "RAYON_NUM_THREADS={threads} acodm data tokenizer {input.spec} --documents " + CORPUS + "/documents --out {output} > {log} 2>&1"
 
@@ -116,7 +117,7 @@ rule piece:
     wildcard_constraints:
         piece=r"\d+",
         pieces=r"\d+",
-    threads: max(1, (workflow.cores or 1) // max(1, PIECES))
+    threads: lambda w: max(1, machine(w) // PIECES)
     resources:
         mem_mb=2000,
     shell:

@@ -79,6 +79,7 @@ rule asked:
         asked=ASKED.model_dump_json(),
     log:
         "logs/asked.log",
+    localrule: True
     shell:
         "printf '%s\\n' {params.asked:q} > {output} 2> {log}"
 

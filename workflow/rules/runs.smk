@@ -9,6 +9,7 @@ rule spec:
         spec=lambda w: PLAN.runs[w.run].model_dump_json(),
     log:
         "logs/spec/{run}.log",
+    localrule: True
     shell:
         "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
 
@@ -70,6 +71,7 @@ rule experiment:
         experiment=EXPERIMENT.model_dump_json(),
     log:
         "logs/experiment.log",
+    localrule: True
     shell:
         "printf '%s\\n' {params.experiment:q} > {output} 2> {log}"
 
@@ -91,7 +93,7 @@ rule probe:
         f"logs/probe/{EXPERIMENT.experiment}.log",
     message:
         "Probing the cost of every method, with the machine to itself"
-    threads: workflow.cores
+    threads: machine
     resources:
         gpu=min(1, EXPERIMENT.resources.gpus),
     shell:
