@@ -10,15 +10,16 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from acodm_core import PROTOCOL
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
 from acodm_core.study.config import DownstreamConfig, readable_errors
 from acodm_core.study.planner import Plan
-from acodm_core.study.results import SCORES, read_parquet, write_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MMLU = re.compile(r"mmlu_([05])shot$")
 
@@ -120,12 +121,18 @@ def gather(plan: Plan, asked: DownstreamConfig, runs: Path, out: Path) -> None:
     Raises:
         UserError: an evaluation that is missing, of another run or step, or another table.
     """
+    import pandas as pd  # heavy, and every parse of the Snakefile imports this module
+
+    from acodm_core.study.results import write_scores
+
     tables = [_scores(runs, one) for one in evaluations(plan, asked).values()]
     frame = pd.concat(tables, ignore_index=True).astype(object)
     write_scores(frame.where(frame.notna(), None).to_dict("records"), out)
 
 
 def _scores(runs: Path, one: Evaluation) -> pd.DataFrame:
+    from acodm_core.study.results import SCORES, read_parquet
+
     folder = runs / one.folder
     manifest = read_json(folder / "manifest.json")
     told = [manifest.get(key) for key in ("run", "step", "status")]
