@@ -64,6 +64,9 @@ def plan(
     noise: Annotated[
         Path | None, typer.Option(help="Earlier results, results/NAME, whose noise card says how far seeds vary.")
     ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Leave it below results/: the workflow asks schedulers for as much.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
 ) -> None:
     """Check an experiment's configuration, and say what it will take before anything is spent.
@@ -87,6 +90,11 @@ def plan(
     from acodm_core.estimating import Estimator
 
     found = Estimator(experiment, planned).estimate(probe=probe, rate=rate, device=device, noise=known)
+    if save:
+        from acodm_core.study import resources
+
+        path = resources.save(found, planned, Path("results") / experiment.experiment)
+        print(f"Saved to {path}", file=sys.stderr)
     if json:
         import json as codec
 

@@ -222,8 +222,14 @@ class ResourcesConfig(Section):
     threads: int = Field(1, gt=0, description="CPU threads a training run.")
     gpus: int = Field(0, ge=0, description="GPUs a training run; 0: CPU.")
     sharded: bool = Field(False, description="Cut the model among a run's GPUs (FSDP), where one cannot hold it.")
-    memory_mb: int = Field(2000, gt=0, description="Memory a training run, for schedulers.")
-    minutes: int = Field(120, gt=0, description="Longest time a training run, for schedulers.")
+    memory_mb: int | None = Field(
+        None, gt=0, description="Memory a training run, for schedulers; default: from `acodm plan --save`, else 2000."
+    )
+    minutes: int | None = Field(
+        None,
+        gt=0,
+        description="Longest time a training run, for schedulers; default: from `acodm plan --save`, else 120.",
+    )
 
 
 class Experiment(Section):

@@ -6,11 +6,13 @@ from acodm_core.errors import UserError
 from acodm_core.study.config import load_experiment
 from acodm_core.study.evaluations import evaluations
 from acodm_core.study.planner import plan
+from acodm_core.study.resources import Requests, piece_minutes
 
 try:
     EXPERIMENT = load_experiment(config)
     PLAN = plan(EXPERIMENT)
     EVALUATIONS = evaluations(PLAN, EXPERIMENT.downstream)
+    REQUESTS = Requests(EXPERIMENT, PLAN, Path("results", EXPERIMENT.experiment))
 except UserError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(1)

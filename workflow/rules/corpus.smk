@@ -120,6 +120,7 @@ rule piece:
     threads: lambda w: max(1, machine(w) // PIECES)
     resources:
         mem_mb=2000,
+        runtime=lambda w, input: piece_minutes(input.shards, PIECES),
     shell:
         "RAYON_NUM_THREADS={threads} acodm data piece {input.spec} {params.number} --shards {input.shards}"
         " --tokenizer {input.tokenizer} --out {params.folder} > {log} 2>&1"

@@ -45,8 +45,8 @@ rule evaluate:
     threads: EXPERIMENT.resources.threads
     resources:
         gpu=min(1, EXPERIMENT.resources.gpus),
-        mem_mb=EXPERIMENT.resources.memory_mb,
-        runtime=EXPERIMENT.resources.minutes,
+        mem_mb=lambda w, attempt: REQUESTS.memory_mb(w.run, attempt),
+        runtime=REQUESTS.evaluation_minutes(),
     shell:
         "HF_HUB_OFFLINE={params.offline} OMP_NUM_THREADS={threads} {params.launch} downstream {params.command} results/runs/{wildcards.run}"
         " --corpus {params.corpus} --out results/runs/{wildcards.run}/downstream/{wildcards.evaluation}"

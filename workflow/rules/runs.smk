@@ -47,8 +47,8 @@ rule train:
     threads: EXPERIMENT.resources.threads
     resources:
         gpu=EXPERIMENT.resources.gpus,
-        mem_mb=EXPERIMENT.resources.memory_mb,
-        runtime=EXPERIMENT.resources.minutes,
+        mem_mb=lambda w, attempt: REQUESTS.memory_mb(w.run, attempt),
+        runtime=lambda w: REQUESTS.minutes(w.run),
     shell:
         "OMP_NUM_THREADS={threads} {params.launch} train {input.spec} --corpus {params.corpus} --device {params.device}"
         " --threads {threads} {params.shard}{params.inputs} > {log} 2>&1"
@@ -96,6 +96,8 @@ rule probe:
     threads: machine
     resources:
         gpu=min(1, EXPERIMENT.resources.gpus),
+        mem_mb=lambda w, threads: REQUESTS.probe_memory_mb(threads),
+        runtime=REQUESTS.probe_minutes(),
     shell:
         "OMP_NUM_THREADS={params.threads} {params.launch} probe {input.plan} --corpus {params.corpus} --device {params.device}"
         " --threads {params.threads} --jobs {threads} > {log} 2>&1"
