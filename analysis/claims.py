@@ -64,7 +64,7 @@ def scale(results: Results, method: str) -> dict[str, object]:
     one = runs_of(results, [method]).iloc[0]
     corpus = results.experiment.get("corpus", {}).get("name", one["corpus"])
     return {
-        "model": one["model"], "parameters": int(one["parameters"]), "tokens": int(one["tokens"]), "corpus": corpus,
+        "model": one["model"], "parameters": float(one["parameters"]), "tokens": int(one["tokens"]), "corpus": corpus,
         "hardware": one["hardware"], "precision": one["precision"],
     }  # fmt: skip
 
@@ -148,7 +148,9 @@ def measured(row: pd.Series) -> str:
 
 
 def amount(value: float) -> str:
-    """A count in three digits: 921k, 1.08M, 49.2B."""
+    """A count in three digits: 921k, 1.08M, 49.2B; "unstated" for NaN."""
+    if math.isnan(value):
+        return "unstated"
     for size_, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size_:
             return f"{value / size_:.3g}{letter}"

@@ -11,7 +11,7 @@ import canned
 import numpy as np
 import pandas as pd
 import pytest
-from acodm_analysis import comparison, cost, currencies, frames, paired, render, report, verdicts
+from acodm_analysis import claims, comparison, cost, currencies, frames, paired, render, report, verdicts
 from acodm_analysis.repetition import table as repetition_table
 from typer.testing import CliRunner
 
@@ -72,25 +72,19 @@ def records_of(results: Results, method: str, name: str, **header: object) -> st
 
 def test_the_example_of_the_page_is_scored_by_the_rules(tmp_path: Path) -> None:
     results = scored(EXAMPLE, tmp_path)
-    said = verdicts.notes(results, comparison.table(results), repetition_table(results))
-    assert any("another trainer: natural, mine" in one for one in said)
+    row = comparison.table(results).set_index("method").loc["mine"]
     assert row["steps"] == pytest.approx(50) and row["test_mean"] == pytest.approx(2.9)
     assert row["flops_alone"] == pytest.approx(3.1e12 * 0.5)
-    at = (
-        currencies.table(results)
-        .query("method == 'mine' and target == 'natural' and way == 'alone'")
-        .set_index("currency")
-    )
-    assert at["cost"]["seconds"].iloc[0] == pytest.approx(11) and at["cost"]["tokens"].iloc[0] == pytest.approx(51200)
+    ledger = currencies.table(results).query("method == 'mine' and target == 'natural' and way == 'alone'")
+    at = ledger[ledger["horizon"] == frames.FIXED].set_index("currency")["cost"]
+    assert at["seconds"] == pytest.approx(11) and at["tokens"] == pytest.approx(51200)
     epochs = repetition_table(results).set_index(["method", "domain"])["epochs"]
     assert epochs["mine", "prose"] == pytest.approx((50 * 0.5 + 50 * 0.6) * 1024 / 100_000), (
         "weights hold between points"
     )
     assert paired.table(results)["verdict"].tolist() == ["n = 1: no verdict"]
-    assert any(
-        "another trainer: natural, mine" in said
-        for said in verdicts.notes(results, comparison.table(results), repetition_table(results))
-    )
+    said = verdicts.notes(results, comparison.table(results), repetition_table(results))
+    assert any("another trainer: natural, mine" in one for one in said)
 
 
 def test_every_output_takes_it(tmp_path: Path) -> None:
@@ -99,6 +93,14 @@ def test_every_output_takes_it(tmp_path: Path) -> None:
     page = report.page(results, tmp_path / "rendered")
     assert "nan" not in re.findall(r">([^<]*)<", page) and "not run parameters" in page
     assert "Step time (×)" in page
+
+
+def test_a_claim_is_measured_on_a_model_of_unstated_size(tmp_path: Path) -> None:
+    text = EXAMPLE.replace('"mine"', '"acodm"').replace('"mine-0"', '"acodm-0"')
+    frame = claims.table(scored(text, tmp_path))
+    assert len(frame) and "nan" not in " ".join(
+        claims.shown(frame, scored(text, tmp_path)).astype(str).to_numpy().ravel()
+    )
 
 
 def test_our_own_runs_score_as_they_did(tmp_path: Path) -> None:
