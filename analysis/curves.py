@@ -184,7 +184,8 @@ def _target(ax: plt.Axes, reached: pd.DataFrame, target: str, colours: dict[str,
     goal = float(perplexity(reached["loss"].iloc[0]))
     line = ax.axhline(goal, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     at = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    words = ax.annotate(f"target {goal:.2f}", (1, goal), (-3, 3), ha="right", zorder=6, **at)
+    # Below the line and left of the first crossing, where no curve has come yet.
+    words = ax.annotate(f"target {goal:.2f}", (0, goal), (3, -3), va="top", zorder=6, **at)
     words.set(fontsize=7, color=style.INK, path_effects=_HALO)
     style.tag([line, words], target=target)
     for row in reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)].itertuples():

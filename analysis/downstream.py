@@ -242,9 +242,11 @@ def draw(frame: pd.DataFrame, methods: Sequence[str]) -> Figure:
     style.use()
     columns = min(3, len(chosen))
     lines = math.ceil(len(chosen) / columns)
-    size = (style.WIDTH, lines * (0.75 + 0.22 * len(methods)))
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
-    figure.subplots_adjust(hspace=0.5, wspace=0.1)
+    tall = 0.22 * len(methods)  # inches of a panel; the gap between two rows of panels is always the same
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(style.WIDTH, lines * (0.75 + tall)), sharey=True, squeeze=False
+    )
+    figure.subplots_adjust(hspace=0.6 / tall, wspace=0.1)
     for ax in axes.flat[len(chosen) :]:
         ax.set_axis_off()
     for ax, key, name in zip(axes.flat, chosen, names, strict=False):
@@ -277,7 +279,7 @@ def _dots(ax: Axes, rows: pd.DataFrame, methods: Sequence[str], colours: dict[st
         style.tag([*line, *dot], row.method, f"{row.title}: {number(row.score, 4)}")
     _chance(ax.axvline, rows)
     ax.set_title(name, fontweight="normal", fontsize=7.5, pad=3)
-    ax.xaxis.set_major_locator(plt.MaxNLocator(4))
+    ax.xaxis.set_major_locator(plt.MaxNLocator(3, prune="both"))  # a label at an edge would meet the next panel's
     ax.grid(axis="y", visible=False)
 
 

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from acodm_core.study.power import smallest_difference
 from acodm_core.study.results import Results
@@ -136,6 +136,7 @@ def draw(frame: pd.DataFrame, dots: pd.DataFrame, colours: dict[str, str], base:
     right.minorticks_off()
     if frame["few"].any():
         left.set_title(f"n < {SEEDS}: a rough figure", fontweight="normal", color=style.FAINT, fontsize=7)
+    left.xaxis.set_major_locator(MaxNLocator(5))
     left.set_xlabel("Test loss, seed minus mean (nats)")
     right.set_xlabel("Difference of test losses (nats)")
     left.set_yticks(range(len(frame)), [f"{row.title} (n = {row.n})" for row in frame.itertuples()])

@@ -146,3 +146,23 @@ def test_overlap_is_counted_by_domain():
 def test_results_that_were_asked_nothing_have_no_such_table(results, canned_results):
     assert downstream in outputs(results)
     assert downstream not in outputs(canned_results("plain"))
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+def test_no_number_on_an_axis_meets_the_next(table, copies):
+    """At the figure's own size, with five methods and with five times as many."""
+    frame = pd.concat([table.assign(method=table["method"] + "x" * i) for i in range(copies)], ignore_index=True)
+    figure = downstream.draw(frame, list(dict.fromkeys(frame["method"])))
+    figure.draw_without_rendering()
+    shown = [(ax, label) for ax in figure.axes if ax.axison for label in ax.get_xticklabels()]
+    boxes = [label.get_window_extent() for ax, label in shown if label.get_text() and _inside(ax, label)]
+    assert len(boxes) > 8
+    assert not [(one, other) for i, one in enumerate(boxes) for other in boxes[:i] if one.overlaps(other)]
+    plots = sorted({ax.get_position().y0 for ax in figure.axes})
+    gap = (plots[1] - plots[0] - figure.axes[0].get_position().height) * figure.get_figheight()
+    assert 0.3 < gap < 1.0, "inches between two rows of panels, however many methods there are"
+
+
+def _inside(ax, label) -> bool:
+    low, high = sorted(ax.get_xlim())
+    return low <= label.get_position()[0] <= high
