@@ -29,10 +29,10 @@ def save(estimate: Estimate, plan: Plan, results: Path) -> Path:
     """Write ``results/estimate.json``: run -> seconds (null: not timed) and bytes of memory. A changed run has another name."""
     rows = {row.method: row for row in estimate.rows}
     found = {}
-    for run, spec in plan.runs.items():
-        row = rows[spec.method]
+    for name, runs in plan.alike().items():
+        row = rows[name]
         seconds = None if row.seconds is None else row.seconds / row.runs
-        found[run] = {"seconds": seconds, "memory_bytes": row.memory_bytes}
+        found |= dict.fromkeys(runs, {"seconds": seconds, "memory_bytes": row.memory_bytes})
     write_json(path := results / FILE, found)
     return path
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from acodm_core import cli
 from acodm_core.errors import UserError
 from acodm_core.study import resources
+from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import plan
 from acodm_core.study.resources import MEMORY_MB, MINUTES, Requests
 
@@ -99,13 +100,14 @@ def test_a_piece_has_time_for_the_largest(tmp_path):
 
 def test_the_program_saves_what_it_prints(corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = tiny_config(corpus) | {"compare": ["uniform", "natural"]}
+    config = tiny_config(corpus) | {"compare": ["uniform", "natural"], "horizons": {"uniform": [10]}}
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     done = CliRunner().invoke(cli.app, ["plan", "config.yaml", "--rate", "1e9", "--save", "--json"])
     assert done.exit_code == 0, done.output
     rows = {row["method"]: row for row in json.loads(done.stdout)["rows"]}
     saved = json.loads((tmp_path / "results/tiny" / resources.FILE).read_text())
-    for run, found in saved.items():
-        row = rows[run.split("-s0-")[0]]
-        assert found == {"seconds": pytest.approx(row["seconds"]), "memory_bytes": row["memory_bytes"]}
-    assert len(saved) == 2
+    groups = plan(load_experiment(config)).alike()
+    assert sorted(groups) == ["natural", "uniform", "uniform to 10"] and len(saved) == 3
+    for name, (run,) in groups.items():
+        seconds, memory = pytest.approx(rows[name]["seconds"]), rows[name]["memory_bytes"]
+        assert saved[run] == {"seconds": seconds, "memory_bytes": memory}
