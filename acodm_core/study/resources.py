@@ -32,7 +32,7 @@ def save(estimate: Estimate, plan: Plan, results: Path) -> Path:
     for name, runs in plan.alike().items():
         row = rows[name]
         seconds = None if row.seconds is None else row.seconds / row.runs
-        found |= dict.fromkeys(runs, {"seconds": seconds, "memory_bytes": row.memory_bytes})
+        found |= {run: {"seconds": seconds, "memory_bytes": row.memory_bytes} for run in runs}
     write_json(path := results / FILE, found)
     return path
 
