@@ -105,8 +105,7 @@ class Plan(Section):
 
     def alike(self) -> dict[str, list[str]]:
         """Method -> its runs, which all cost the same; "METHOD to N" -> its further trainings to N steps."""
-        own: dict[str, int] = {}
-        groups: dict[str, list[str]] = {}
+        own, groups = {}, {}
         for run, spec in self.runs.items():  # the compared runs come before the further ones
             steps = spec.training.steps
             name = spec.method if own.setdefault(spec.method, steps) == steps else f"{spec.method} to {steps}"

@@ -1,8 +1,8 @@
 """The only door to numbers: the tidy tables a run writes, and the reader that every analysis uses.
 
 A run's folder holds ``metrics.parquet``, ``mixture.parquet``, ``diagnostics.parquet``, ``signals.parquet`` and, written last,
-``manifest.json``. docs/data.md is the dictionary of all tables and columns.
-``collect`` puts the runs of one experiment together; ``Results`` reads what ``collect`` and the probe wrote.
+``manifest.json`` (docs/data.md has every column). ``collect`` puts the runs of one experiment together; ``Results`` reads what
+``collect`` and the probe wrote.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ SCORES = pa.schema(
 SCORE_METRICS: Mapping[str, Metric] = {
     "accuracy": Metric("", False, "share of questions answered right"),
     "accuracy_above_letters": Metric(
-        "", False, "accuracy minus what the same letters would score if dealt to the questions at random"
+        "", False, "accuracy minus that of the same letters dealt to the questions at random"
     ),
     "gold_probability": Metric("", False, "probability of the right choice among the choices"),
     "bits_per_byte": Metric("bits/byte", True, "what the right answer's text costs the model, over its bytes"),
@@ -181,9 +181,7 @@ def disagreements(runs: pd.DataFrame) -> list[str]:
     """What these rows of ``runs`` differ in of MUST_AGREE, in words with the values and how many runs have each."""
     found = []
     for column, words in MUST_AGREE.items():
-        counts = (
-            runs[column].dropna().astype(str).value_counts().sort_index() if column in runs else pd.Series(dtype=int)
-        )
+        counts = runs.get(column, pd.Series(dtype=str)).dropna().astype(str).value_counts().sort_index()
         if len(counts) > 1:
             found.append(f"{words} ({', '.join(f'{kind}: {n} runs' for kind, n in counts.items())})")
     return found
@@ -277,7 +275,7 @@ class Results:
         return self._table("diagnostics", TABLES["diagnostics"].names)
 
     def run_folder(self, run: str) -> Path:
-        """Where ``collect`` found the run, or would: its runs lie in ``runs`` beside this folder unless it was told others."""
+        """Where ``collect`` found the run: in ``runs`` beside this folder unless it was told others."""
         folders = [self.folder / root / run for root in self.experiment.get("roots", ["../runs"])]
         return next((folder for folder in folders if (folder / "manifest.json").exists()), folders[0])
 
@@ -287,8 +285,7 @@ class Results:
         return read_json(path) if path.exists() else None
 
     def actor(self, run: str) -> dict[str, tuple[int, ...]] | None:
-        """Shapes of the tensors of the actor that a run left, none where its method has no actor; None where its folder is not
-        there."""
+        """Shapes of the tensors of the actor that a run left, none where it has none; None where its folder is not there."""
         if self.manifest(run) is None:
             return None
         path = self.run_folder(run) / "actor.safetensors"
@@ -325,9 +322,7 @@ class Results:
             return pd.DataFrame(columns=list(columns))
         frame = _with_columns(read_parquet(path), set(columns) - LATER_COLUMNS, path).reindex(columns=list(columns))
         if (machines := frame["hardware"].dropna().unique()).size > 1:
-            raise UserError(
-                f"measured on several machines: {', '.join(machines)}", where=str(path), fix="probe again, on one"
-            )
+            raise UserError(f"of several machines: {', '.join(machines)}", where=str(path), fix="probe again, on one")
         return frame
 
     @property

@@ -172,7 +172,7 @@ def test_a_probe_of_two_machines_is_refused(folder, monkeypatch):
     probe = pd.read_parquet(path)
     probe.loc[:3, "hardware"] = "another"
     probe.to_parquet(path)
-    assert "measured on several machines" in refused(folder, "probe/probe", monkeypatch)
+    assert "of several machines" in refused(folder, "probe/probe", monkeypatch)
 
 
 def test_tables_of_earlier_versions_are_read(folder):
