@@ -191,9 +191,10 @@ def _load(current: Any, value: Any) -> Any:
 def simplex(weights: np.ndarray, *, name: str = "weights") -> np.ndarray:
     """``weights`` as a float64 point of the simplex; ValueError if an entry is negative, not finite, or all are zero."""
     w = np.asarray(weights, dtype=np.float64)
-    if w.ndim != 1 or not np.all(np.isfinite(w)) or np.any(w < 0) or w.sum() <= 0:
+    total = w.sum()
+    if w.ndim != 1 or not (0 < total < np.inf and w.min() >= 0):
         raise ValueError(f"{name} must be finite, non-negative and not all zero: {np.array2string(w, precision=4)}")
-    return w / w.sum()
+    return w / total
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

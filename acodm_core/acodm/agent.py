@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acodm_core.acodm.adam import Adam
 from acodm_core.acodm.network import Network
 from acodm_core.acodm.replay import Replay, Transition
 
@@ -63,28 +64,30 @@ class Learner(ABC):
             for part in self.actor.head:
                 part.zero_()
         self.target_actor, self.target_critic = copy.deepcopy((self.actor, self.critic))
-        self.actor_optimiser = torch.optim.Adam([self.actor.flat], lr=actor_lr, fused=True)
-        self.critic_optimiser = torch.optim.Adam([critic.flat for critic in self.critic], lr=critic_lr, fused=True)
+        self.actor_optimiser = Adam([self.actor.flat], actor_lr, clip=True)
+        self.critic_optimiser = Adam([critic.flat for critic in self.critic], critic_lr, clip=True)
         self.replay = Replay(replay, state=state, action=k, reward=values)
 
     def policy(self, logits: Tensor) -> Tensor:
         """Logits to a mixture: softmax around the anchor, above the floor."""
-        return (1 - self.floor) * (logits + self.log_anchor).softmax(-1) + self.floor / logits.shape[-1]
+        return (logits + self.log_anchor).softmax(-1).mul_(1 - self.floor).add_(self.floor / logits.shape[-1])
 
     def policy_backward(self, mixture: Tensor, grad: Tensor) -> Tensor:
         """The gradient by the logits, from that by the ``mixture`` which they gave. What all domains share, moves nothing."""
         softmax = mixture - self.floor / mixture.shape[-1]  # times 1 - floor
         return softmax * (grad - (softmax * grad).sum(-1, keepdim=True) / (1 - self.floor))
 
+    @torch.inference_mode()
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         """(K,) the mixture for ``state``, with ``noise`` on the logits."""
-        (output,) = self.actor(torch.as_tensor(state, dtype=torch.float32)[None])
+        output = self.actor(torch.as_tensor(state, dtype=torch.float32)[None])[0]
         return self.policy(self.disturbed(output, torch.as_tensor(noise, dtype=torch.float32))).double().numpy()
 
     def disturbed(self, output: Tensor, noise: Tensor) -> Tensor:
         """The logits that the actor's ``output`` and ``noise`` give."""
         return output + noise
 
+    @torch.inference_mode()  # operations cost less where no gradient could be asked for
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Store one transition and learn from the buffer; returns diagnostics of the last update."""
         self.replay.add(transition)
@@ -98,18 +101,9 @@ class Learner(ABC):
     def update(self, batch: Transition) -> dict[str, float]:
         """One critic and one actor step on a minibatch; returns diagnostics."""
 
-    @staticmethod
-    def _descend(optimiser: torch.optim.Optimizer, networks: list[Network]) -> Tensor:
-        grads = [network.grad for network in networks]
-        norm = torch.stack([grad.norm() for grad in grads]).norm()
-        for grad in grads:  # clipped to a norm of 1; torch's clip_grad_norm_ takes longer than the optimiser's step
-            grad /= norm.clamp_min(1.0)
-        optimiser.step()
-        return norm
-
-    def _regress(self, critic: Network, states: Tensor, actions: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    def _regress(self, critic: Network, inputs: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's values and their errors; its gradient is that of the mean Huber loss."""
-        values, tape = critic.forward(torch.cat([states, actions], -1))
+        values, tape = critic.forward(inputs)
         error = values - goal
         critic.backward(tape, error.clamp(-1, 1) / error.numel())
         return values, error
@@ -149,25 +143,24 @@ class Ddpg(Learner):
     def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """What the actor ascends at its (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
         values, tape = self.critic[0].forward(torch.cat([states, actions], -1))
-        gain = actions * values
-        slope = values + self.critic[0].inputs_backward(tape, actions)[:, states.shape[1] :]
+        slope = self.critic[0].inputs_backward(tape, actions)[:, states.shape[1] :]
         if self.temperature:
             # A softmax can underflow to 0, and 0 log 0 is 0.
-            divergence = self.temperature * (actions.clamp_min(1e-30).log() - self.log_anchor)
-            gain, slope = gain - actions * divergence, slope - divergence  # and temperature, which all domains share
-        return gain.sum() / len(states), slope / len(states)
+            values = values - self.temperature * (actions.clamp_min(1e-30).log() - self.log_anchor)
+        gain = torch.dot(actions.flatten(), values.flatten())
+        return gain / len(states), (values + slope) / len(states)  # less temperature, which all domains share
 
     def update(self, batch: Transition) -> dict[str, float]:
         states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
         ahead = self.policy(self.target_actor(following))
         goal = rewards + self.gamma * self.target_critic[0](torch.cat([following, ahead], -1))
-        values, error = self._regress(self.critic[0], states, actions, goal)
-        critic_norm = self._descend(self.critic_optimiser, self.critic)
+        values, error = self._regress(self.critic[0], torch.cat([states, actions], -1), goal)
+        critic_norm = self.critic_optimiser.step()
         logits, tape = self.actor.forward(states)
         mixtures = self.policy(logits)
         objective, slope = self.objective(states, mixtures)
         self.actor.backward(tape, -self.policy_backward(mixtures, slope))
-        actor_norm = self._descend(self.actor_optimiser, [self.actor])
+        actor_norm = self.actor_optimiser.step()
         self._follow()
         found = {"q": values.mean(), "td_error": error.abs().mean(), "objective": objective}
         return _numbers(found | {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm})
@@ -185,7 +178,7 @@ class Sac(Learner):
     def __init__(self, state: int, anchor_K: np.ndarray, *, temperature_lr: float, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=1, **settings)
         self.log_temperature = torch.zeros(())
-        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=temperature_lr, fused=True)
+        self.temperature_optimiser = Adam([self.log_temperature], temperature_lr)
         self.generator = torch.Generator().manual_seed(settings["seed"])
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
@@ -195,7 +188,7 @@ class Sac(Learner):
     def disturbed(self, output: Tensor, noise: Tensor) -> Tensor:
         """Here ``noise`` counts in the policy's own deviations."""
         mean, log_std = output.chunk(2, -1)
-        return mean + log_std.clamp(*LOG_STD).exp() * noise
+        return mean + log_std.clamp(*LOG_STD).exp_() * noise
 
     def draw(self, rows: int) -> Tensor:
         """(rows, K) standard normal noise."""
@@ -205,26 +198,26 @@ class Sac(Learner):
         """From the actor's ``output``: (B, K) mixtures, the (B,) log density of their logits, and the (B, K) noise in them."""
         noise = self.draw(len(output))
         log_std = output.chunk(2, -1)[1].clamp(*LOG_STD)
-        density = -(0.5 * noise**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        density = (
+            -torch.addcmul(log_std, noise, noise, value=0.5).sum(-1) - 0.5 * math.log(2 * math.pi) * noise.shape[1]
+        )
         return self.policy(self.disturbed(output, noise)), density, noise
 
     def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """The lesser critic's value of (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
-        found = [critic.forward(torch.cat([states, actions], -1)) for critic in self.critic]
-        values = torch.cat([value for value, _ in found], -1)
-        least = torch.nn.functional.one_hot(values.argmin(-1), len(found)).float() / len(states)
-        slopes = [
-            critic.inputs_backward(tape, least[:, i : i + 1])
-            for i, (critic, (_, tape)) in enumerate(zip(self.critic, found, strict=True))
-        ]
-        return (values * least).sum(), sum(slopes)[:, states.shape[1] :]
+        inputs = torch.cat([states, actions], -1)
+        (one, one_tape), (other, other_tape) = (critic.forward(inputs) for critic in self.critic)
+        by_one = (one <= other).float() / len(states)
+        slope = self.critic[0].inputs_backward(one_tape, by_one)
+        slope += self.critic[1].inputs_backward(other_tape, 1 / len(states) - by_one)
+        return torch.minimum(one, other).mean(), slope[:, states.shape[1] :]
 
     def output_backward(self, output: Tensor, noise: Tensor, grad: Tensor, temperature: Tensor) -> Tensor:
         """The gradient by the actor's ``output`` of the objective less temperature * density, from that by the logits."""
         log_std = output.chunk(2, -1)[1]
-        by_log_std = grad * noise * log_std.clamp(*LOG_STD).exp() + temperature / len(output)
-        within = (log_std >= LOG_STD[0]) & (log_std <= LOG_STD[1])
-        return torch.cat([grad, by_log_std * within], -1)
+        clamped = log_std.clamp(*LOG_STD)
+        by_log_std = grad * noise * clamped.exp() + temperature / len(output)
+        return torch.cat([grad, by_log_std * (log_std == clamped)], -1)
 
     def update(self, batch: Transition) -> dict[str, float]:
         states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
@@ -233,14 +226,15 @@ class Sac(Learner):
         later = torch.cat([following, ahead], -1)
         least = torch.minimum(*(critic(later) for critic in self.target_critic))
         goal = rewards + self.gamma * (least - temperature * density[:, None])
-        (values, error), _ = (self._regress(critic, states, actions, goal) for critic in self.critic)
-        critic_norm = self._descend(self.critic_optimiser, self.critic)
+        taken = torch.cat([states, actions], -1)
+        (values, error), _ = (self._regress(critic, taken, goal) for critic in self.critic)
+        critic_norm = self.critic_optimiser.step()
         output, tape = self.actor.forward(states)
         mixtures, density, noise = self.sample(output)
         value, slope = self.objective(states, mixtures)
         by_logits = self.policy_backward(mixtures, slope)
         self.actor.backward(tape, -self.output_backward(output, noise, by_logits, temperature))
-        actor_norm = self._descend(self.actor_optimiser, [self.actor])
+        actor_norm = self.actor_optimiser.step()
         # Down where the policy's entropy is above its target -K, up where it is below.
         self.log_temperature.grad = len(self.log_anchor) - density.mean()
         self.temperature_optimiser.step()

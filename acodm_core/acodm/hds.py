@@ -58,8 +58,8 @@ class Hds(AcOdm):
         self.norm_L_: np.ndarray | None = None
 
     def rewards(self, stats: StepStats) -> np.ndarray:
-        norm_L, ratio = stats[Signal.PARAM_NORM], float(np.nanmean(stats[Signal.TYPE_TOKEN_RATIO]))
-        diversity = (stats.step + 1) / self._total / max(ratio, 1e-6)
+        norm_L, ratio_K = stats[Signal.PARAM_NORM], stats[Signal.TYPE_TOKEN_RATIO]
+        diversity = (stats.step + 1) / self._total / max(ratio_K[np.isfinite(ratio_K)].mean(), 1e-6)
         moved = np.inf if self.norm_L_ is None else np.abs(norm_L - self.norm_L_).sum()
         self.norm_L_ = norm_L.copy()
         bonus = self.diversity * diversity + self.stability * min(5.0, 1.0 / max(moved, 1e-12))

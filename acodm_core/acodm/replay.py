@@ -17,31 +17,36 @@ class Transition(NamedTuple):
 
 
 class Replay:
-    """Holds the last ``capacity`` transitions as float32 arrays; draws with the generator it is given."""
+    """Holds the last ``capacity`` transitions in float32; draws with the generator it is given."""
 
     def __init__(self, capacity: int, *, state: int, action: int, reward: int) -> None:
         self.capacity, self.count = capacity, 0  # count: transitions ever added
         widths = Transition(state, action, reward, state)._asdict()
-        self._columns = {name: np.zeros((capacity, width), np.float32) for name, width in widths.items()}
+        ends = np.cumsum([0, *widths.values()])
+        self._rows = np.zeros((capacity, ends[-1]), np.float32)  # one table: a minibatch is gathered at once
+        self._columns = {name: slice(*ends[i : i + 2]) for i, name in enumerate(widths)}
 
     def __len__(self) -> int:
         return min(self.count, self.capacity)
 
     def add(self, transition: Transition) -> None:
         """Add one transition, in the place of the oldest where the buffer is full."""
+        row = self._rows[self.count % self.capacity]
         for column, value in zip(self._columns.values(), transition, strict=True):
-            column[self.count % self.capacity] = value
+            row[column] = value
         self.count += 1
 
     def sample(self, size: int, rng: np.random.Generator) -> Transition:
         """``size`` transitions with replacement."""
-        rows = rng.integers(len(self), size=size)
-        return Transition(*(column[rows] for column in self._columns.values()))
+        rows = self._rows[rng.integers(len(self), size=size)]
+        return Transition(*(rows[:, column] for column in self._columns.values()))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count} | {name: column[: len(self)].copy() for name, column in self._columns.items()}
+        return {"count": self.count} | {
+            name: self._rows[: len(self), column].copy() for name, column in self._columns.items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = int(state["count"])
         for name, column in self._columns.items():
-            column[: len(self)] = state[name]
+            self._rows[: len(self), column] = state[name]

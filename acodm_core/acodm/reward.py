@@ -40,9 +40,13 @@ def released_reward(gram_KK: np.ndarray) -> np.ndarray:
     Source: release at e95863e, megatron/data/agent.py:88-99. Its forced micro-batches make every domain present; here
     statistics are over the present ones.
     """
-    scaled_K = np.clip(alignment(gram_KK) / (np.nanmean(np.sqrt(np.diag(gram_KK))) + 1e-30), -999, 999)
-    spread = np.nanstd(scaled_K, ddof=1) if np.isfinite(scaled_K).sum() > 1 else 0.0
-    return np.clip((scaled_K - np.nanmean(scaled_K)) / (spread + 1e-8), -3, 3)
+    square_K = np.diag(gram_KK)
+    present = np.isfinite(square_K)
+    found = np.clip(alignment(gram_KK)[present] / (np.sqrt(square_K[present]).mean() + 1e-30), -999, 999)
+    spread = found.std(ddof=1) if len(found) > 1 else 0.0
+    reward_K = np.full(len(gram_KK), np.nan)
+    reward_K[present] = np.clip((found - found.mean()) / (spread + 1e-8), -3, 3)
+    return reward_K
 
 
 def relative_alignment(
@@ -124,34 +128,35 @@ class Reward:
     def observe(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         """(K,) the reward after a step drawn with ``share_K``; an absent domain holds its last, a never seen one has the mean."""
         fresh_K = self._fresh(signals, share_K)
-        surprise_K = np.nan_to_num(fresh_K - self.average_K)
-        self.square_K = np.where(
-            np.isfinite(fresh_K), self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K
-        )
+        seen = np.isfinite(fresh_K)
+        surprise_K = fresh_K - self.average_K
+        surprise_K[np.isnan(surprise_K)] = 0.0
+        self.square_K = np.where(seen, self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K)
         self.average_K = average(self.average_K, fresh_K, self.xi)
-        self.seen_K = self.seen_K + np.isfinite(fresh_K)
-        if not np.isfinite(self.average_K).any():
+        self.seen_K = self.seen_K + seen
+        if not self.seen_K.any():
             return np.zeros(len(fresh_K))
-        reward_K = np.where(np.isfinite(self.average_K), self.average_K, np.nanmean(self.average_K))
-        size = np.abs(reward_K).mean() + 1e-30
+        reward_K = filled(self.average_K)
+        size_K, mean = np.abs(reward_K), reward_K.mean()
         if self.shrink:
             self.certainty = self._certainty(reward_K, share_K)
-            reward_K = reward_K.mean() + self.certainty * (reward_K - reward_K.mean())
+            reward_K = mean + self.certainty * (reward_K - mean)
         if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
-            return np.tanh((reward_K - reward_K.mean()) / size)
+            return np.tanh((reward_K - mean) / (size_K.mean() + 1e-30))
         return self._standardised(reward_K) if self.scale == "running" else reward_K
 
     def _certainty(self, reward_K: np.ndarray, share_K: np.ndarray) -> float:
         """In [0, 1]: the spread over domains that is not noise, times how consistently the rewards promise a decrease."""
         known = self.seen_K > 1
-        if known.sum() < 2:
+        if np.count_nonzero(known) < 2:
             return 0.0
         terms_K = self.seen_K[known] - 1  # after the first one, which the average starts at
         first_K = self.xi ** (2 * terms_K)  # its squared weight by now
         variance_K = self.square_K[known] / (1 - self.xi**terms_K)
         noise = (variance_K * (first_K + (1 - first_K) * (1 - self.xi) / (1 + self.xi))).mean()
         promise = max(0.0, share_K @ reward_K) / (share_K @ np.abs(reward_K) + 1e-30)
-        return max(0.0, 1.0 - noise / (reward_K.var(ddof=1) + 1e-300)) * promise
+        apart_K = reward_K - reward_K.mean()
+        return max(0.0, 1.0 - noise / (apart_K @ apart_K / (len(apart_K) - 1) + 1e-300)) * promise
 
     def _fresh(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         if self.kind == "progress":
@@ -170,10 +175,12 @@ class Reward:
         return relative_alignment(gram_KK, share_K, self.importance, diagonal=self.kind == "self")
 
     def _descent(self, sketch_KD: np.ndarray) -> np.ndarray:
-        goal_D = self._target_K @ np.nan_to_num(self.gradients_KD)
-        known = np.isfinite(self.gradients_KD).any()
+        known = np.isfinite(self.gradients_KD[:, 0])
+        fresh_K = np.full(len(sketch_KD), np.nan)
+        if known.any():
+            fresh_K = sketch_KD @ (self._target_K[known] @ self.gradients_KD[known])
         self.gradients_KD = average(np.broadcast_to(self.gradients_KD, sketch_KD.shape), sketch_KD, self.memory)
-        return sketch_KD @ goal_D if known else np.full(len(sketch_KD), np.nan)
+        return fresh_K
 
     def _instant(self, sketch_KD: np.ndarray, self_K: np.ndarray) -> np.ndarray:
         fresh_KK = sketch_KD @ sketch_KD.T
@@ -210,6 +217,12 @@ class Reward:
         for name in self._KEPT:
             value = state[name]
             setattr(self, name, value.copy() if isinstance(value, np.ndarray) else value)
+
+
+def filled(values_K: np.ndarray) -> np.ndarray:
+    """``values_K`` with the mean of the numbers in the place of NaN; at least one is a number."""
+    missing = np.isnan(values_K)
+    return np.where(missing, values_K[~missing].mean(), values_K) if missing.any() else values_K
 
 
 def average(old: np.ndarray, new: np.ndarray, memory: float) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from acodm_core.acodm.reward import filled
+
 Block = Literal["counts", "loss", "change", "norms", "time"]
 BLOCKS: tuple[Block, ...] = ("counts", "loss", "change", "norms", "time")
 Form = Literal["relative", "paper", "released"]
@@ -27,8 +29,8 @@ class Normaliser:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """``x`` in standard deviations from the mean, clipped to +-5."""
-        std = np.sqrt(self.m2 / max(1, self.count - 1)) if self.count > 1 else np.ones_like(self.mean)
-        return np.clip((x - self.mean) / (std + 1e-3), -5, 5)
+        std = np.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else 1.0
+        return np.minimum(np.maximum((x - self.mean) / (std + 1e-3), -5), 5)  # np.clip takes longer
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "mean": self.mean.copy(), "m2": self.m2.copy()}
@@ -86,18 +88,18 @@ class StateTracker:
         first = np.isnan(self.loss_K)
         self.tokens_K = self.tokens_K + tokens_K
         new_K = np.where(first, loss_K, memory * self.loss_K + (1 - memory) * loss_K)
-        change_K = np.where(seen & ~first, new_K - self.loss_K, 0.0)
+        change_K = np.where(first, 0.0, new_K - self.loss_K)
         self.change_K = np.where(seen, memory * self.change_K + (1 - memory) * change_K, self.change_K)
         self.loss_K = np.where(seen, new_K, self.loss_K)
         self.first_loss_K = np.where(first & seen, loss_K, self.first_loss_K)
         if self.first_norm_L is None:
             self.first_norm_L = norm_L.copy()
-        loss_K = np.where(np.isnan(self.loss_K), np.nanmean(self.loss_K), self.loss_K)
+        loss_K = filled(self.loss_K)
         if self.form == "relative":
             growth_L = np.log(norm_L / self.first_norm_L)
-            share_K = (self.tokens_K + 1.0) / (self.tokens_K + 1.0).sum()
+            tokens_K = self.tokens_K + 1.0
             shown = {
-                "counts": np.log(share_K * self.domains),
+                "counts": np.log(tokens_K * (self.domains / tokens_K.sum())),
                 "loss": loss_K,
                 "change": self.change_K,
                 "norms": np.array([growth_L.mean(), growth_L[-1]]),
