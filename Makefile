@@ -47,7 +47,7 @@ ifeq ($(TORCH),cpu)
 	       python -m pip install --quiet 'torch==$(TORCH_VERSION)' -c constraints.txt; }
 endif
 	@$(RUN) uv pip install --quiet -c constraints.txt -e '.[test]' || python -m pip install --quiet -c constraints.txt -e '.[test]'
-# Where Python is told to write no bytecode, every program would compile all that it imports: 2 of 6 seconds of a training's start.
+# Where Python is told to write no bytecode, every program would compile all that it imports: 2 of the 6 seconds of a training's start.
 ifdef PYTHONDONTWRITEBYTECODE
 	@$(RUN) python -m compileall -qq -j 0 .venv/lib || true # a few packages ship templates that are no Python
 endif

@@ -1,10 +1,11 @@
-"""Tokenising shards of the Pile's format: speed a core, scaling over processes, memory, disk.
+"""Tokenising shards of the Pile's format: speed a core, scaling over processes, memory as the input grows, disk.
 
-    python benchmarks/tokenise.py CORPUS_FOLDER [--megabytes 24] [--jobs 2] [--blocks 2] [--tokenizer tokenizer.json]
+    python benchmarks/tokenise.py CORPUS_FOLDER [--megabytes 24] [--jobs 2] [--blocks 4] [--tokenizer tokenizer.json]
 
 Takes the text of a built corpus (data/corpora/ID), writes it as .jsonl.zst shards with `meta.pile_set_name`, and tokenises a
-piece a process, with one process and with JOBS, in interleaved blocks (A B B A ...), RAYON_NUM_THREADS=1. Without
-`--tokenizer` it learns a byte-level BPE of Pythia's size (50,254) from that text. Then it joins the domains.
+piece a process, with one process and with JOBS, in interleaved blocks (A B B A ...), RAYON_NUM_THREADS=1. Rates are by the clock
+and by the processes' own processor time, which tells what they would reach on cores of their own where the machine has other work.
+Without `--tokenizer` it learns a byte-level BPE of Pythia's size (50,254) from that text. Then it joins the domains.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import os
 import platform
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import zstandard
 
 from acodm_core.data.catalogue import CorpusSpec, TrainedTokenizer
@@ -32,6 +33,7 @@ from acodm_core.data.join import join_domain
 from acodm_core.data.pieces import RECORD, PieceRecord, piece_folder, tokenize_piece
 from acodm_core.data.shards import ShardReader, divide, find_shards
 from acodm_core.data.tokenizer import _train
+from acodm_core.study.ratio import ratio_of_medians
 
 THREADS = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -41,7 +43,7 @@ class Timing(NamedTuple):
 
     text_bytes: int
     cpu_seconds: float
-    peak_bytes: int
+    peaks: dict[float, int]  # megabytes of text done, doubling -> the process's peak bytes so far
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--megabytes", type=float, default=24, help="text of a piece (10^6 bytes)")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--blocks", type=int, default=2, help="pairs of blocks")
+    parser.add_argument("--blocks", type=int, default=4, help="blocks of each")
     parser.add_argument("--tokenizer", type=Path)
     arguments = parser.parse_args()
     os.environ.update(THREADS)
@@ -109,22 +111,26 @@ def reading(spec: CorpusSpec) -> None:
 
 
 def tokenising(spec: CorpusSpec, tokenizer: Path, folder: Path, jobs: int, blocks: int) -> None:
-    rates: dict[int, list[float]] = {1: [], jobs: []}
-    timings: list[Timing] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        list(pool.map(warm_up, range(4 * jobs)))
-        for processes in ([1, jobs, jobs, 1] * blocks)[: 2 * blocks]:
+    clock: dict[int, list[float]] = {1: [], jobs: []}
+    cores: dict[int, list[float]] = {1: [], jobs: []}
+    for processes in ([1, jobs, jobs, 1] * blocks)[: 2 * blocks]:
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:  # fresh: a peak is never forgotten
+            list(pool.map(warm_up, range(4 * jobs)))
             start = time.perf_counter()
             done = list(
                 pool.map(one_piece, range(processes), *([value] * processes for value in (spec, tokenizer, folder)))
             )
-            rates[processes].append(sum(t.text_bytes for t in done) / 1e6 / (time.perf_counter() - start))
-            timings += done
-    alone, together = statistics.median(rates[1]), statistics.median(rates[jobs])
-    cpu = statistics.median(t.text_bytes / 1e6 / t.cpu_seconds for t in timings)
-    print(f"tokenising, 1 process            {alone:8.2f} MB/s by the clock, {cpu:.2f} MB/s a second of a core's time")
-    print(f"tokenising, {jobs} processes          {together:8.2f} MB/s by the clock: {together / alone:.2f} times one")
-    print(f"peak memory of a process         {max(t.peak_bytes for t in timings) / 1e6:8.0f} MB")
+            clock[processes].append(sum(t.text_bytes for t in done) / 1e6 / (time.perf_counter() - start))
+            cores[processes].append(sum(t.text_bytes / 1e6 / t.cpu_seconds for t in done))
+    for name, rates in (("by the clock", clock), ("by processor time", cores)):
+        alone, together = np.array(rates[1]), np.array(rates[jobs])
+        ratio, low, high = ratio_of_medians(together, alone, np.random.default_rng(0))
+        print(
+            f"tokenising, {name:17} {np.median(alone):8.2f} MB/s [{alone.min():.2f}, {alone.max():.2f}] with 1 process,"
+            f" {np.median(together):.2f} [{together.min():.2f}, {together.max():.2f}] with {jobs}:"
+            f" {ratio:.2f} times [{low:.2f}, {high:.2f}]"
+        )
+    print("peak memory after " + ", ".join(f"{mb:g} MB: {peak / 1e6:.0f} MB" for mb, peak in done[0].peaks.items()))
 
 
 def warm_up(_: int) -> None:
@@ -135,11 +141,21 @@ def warm_up(_: int) -> None:
 
 
 def one_piece(piece: int, spec: CorpusSpec, tokenizer: Path, folder: Path) -> Timing:
+    peaks: dict[float, int] = {}
+
+    def watch(text_bytes: int) -> None:
+        if text_bytes >= 1e6 * 2 ** len(peaks):
+            peaks[round(text_bytes / 1e6)] = peak_memory()
+
     start = time.process_time()
-    record = tokenize_piece(spec, find_shards(spec.shards), piece, tokenizer, folder / "parts")
+    record = tokenize_piece(spec, find_shards(spec.shards), piece, tokenizer, folder / "parts", watch)
     used = time.process_time() - start
-    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-    return Timing(sum(domain.text_bytes for domain in record.domains.values()), used, peak)
+    text_bytes = sum(domain.text_bytes for domain in record.domains.values())
+    return Timing(text_bytes, used, peaks | {round(text_bytes / 1e6): peak_memory()})
+
+
+def peak_memory() -> int:
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
 
 def joining(spec: CorpusSpec, folder: Path) -> None:
