@@ -166,6 +166,18 @@ class Ddpg(Learner):
         return _numbers(found | {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm})
 
 
+class MeanDdpg(Ddpg):
+    """DDPG whose actor ascends the plain mean over the critic's K outputs, as the release's would (agent.py:538).
+
+    The mixture weighs nothing in that; it counts only as an input of the critic. ``temperature`` is not used.
+    """
+
+    def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        values, tape = self.critic[0].forward(torch.cat([states, actions], -1))
+        slope = self.critic[0].inputs_backward(tape, torch.full_like(values, 1 / values.numel()))
+        return values.mean(), slope[:, states.shape[1] :]
+
+
 class Sac(Learner):
     """Soft actor-critic: logits are Gaussian with learned means and deviations, twin scalar critics, a learned temperature.
 

@@ -15,10 +15,10 @@ from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
-Agent = Literal["ddpg", "sac", "frozen", "mirror", "bandit", "random"]
+Agent = Literal["ddpg", "ddpg_mean", "sac", "frozen", "mirror", "bandit", "random"]
 TARGET_SPREAD = 0.1  # share of the anchor `target` that is spread evenly
 Anchor = Literal["target", "uniform", "prior"]
-ACTORS = ("ddpg", "sac", "frozen")  # agents with a network that another run can load
+ACTORS = ("ddpg", "ddpg_mean", "sac", "frozen")  # agents with a network that another run can load
 TRACKED = frozenset({Signal.LOSS, Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # what the state follows in every step
 
 
@@ -163,7 +163,7 @@ class AcOdm(Mixer):
                 return controls.Bandit(anchor_K, floor=self.floor, total_steps=self._total)
             case "random":
                 return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.spread, rng=self.rng_)
-        from acodm_core.acodm.agent import Ddpg, Sac  # torch is imported only where a run starts
+        from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac  # torch is imported only where a run starts
 
         settings = dict(
             hidden=self.hidden, layers=self.layers, actor_lr=self.actor_lr, critic_lr=self.critic_lr, gamma=self.gamma,
@@ -173,7 +173,8 @@ class AcOdm(Mixer):
         )  # fmt: skip
         if self.agent == "sac":
             return Sac(self.tracker_.size, anchor_K, temperature_lr=self.actor_lr, **settings)
-        return Ddpg(self.tracker_.size, anchor_K, temperature=self.temperature, **settings)
+        ddpg = MeanDdpg if self.agent == "ddpg_mean" else Ddpg
+        return ddpg(self.tracker_.size, anchor_K, temperature=self.temperature, **settings)
 
     def sampling(self, step: int) -> np.ndarray:
         return self.share_

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from feeding import weights
 
-from acodm_core.acodm.agent import LOG_STD, Ddpg, Learner, Sac
+from acodm_core.acodm.agent import LOG_STD, Ddpg, Learner, MeanDdpg, Sac
 from acodm_core.acodm.network import Network
 from acodm_core.acodm.replay import Transition
 
@@ -349,6 +349,28 @@ def test_objective_keeps_a_gradient_when_rewards_are_standardised() -> None:
     ours = ddpg(floor=0.0)
     fix_values(ours, [1.0, 0.0, -1.0])
     assert objective(ours, torch.zeros(2, 4))[1].sum(0).norm() > 0.1
+
+
+def test_a_plain_mean_has_no_gradient_where_the_critic_does_not_look_at_the_mixture() -> None:
+    mean, weighted = (build(4, UNIFORM, temperature=0.0, **SETTINGS) for build in (MeanDdpg, Ddpg))
+    for ours in (mean, weighted):
+        fix_values(ours, [1.0, 0.0, -0.5])
+    states, actions = torch.zeros(2, 4), torch.full((2, 3), 1 / 3)
+    assert not mean.objective(states, actions)[1].any()
+    assert weighted.objective(states, actions)[1].any()
+
+
+def test_a_plain_mean_has_the_gradient_of_differences_where_the_critic_looks() -> None:
+    ours = MeanDdpg(4, UNIFORM, temperature=0.0, **SETTINGS)
+    states, actions = torch.randn(2, 4), torch.rand(2, 3).softmax(-1)
+    value, slope = ours.objective(states, actions)
+    assert slope.abs().min() > 0
+    for i, j in np.ndindex(2, 3):
+        moved = actions.clone()
+        moved[i, j] += (step := 1e-2)
+        assert (ours.objective(states, moved)[0] - value).item() / step == pytest.approx(
+            slope[i, j].item(), rel=0.05, abs=1e-3
+        )
 
 
 def test_goal_bootstraps_from_the_targets() -> None:
