@@ -98,6 +98,8 @@ def spec_of(domains: list[str], folder: Path, tokenizer: Path, pieces: int) -> C
         domains={domain: {"from": "shards", "name": domain} for domain in domains},
         tokenizer={"name": str(tokenizer)},
         split_seed=1,  # these are the train documents of seed 0
+        valid_fraction=0.2,  # a domain of forty books has some for each split
+        test_fraction=0.2,
         shards={"paths": [f"{folder}/*.jsonl.zst"], "domain": "meta.pile_set_name", "pieces": pieces},
     )
 
