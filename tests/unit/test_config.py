@@ -421,7 +421,7 @@ EVERY = {"natural", "uniform", "odm", "acodm", "acodm_proxy", "acodm_proxy_run"}
         ({"corpus": {"split_seed": 1}}, EVERY),
         ({"corpus": {"domains": DOMAINS[:2]}}, EVERY),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else " ".join(sorted(value)) or "none",  # in one order
 )
 def test_a_change_changes_its_own_runs_and_their_dependants(overlay: dict[str, Any], expected: set[str]) -> None:
     assert changed(overlay) == expected
