@@ -46,6 +46,7 @@ ACODM = {
         agent="ddpg", reward="alignment", shrink=False, importance="literal", scale="raw", form="paper", warmup=0.0,
         floor=0.0, temperature=0.0, anchor="prior", zero_head=False,
     ),
+    "acodm-plain-mean": acodm(agent="ddpg_mean", reward="alignment", shrink=False, scale="raw", floor=0.0, temperature=0.0),
     "acodm-sum": acodm(
         agent="ddpg", reward="self", shrink=False, importance="sum", scale="running", form="released", replay=5,
         updates=2, anchor="uniform", subtract=0.01,
