@@ -91,7 +91,9 @@ class _WeightedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden_NH: Tensor, head_VH: Tensor, target_N: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
-        loss_N, ctx.hidden_gradient, ctx.head_gradient = _blocks(hidden_NH, head_VH, target_N, weight_N)
+        loss_N, ctx.hidden_gradient, ctx.head_gradient = _blocks(
+            hidden_NH, head_VH, target_N, weight_N, by_head=ctx.needs_input_grad[1]
+        )
         ctx.mark_non_differentiable(loss_N)
         return (loss_N * weight_N).sum(), loss_N
 
@@ -102,15 +104,17 @@ class _WeightedLoss(torch.autograd.Function):
             raise RuntimeError(
                 "a second backward pass through weighted_loss: its gradients were handed on in the first"
             )
-        hidden_gradient, head_gradient = ctx.hidden_gradient.mul_(scale), ctx.head_gradient.mul_(scale)
+        hidden_gradient, head_gradient = ctx.hidden_gradient.mul_(scale), ctx.head_gradient
+        if head_gradient is not None:
+            head_gradient.mul_(scale)
         ctx.hidden_gradient = ctx.head_gradient = None
         return hidden_gradient, head_gradient, None, None
 
 
 def _blocks(
-    hidden_NH: Tensor, head_VH: Tensor, target_N: Tensor, weight_N: Tensor | None = None
+    hidden_NH: Tensor, head_VH: Tensor, target_N: Tensor, weight_N: Tensor | None = None, *, by_head: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(N,) losses in float32 at least, and with ``weight_N`` the gradients of their weighted sum by hidden states and head.
+    """(N,) losses in float32 at least, and with ``weight_N`` the gradients of their weighted sum by hidden states and by head.
 
     Products are in the precision of an autocast around the call, the softmax and the sum over blocks in the head's.
     """
@@ -124,7 +128,7 @@ def _blocks(
     loss_N = torch.empty(len(x_NH), dtype=exact, device=device)
     by_hidden_NH = by_head_VH = None
     if weight_N is not None:
-        by_hidden_NH, by_head_VH = torch.empty_like(hidden_NH), torch.zeros_like(head_VH)
+        by_hidden_NH, by_head_VH = torch.empty_like(hidden_NH), torch.zeros_like(head_VH) if by_head else None
     for first in range(0, len(x_NH), rows):
         part = slice(first, first + rows)
         x, target = x_NH[part], target_N[part, None]
@@ -143,6 +147,8 @@ def _blocks(
         if logits is not product:
             product.copy_(logits)
         by_hidden_NH[part] = product @ w_VH
+        if by_head_VH is None:
+            continue
         if half:
             by_head_VH += product.T @ x
         else:
