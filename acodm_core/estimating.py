@@ -22,7 +22,7 @@ from acodm_core.data.corpus import MANIFEST, Corpus
 from acodm_core.errors import UserError
 from acodm_core.lm import counts as counting
 from acodm_core.lm.pace import PASSES, TOO_SLOW_SECONDS, Pace, first_guess, pace
-from acodm_core.mixing import Signal, build_mixer
+from acodm_core.mixing import Adapters, Signal, build_mixer
 from acodm_core.study import estimate
 from acodm_core.study.config import Experiment, ModelConfig
 from acodm_core.study.estimate import Counts, Estimate, Noise
@@ -42,6 +42,7 @@ class Asks:
     state_bytes: int
     saved_bytes: int  # what it leaves for later runs
     seconds: float  # a step, of its own computing
+    adapters: Adapters | None = None  # what it names for ADAPTER_LOSS
 
 
 class Estimator:
@@ -94,6 +95,7 @@ class Estimator:
             vocabulary=self.vocabulary,
             own=self.passes(spec),
             reference=self.passes(reference) if reference else None,
+            adapters=asks.adapters,
             state_bytes=asks.state_bytes,
             saved_bytes=asks.saved_bytes,
         )
@@ -135,7 +137,7 @@ class Estimator:
         with TemporaryDirectory() as folder:
             short.save(Path(folder))
             saved = sum(path.stat().st_size for path in Path(folder).iterdir())
-        return Asks(needs, wants, len(buffer.getvalue()), saved, seconds)
+        return Asks(needs, wants, len(buffer.getvalue()), saved, seconds, mixer.adapters())
 
     # --- seconds ---
 
@@ -165,7 +167,7 @@ class Estimator:
         reference = next((self.plan.runs[one] for role, one in spec.needed() if role == "reference"), None)
         return counting.extra_flops(
             spec, asks.needs & PASSES, wants, vocabulary=self.vocabulary, own=self.passes(spec),
-            reference=self.passes(reference) if reference else None,
+            reference=self.passes(reference) if reference else None, adapters=asks.adapters,
         )  # fmt: skip
 
     def paces(self, device: str) -> tuple[dict[str, Pace], float]:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.mixing import Mixer, Signal, Start, StepStats
+from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
 
 NOT_OF_DOMAINS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM, Signal.LEARNING_RATE})
-HELD_OUT = frozenset({Signal.VALID_LOSS, Signal.EMBEDDING})  # measured on every domain, drawn or not
+HELD_OUT = frozenset(
+    {Signal.VALID_LOSS, Signal.ADAPTER_LOSS, Signal.EMBEDDING}
+)  # measured on every domain, drawn or not
 
 
 def partition(
@@ -92,7 +94,10 @@ class Grouped(Mixer):
         )
 
     def sampling(self, step: int) -> np.ndarray:
-        return self.mixer.sampling(step)[self._group_K] * self._inside_K
+        return self._of_domains(self.mixer.sampling(step))
+
+    def _of_domains(self, share_XG: np.ndarray) -> np.ndarray:
+        return share_XG[..., self._group_K] * self._inside_K
 
     def wants(self, step: int) -> frozenset[Signal]:
         return self.mixer.wants(step)
@@ -100,6 +105,10 @@ class Grouped(Mixer):
     def loss_weights(self, step: int) -> np.ndarray | None:
         omega_G = self.mixer.loss_weights(step)
         return None if omega_G is None else omega_G[self._group_K]
+
+    def adapters(self) -> Adapters | None:
+        asked = self.mixer.adapters()
+        return asked and dataclasses.replace(asked, mixture_AK=self._of_domains(asked.mixture_AK))
 
     def observe(self, stats: StepStats) -> None:
         tokens_G = self._member_GK @ stats.tokens

@@ -38,6 +38,7 @@ class Signal(StrEnum):
     GRAD_NOISE = "grad_noise"  # (K,) that noise: over n, the expected squared error of n tokens' gradient; NaN as above
     ADAM_SKETCH = "adam_sketch"  # (K, D) as GRAD_SKETCH in AdamW's metric: loss decreases; NaN at its first step
     ADAM_SELF = "adam_self"  # (K,) squared norms in that metric without sampling noise; NaN under two sequences
+    ADAPTER_LOSS = "adapter_loss"  # (K, M) held-out loss of each domain under each of the models that `adapters` names
     EMBEDDING = "embedding"  # (K, H) mean hidden state half-way up, on each domain's held-out text, after this step
     PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
     PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
@@ -80,6 +81,21 @@ class Start:
             raise UserError(f"this mixer needs an input run {role!r}", fix=f"add  inputs: {{{role}: NAME_OF_A_METHOD}}")
         folders = self.inputs[role]
         return tuple(map(Path, folders)) if isinstance(folders, tuple) else (Path(folders),)
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """What ADAPTER_LOSS measures: low-rank adapters of the model as it is, and models with mixtures of them merged in.
+
+    Each adapter is trained from nothing for ``steps`` steps on batches of the run's size, while the model stands still.
+    """
+
+    mixture_AK: np.ndarray  # (A, K) shares that each adapter's batches are drawn by
+    weight_MA: np.ndarray  # (M, A) of the adapters in each model that is measured, each row on the simplex
+    steps: int
+    rank: int = 16
+    alpha: float = 32.0  # over the rank: what an adapter's product is multiplied by
+    lr: float = 2.0  # times the run's peak learning rate, from the first step on
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,10 @@ class Mixer(ABC):
 
     def loss_weights(self, step: int) -> np.ndarray | None:
         """(K,) weights of the domains' tokens in the loss, or None for the plain mean over tokens."""
+        return None
+
+    def adapters(self) -> Adapters | None:
+        """What ADAPTER_LOSS is to measure, for a mixer that needs it. Asked once after ``start``, on every rank."""
         return None
 
     def observe(self, stats: StepStats) -> None:

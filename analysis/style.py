@@ -44,6 +44,7 @@ KNOWN = {
     "doge": "#e69f00",
     "ado": "#cc79a7",
     "aioli": "#5b4a9e",
+    "opmix": "#2600c4",
     "temperature": "#8b5a2b",
     "pike": "#00838f",
     "acodm_paper": "#b1b162",

@@ -121,7 +121,7 @@ def step_stats(mixer: Mixer, step: int, domains: Domains, kind: str = "random") 
     signals, present_K = step_signals(kind, step, k)
     drawn_K = np.random.default_rng(step).multinomial(BATCH, np.full(k, 1 / k)) + 1
     tokens_K = np.where(present_K, drawn_K, 0) * CONTEXT
-    return StepStats(step, tokens_K[place_K], wanted(reordered(signals, place_K), mixer.wants(step)))
+    return StepStats(step, tokens_K[place_K], wanted(reordered(signals, place_K), mixer, step))
 
 
 def step_once(mixer: Mixer, step: int, domains: Domains, kind: str = "random") -> np.ndarray:

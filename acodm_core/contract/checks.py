@@ -141,6 +141,10 @@ def declares_what_it_reads(case: Case) -> None:
     """Reads only the signals that it declares"""
     domains = domain_names(3)
     mixer = start(case, domains)
+    if Signal.ADAPTER_LOSS in mixer.needs and mixer.adapters() is None:
+        raise Broken(
+            "`adapters` names none, and `needs` has Signal.ADAPTER_LOSS", "return an Adapters: which, and how long"
+        )
     for step in range(STEPS):
         if undeclared := mixer.wants(step) - mixer.needs:
             raise Broken(f"step {step}: wants {_names(undeclared)}, which `needs` has not", "add them to `needs`")

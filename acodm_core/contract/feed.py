@@ -1,21 +1,19 @@
 """Made-up measurements of training steps: what a mixer is fed when its contract is checked.
 
-Legend: K domains, P entries of a gradient, H of an embedding, L probed tensors.
+Legend: K domains, M models with adapters, P entries of a gradient, H of an embedding, L probed tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
-from acodm_core.mixing import Signal
+from acodm_core.mixing import Mixer, Signal
 
-BATCH, CONTEXT, LAYERS = 16, 8, 3
+BATCH, CONTEXT, LAYERS, MODELS = 16, 8, 3, 64
 KINDS = ("random", "constant", "huge", "tiny", "swinging", "missing", "one domain")
 
 OF_THE_MODEL = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM, Signal.LEARNING_RATE})  # others: a row a domain
-WHATEVER_WAS_DRAWN = OF_THE_MODEL | {Signal.VALID_LOSS, Signal.EMBEDDING}
+WHATEVER_WAS_DRAWN = OF_THE_MODEL | {Signal.VALID_LOSS, Signal.ADAPTER_LOSS, Signal.EMBEDDING}
 OF_PAIRS = frozenset({Signal.GRAD_SELF, Signal.GRAD_NOISE, Signal.ADAM_SELF})  # of one sequence alone there is none
 
 Signals = dict[Signal, np.ndarray]
@@ -40,6 +38,7 @@ def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> Sign
         Signal.TYPE_TOKEN_RATIO: rng.uniform(0.1, 1.0, k),
         Signal.PARAM_NORM: rng.uniform(1.0, 2.0, LAYERS) * scale,
         Signal.PARAM_STEP_NORM: rng.uniform(0.01, 0.02, LAYERS) * scale,
+        Signal.ADAPTER_LOSS: rng.uniform(1.0, 5.0, (k, MODELS)) * scale,
     }
 
 
@@ -92,6 +91,9 @@ def reordered(signals: Signals, order: np.ndarray) -> Signals:
     return out | {Signal.GRAD_GRAM: signals[Signal.GRAD_GRAM][np.ix_(order, order)]}
 
 
-def wanted(signals: Signals, wants: Collection[Signal]) -> Signals:
-    """A copy of what was asked for: the trainer gives no more, and may use its arrays again."""
-    return {signal: value.copy() for signal, value in signals.items() if signal in wants}
+def wanted(signals: Signals, mixer: Mixer, step: int) -> Signals:
+    """A copy of what ``mixer`` asks for at ``step``: the trainer gives no more, and may use its arrays again."""
+    found = {signal: value.copy() for signal, value in signals.items() if signal in mixer.wants(step)}
+    if Signal.ADAPTER_LOSS in found:
+        found[Signal.ADAPTER_LOSS] = found[Signal.ADAPTER_LOSS][:, : len(mixer.adapters().weight_MA)]
+    return found

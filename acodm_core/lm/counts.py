@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from acodm_core.lm.adapters import adapter_flops
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
 from acodm_core.lm.train import held_out_sequences
-from acodm_core.mixing import Signal
+from acodm_core.mixing import Adapters, Signal
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ModelConfig
 from acodm_core.study.estimate import Counts, evaluations, memory_bytes
@@ -47,27 +48,36 @@ def passes(config: ModelConfig, *, context: int, vocabulary: int) -> Passes:
 
 
 def extra_flops(
-    spec: RunSpec, needs: frozenset[Signal], wants: Wants, *, vocabulary: int, own: Passes, reference: Passes | None
+    spec: RunSpec,
+    needs: frozenset[Signal],
+    wants: Wants,
+    *,
+    vocabulary: int,
+    own: Passes,
+    reference: Passes | None,
+    adapters: Adapters | None,
 ) -> int:
     """Operations of everything that the mixer has measured in the whole run, as the run will book them.
 
     Args:
         own: the passes of the run's own model.
         reference: of the model of its input run ``reference``.
+        adapters: what the mixer names for ADAPTER_LOSS.
     """
     held_out = held_out_sequences(spec, needs) * len(spec.domains)
-    gradients = 0
-    if needs & GRADIENT_SIGNALS:
-        with FakeTensorMode():
-            context = spec.training.context
-            model = build_model(spec.model.config, vocab_size=vocabulary, context=context, seed=None)
-            learner = Learner(
-                model, spec.model, spec.training, domains=len(spec.domains), needs=needs, clock=Clock()
-            )  # fmt: skip
+    training, gradients, adapted = spec.training, 0, 0
+    with FakeTensorMode():
+        if needs & GRADIENT_SIGNALS:
+            model = build_model(spec.model.config, vocab_size=vocabulary, context=training.context, seed=None)
+            learner = Learner(model, spec.model, training, domains=len(spec.domains), needs=needs, clock=Clock())
             gradients = learner.gradients.flops
+        if adapters:
+            model = build_model(spec.model.config, vocab_size=vocabulary, context=training.context, seed=None)
+            adapted = adapter_flops(model, adapters, training, held_out)
     each = {
-        Signal.EXCESS_LOSS: spec.training.batch * reference.forward if reference else 0,
+        Signal.EXCESS_LOSS: training.batch * reference.forward if reference else 0,
         Signal.VALID_LOSS: held_out * own.forward,
+        Signal.ADAPTER_LOSS: adapted,
         Signal.EMBEDDING: held_out * own.embedding,
     }
     return sum(
@@ -84,6 +94,7 @@ def counts(
     vocabulary: int,
     own: Passes,
     reference: Passes | None,
+    adapters: Adapters | None,
     state_bytes: int,
     saved_bytes: int,
 ) -> Counts:
@@ -93,7 +104,9 @@ def counts(
     return Counts(
         parameters=own.parameters,
         model_flops=training.steps * training.batch * own.both,
-        method_flops=extra_flops(spec, needs, wants, vocabulary=vocabulary, own=own, reference=reference),
+        method_flops=extra_flops(
+            spec, needs, wants, vocabulary=vocabulary, own=own, reference=reference, adapters=adapters
+        ),
         evaluation_flops=looks * len(spec.domains) * own.forward,
         state_bytes=state_bytes,
         saved_bytes=saved_bytes,

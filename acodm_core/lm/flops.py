@@ -30,7 +30,7 @@ def sequence_flops(model: torch.nn.Module, context: int, *, backward: bool = Tru
     Leaves the model's gradients empty.
     """
     tokens_BS = _sequence(model, context)
-    with _counting() as counter:
+    with counting() as counter:
         if backward:
             weighted_loss(model, tokens_BS, torch.ones(1, device=tokens_BS.device))[0].backward()
             model.zero_grad(set_to_none=True)
@@ -47,7 +47,7 @@ def config_flops(config: ModelConfig, context: int, vocab_size: int) -> int:
 @torch.no_grad()
 def embedding_flops(model: torch.nn.Module, context: int) -> int:
     """Floating-point operations of embedding one sequence: a forward pass without the output head."""
-    with _counting() as counter:
+    with counting() as counter:
         middle_states(model, _sequence(model, context))
     return counter.get_total_flops()
 
@@ -56,5 +56,6 @@ def _sequence(model: torch.nn.Module, context: int) -> torch.Tensor:
     return torch.zeros(1, context + 1, dtype=torch.int64, device=next(model.parameters()).device)
 
 
-def _counting() -> FlopCounterMode:
+def counting() -> FlopCounterMode:
+    """Counts the operations of what runs inside."""
     return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)

@@ -25,7 +25,7 @@ STEPS = 20
 BUDGET_SECONDS = 20.0  # of the plain steps of a shape; a slow one gets fewer, three at least
 TOO_SLOW_SECONDS = 20.0  # a step that would take longer is not tried
 # What takes passes of its own: counted, and timed as forward passes.
-PASSES = frozenset({Signal.EXCESS_LOSS, Signal.VALID_LOSS, Signal.EMBEDDING})
+PASSES = frozenset({Signal.EXCESS_LOSS, Signal.VALID_LOSS, Signal.ADAPTER_LOSS, Signal.EMBEDDING})
 Asked = frozenset[Signal]
 
 

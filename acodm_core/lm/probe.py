@@ -23,6 +23,7 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
 from acodm_core.files import atomic, read_json
+from acodm_core.lm.adapters import adapter_losses_of
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
@@ -66,6 +67,10 @@ class Arms:
             for arm, spec in specs.items()
         }
         self.held_out = {arm: held_out_of(spec, mixer, corpus) for arm, mixer in self.mixers.items()}
+        self.adapters = {
+            arm: adapter_losses_of(spec, mixer, corpus, model, self.held_out[arm], sharded=False)
+            for arm, mixer in self.mixers.items()
+        }
         self.learner = Learner(
             model,
             spec.model,
@@ -82,6 +87,7 @@ class Arms:
         mixer, lap = self.mixers[arm], self.clock.lap
         always = self.gradients if arm == GRADIENTS else frozenset()
         self.learner.reference, self.learner.held_out = self.references.get(arm), self.held_out[arm]
+        self.learner.adapters = self.adapters[arm]
         self.clock.seconds.clear()
         hidden = self.learner.gradients.seconds if self.learner.gradients else Counter()
         self._synchronise()

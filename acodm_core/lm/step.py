@@ -12,6 +12,7 @@ import torch
 
 from acodm_core.data.sampler import Batch
 from acodm_core.errors import UserError
+from acodm_core.lm.adapters import AdapterLosses
 from acodm_core.lm.evaluate import Evaluator
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
@@ -47,6 +48,7 @@ class Learner:
         seed: of the run, for the projections of gradient sketches.
         reference: what EXCESS_LOSS is measured against.
         held_out: what VALID_LOSS and EMBEDDING are measured on.
+        adapters: what measures ADAPTER_LOSS.
         sharded: cut the model among the ranks instead of giving each a copy.
 
     Raises:
@@ -65,6 +67,7 @@ class Learner:
         seed: int = 0,
         reference: Reference | None = None,
         held_out: Evaluator | None = None,
+        adapters: AdapterLosses | None = None,
         sharded: bool = False,
     ) -> None:
         if training.batch % ranks():
@@ -74,7 +77,7 @@ class Learner:
                 fix="start a number of processes that divides it: torchrun --nproc-per-node, resources.gpus",
             )
         self.model, self.training, self.clock = model, training, clock
-        self.reference, self.held_out = reference, held_out
+        self.reference, self.held_out, self.adapters = reference, held_out, adapters
         self.signal_flops = 0  # so far, of measuring what was asked for; norms and the mixer are timed
         self.peak_lr = config.lr
         self.device = next(model.parameters()).device
@@ -175,6 +178,9 @@ class Learner:
             if Signal.VALID_LOSS in wants:
                 signals[Signal.VALID_LOSS] = self.held_out(self.model, self.autocast()).loss_K
                 self.signal_flops += self._held_out_flops[Signal.VALID_LOSS]
+            if Signal.ADAPTER_LOSS in wants:
+                signals[Signal.ADAPTER_LOSS] = self.adapters(self.autocast())
+                self.signal_flops += self.adapters.flops
             if Signal.EMBEDDING in wants:
                 signals[Signal.EMBEDDING] = self.held_out.embeddings(self.model, self.autocast())
                 self.signal_flops += self._held_out_flops[Signal.EMBEDDING]

@@ -18,8 +18,9 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
 from acodm_core.files import clear_leftovers, sha256, writable, write_json
-from acodm_core.grouping import Grouped
+from acodm_core.grouping import HELD_OUT, Grouped
 from acodm_core.lm import checkpoint
+from acodm_core.lm.adapters import adapter_losses_of
 from acodm_core.lm.evaluate import Evaluation, Evaluator
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.journal import Journal
@@ -79,6 +80,7 @@ class Trainer:
         ).to(self.device)
         self.sequence_flops = sequence_flops(self.model, training.context)  # while the model is whole
         self.mixer = start_mixer(spec, self.corpus, self.inputs, self.model)
+        held_out = held_out_of(spec, self.mixer, self.corpus)
         self.learner = Learner(
             self.model,
             spec.model,
@@ -88,7 +90,8 @@ class Trainer:
             clock=self.clock,
             seed=spec.seed,
             reference=reference_of(spec, self.mixer, self.corpus, self.inputs, self.device),
-            held_out=held_out_of(spec, self.mixer, self.corpus),
+            held_out=held_out,
+            adapters=adapter_losses_of(spec, self.mixer, self.corpus, self.model, held_out, sharded=self.sharded),
             sharded=self.sharded,
         )
         self.sampler = Sampler(
@@ -333,12 +336,12 @@ def reference_of(spec: RunSpec, mixer: Mixer, corpus: Corpus, inputs: Inputs, de
 
 
 def held_out_of(spec: RunSpec, mixer: Mixer, corpus: Corpus) -> Evaluator | None:
-    """What VALID_LOSS and EMBEDDING are measured on, if ``mixer`` may ask for one: the validation split's last sequences.
+    """What the signals of held-out text are measured on, if ``mixer`` may ask for one: the validation split's last sequences.
 
     The curve's sequences are its first ones, so a mixer sees those only in a domain too small to have others. About two
     batches of the run, because losses are asked for again and again; sixteen where a mixer wants embeddings, once.
     """
-    if not {Signal.VALID_LOSS, Signal.EMBEDDING} & mixer.needs:
+    if not HELD_OUT & mixer.needs:
         return None
     sequences = held_out_sequences(spec, mixer.needs)
     return Evaluator(corpus, "valid", sequences=sequences, context=spec.training.context, rows=_rows(spec), last=True)

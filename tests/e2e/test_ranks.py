@@ -24,6 +24,7 @@ KINDS = {  # of what a mixer asks for
     "odm": {},  # losses
     "acodm": {"min_pool": 4, "warmup": 0.1},  # sketches in AdamW's metric
     "acodm_paper": {},  # the exact Gram, norms of weights and of their steps
+    "opmix": {},  # losses of merged adapters
 }
 
 
@@ -72,7 +73,8 @@ def assert_same_run(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "flags"), [("odm", ()), ("acodm", ("--shard",)), ("acodm_paper", ()), ("acodm_paper", ("--shard",))]
+    ("method", "flags"),
+    [("odm", ()), ("acodm", ("--shard",)), ("acodm_paper", ()), ("acodm_paper", ("--shard",))],
 )
 def test_two_processes_train_as_one_does(method: str, flags: tuple[str, ...], specs, fleet: Fleet, alone) -> None:
     folder = fleet.folder(specs[method], f"two{''.join(flags)}")
@@ -143,6 +145,26 @@ def test_a_gram_larger_than_the_model_is_refused_over_ranks_and_sketched_instead
     assert fleet.train(found["exact"]) == [1, 1]
     assert "exact Gram of 4 domains" in log(found["exact"]) and "gram: sketch" in log(found["exact"])
     assert fleet.train(found["sketch"]) == [0, 0], log(found["sketch"])
+
+
+def test_two_processes_find_by_their_adapters_what_one_does(specs, fleet: Fleet, alone) -> None:
+    """Nearly: AdamW's first steps make signs of gradients, so that rounding moves an adapter, and the law that is fitted."""
+    folder = fleet.folder(specs["opmix"], "two")
+    assert fleet.train(folder) == [0, 0], log(folder)
+    share_TK, its_TK = (
+        pd.read_parquet(one / "mixture.parquet").pivot(index="step", columns="domain", values="requested").to_numpy()
+        for one in (folder, alone("opmix"))
+    )
+    np.testing.assert_allclose(share_TK, its_TK, atol=0.01)
+    assert np.ptp(share_TK[-1]) > 0.03, "it found something"
+    mine, its = (read_json(one / "manifest.json") for one in (folder, alone("opmix")))
+    assert mine["method_flops"] == its["method_flops"] > 0
+
+
+def test_adapters_of_a_model_that_is_cut_are_refused(specs, fleet: Fleet) -> None:
+    folder = fleet.folder(specs["opmix"], "cut")
+    assert fleet.train(folder, "--shard") == [1, 1]
+    assert "merges adapters into whole weights" in log(folder) and "Traceback" not in log(folder)
 
 
 def test_torchrun_starts_the_program_on_every_rank(specs, fleet: Fleet, alone) -> None:

@@ -30,7 +30,9 @@ class Killed(Exception):
 def specs(experiment_of) -> dict[str, RunSpec]:
     recipe = {"steps": STEPS, "checkpoint_every": EVERY, "batch": 6}
     methods = {"aioli": {"options": {"trial": 1}}}
-    planned = plan(experiment_of(compare=["uniform", "doremi", "doge", "aioli"], training=recipe, methods=methods))
+    planned = plan(
+        experiment_of(compare=["uniform", "doremi", "doge", "aioli", "opmix"], training=recipe, methods=methods)
+    )
     return {spec.method: spec for spec in planned.runs.values()}
 
 
@@ -70,19 +72,19 @@ def test_the_target_draws_by_the_weights_that_its_proxy_found(
     np.testing.assert_allclose(proxy.requested, 1 / len(found_K))
 
 
-@pytest.mark.parametrize("method", ["doremi_proxy", "doge_proxy", "aioli"])
+@pytest.mark.parametrize("method", ["doremi_proxy", "doge_proxy", "aioli", "opmix"])
 def test_a_killed_stage_continues_to_the_same_bytes(
     method: str, runs: dict[str, Path], specs: dict[str, RunSpec], corpus, tmp_path: Path, monkeypatch
 ) -> None:
     spec, folder = specs[method], tmp_path / specs[method].run
     mixer = find_mixer(spec.mixer)
-    for last in (2, 9, 17):  # before the first checkpoint, and between others
+    for last in (2, 9, 17):  # before the first checkpoint, and between others; OP-Mix looks at step 3
         with monkeypatch.context() as patch:
             patch.setattr(mixer, "observe", killing(mixer.observe, last))
             with pytest.raises(Killed):
                 train(spec, corpus, folder, runs, specs).run()
     assert train(spec, corpus, folder, runs, specs).run() == "finished"
-    names = FILES if method == "aioli" else (*FILES, "weights.json")
+    names = FILES if method in ("aioli", "opmix") else (*FILES, "weights.json")
     for name in names:
         assert (folder / name).read_bytes() == (runs[method] / name).read_bytes(), f"{name} differs"
     manifests = [read_json(path / "manifest.json") for path in (folder, runs[method])]

@@ -23,7 +23,7 @@ from acodm_core.study import estimate, estimate_print
 from acodm_core.study.planner import plan
 from acodm_core.study.power import smallest_difference
 
-COMPARED = ["uniform", "acodm", "acodm_proxy", "doremi", "aioli"]
+COMPARED = ["uniform", "acodm", "acodm_proxy", "doremi", "aioli", "opmix"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_model_is_counted_without_being_made(experiment_of):
     assert found.both > 3 * found.forward > 9 * found.embedding > 0
 
 
-@pytest.mark.parametrize("method", ["uniform", "acodm", "doremi_proxy", "aioli"])
+@pytest.mark.parametrize("method", ["uniform", "acodm", "doremi_proxy", "aioli", "opmix"])
 def test_what_is_counted_beforehand_is_what_the_run_books(method, estimator, corpus, tmp_path):
     """The operations to the last one; bytes on disk within a few percent and what small files' heads take."""
     run = estimator.run_of[method]
