@@ -21,6 +21,7 @@ from acodm_core.study.results import SIGNALS
 PRODUCTS = frozenset({Signal.GRAD_SKETCH, Signal.ADAM_SKETCH, Signal.EMBEDDING})
 MATRICES = PRODUCTS | {Signal.GRAD_GRAM}
 OF_TENSORS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})
+OF_MODELS = frozenset({Signal.ADAPTER_LOSS})  # a row a domain, a column a model
 ELSEWHERE = frozenset({Signal.LOSS, Signal.LEARNING_RATE})  # in metrics.parquet
 _SIGNALS = frozenset(map(str, Signal))
 BATCH = 100_000  # rows in memory at a time
@@ -36,7 +37,7 @@ def kept(signals: Mapping[Signal, np.ndarray], found: Mapping[str, float | np.nd
     for signal in MATRICES & set(signals):
         gram_KK = signals[signal] @ signals[signal].T if signal in PRODUCTS else signals[signal]
         values[str(signal)] = gram_KK[np.triu_indices(len(gram_KK))]
-    return {name: [float(f"{one:.8g}") for one in value] for name, value in values.items()}
+    return {name: [float(f"{one:.8g}") for one in np.ravel(value)] for name, value in values.items()}
 
 
 def write_signals(
@@ -69,6 +70,8 @@ def _places(name: str, count: int, domains: Sequence[str], seen: Sequence[str]) 
         return [(domains[i], domains[j]) for i, j in zip(*np.triu_indices(len(domains)), strict=True)]
     if name in OF_TENSORS:
         return [(str(number), "") for number in range(count)]
+    if name in OF_MODELS:
+        return [(domain, str(number)) for domain in domains for number in range(count // len(domains))]
     return [(item, "") for item in (domains if name in _SIGNALS else seen)]
 
 

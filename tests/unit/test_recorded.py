@@ -45,6 +45,14 @@ def test_vectors_are_named_by_what_they_are_of(tmp_path: Path) -> None:
     assert (found["other"] == "").all()
 
 
+def test_losses_of_merged_models_have_their_domain_and_the_models_number(tmp_path: Path) -> None:
+    kept = recorded.kept({Signal.ADAPTER_LOSS: np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])}, {})
+    found = rows(tmp_path, [{"step": 1, "signals": kept}])
+    assert found[["item", "other", "value"]].values.tolist() == [
+        ["one", "0", 1.0], ["one", "1", 2.0], ["other", "0", 3.0], ["other", "1", 4.0], ["third", "0", 5.0], ["third", "1", 6.0],
+    ]  # fmt: skip
+
+
 def test_a_long_run_is_written_in_batches(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(recorded, "BATCH", 7)
     lines = [{"step": step, "signals": {"rewards": [1.0 * step, 2.0, 3.0]}} for step in range(1, 11)]
