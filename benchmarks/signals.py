@@ -36,6 +36,7 @@ from rich.table import Table
 from side_by_side import peak_of_fresh_process, print_peak, synchronise
 
 from acodm_core.data.sampler import Batch
+from acodm_core.lm.device import prepare
 from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import build_model, matching_layers
 from acodm_core.lm.step import Learner
@@ -257,7 +258,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = options_of()
-    torch.set_num_threads(options.threads)
+    prepare(options.device, options.threads)
     if options.memory_of:
         print_memory(options)
         return
