@@ -148,3 +148,8 @@ def test_a_mistake_ends_the_dry_run_with_a_message(tmp_path, overlay, where, nam
     assert done.returncode == 1
     assert where in done.stderr and names in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_smoke_has_every_method_of_mini():
+    mini = yaml.safe_load((ROOT / "workflow/config/mini.yaml").read_text())["compare"]
+    assert set(mini) <= set(COMPARED)
