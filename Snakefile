@@ -4,6 +4,10 @@
 #   snakemake --configfile workflow/config/X.yaml          another preset
 #   snakemake -n                                           plan and check, run nothing
 
+import os
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
@@ -13,6 +17,9 @@ if not config:
 
     configfile: "workflow/config/quick.yaml"
 
+
+# Jobs find this environment's programs where it is not activated, too: in pods.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 # The Kubernetes plugin takes for granted that pods share nothing. Here they mount the working folder (workflow/profiles/kubernetes):
 # checkpoints lie beside what a rule declares, and would otherwise end with their pod.

@@ -115,9 +115,10 @@ def centre_of(mixtures_NK: np.ndarray, score_N: np.ndarray) -> np.ndarray:
 
 
 def near_by(centre_K: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """(K,) the centre with log-normal noise on each weight and one domain, most likely a small one, left out."""
+    """(K,) the centre with log-normal noise on each weight; from every other one domain, most likely a small one, is left out."""
     weight_K = (centre_K + SMALL) * np.exp(spread * rng.standard_normal(len(centre_K)))
-    weight_K[rng.choice(len(centre_K), p=simplex(1 / (centre_K + SMALL)))] = 0
+    if rng.random() < 0.5:
+        weight_K[rng.choice(len(centre_K), p=simplex(1 / (centre_K + SMALL)))] = 0
     return weight_K
 
 

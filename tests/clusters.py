@@ -24,7 +24,7 @@ import yaml
 def kubernetes(folder: Path) -> Iterator[tuple[dict[str, str], list[dict]]]:
     """A cluster's API: the environment that leads to it, and the jobs it was given (their JSON, in order).
 
-    A job's command runs in an empty folder of its own, as in a pod.
+    A job's command runs in an empty folder of its own and finds no programs but the system's, as in a pod.
     """
     jobs: list[dict] = []
     ended: dict[str, int] = {}  # job -> exit status
@@ -41,6 +41,7 @@ def kubernetes(folder: Path) -> Iterator[tuple[dict[str, str], list[dict]]]:
                 ended[name] = subprocess.run(
                     [*container["command"], *container["args"]],
                     cwd=pods / name,
+                    env={"PATH": os.defpath, "HOME": str(pods / name)},
                     stdout=(pods / f"{name}.log").open("w"),
                     stderr=subprocess.STDOUT,
                 ).returncode

@@ -19,29 +19,37 @@ from acodm_core.study.config import load_experiment
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder with a text and the configuration of an experiment on it."""
+    """A working folder with two texts and the configuration of an experiment on them."""
     folder = tmp_path / "shared"
     folder.mkdir()
-    lines = [json.dumps({"text": f"{i} and {i + 1} make {2 * i + 1}, and twice {i} is {2 * i}."}) for i in range(300)]
-    (folder / "notes.jsonl").write_text("\n".join(lines))
-    notes = {"from": "files", "paths": ["notes.jsonl"], "format": "jsonl"}
-    config = {"experiment": "far", "compare": ["natural"], "corpus": {"name": "far", "domains": {"notes": notes}}}
+    domains = {}
+    for name, sentence in {
+        "sums": "{0} and {1} make {2}, and twice {0} is",
+        "products": "{0} times {1} is not {2}, unless",
+    }.items():
+        lines = [json.dumps({"text": sentence.format(i, i + 1, 2 * i + 1) + f" {2 * i}."}) for i in range(300)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+        domains[name] = {"from": "files", "paths": [f"{name}.jsonl"], "format": "jsonl"}
+    config = {"experiment": "far", "compare": ["natural"], "corpus": {"name": "far", "domains": domains}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
-def documents(folder: Path) -> str:
-    return f"data/corpora/{load_experiment(folder / 'config.yaml').corpus.id}/documents/notes.parquet"
+def documents(folder: Path, domain: str) -> str:
+    return f"data/corpora/{load_experiment(folder / 'config.yaml').corpus.id}/documents/{domain}.parquet"
 
 
-def submit(folder: Path, profile: str, environment: dict[str, str], *arguments: str) -> str:
+def submit(
+    folder: Path, profile: str, environment: dict[str, str], *arguments: str, domains: tuple[str, ...] = ("sums",)
+) -> str:
     """Make the documents with the shipped profile; what Snakemake said. They must be there when it returns."""
+    wanted = [documents(folder, domain) for domain in domains]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
     command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / profile)]
-    command += ["--retries", "0", "--seconds-between-status-checks", "1", *arguments, "--", documents(folder)]
+    command += ["--retries", "0", "--seconds-between-status-checks", "1", *arguments, "--", *wanted]
     done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (folder / documents(folder)).is_file()
+    assert all((folder / path).is_file() for path in wanted)
     return done.stderr
 
 
@@ -59,11 +67,20 @@ def test_a_pod_mounts_the_working_folder_and_works_there(folder, tmp_path):
     assert [path.name for path in (tmp_path / "pods").iterdir() if path.is_dir() and any(path.iterdir())] == []
 
 
+SLURM = ["--slurm-init-seconds-before-status-checks", "1", "--default-resources"]
+SLURM += ["slurm_account=A", "slurm_partition=P", "runtime=120", "mem_mb=4000"]
+
+
 def test_a_batch_job_runs_as_it_is_submitted(folder, tmp_path):
     environment, calls = clusters.slurm(tmp_path)
-    yours = ["slurm_account=A", "slurm_partition=P", "runtime=120", "mem_mb=4000"]
-    submit(
-        folder, "slurm", environment, "--slurm-init-seconds-before-status-checks", "1", "--default-resources", *yours
-    )
+    submit(folder, "slurm", environment, *SLURM)
     (call,) = calls.read_text().splitlines()
     assert re.search(r" -A A -p P -t 120 --mem 4000 --ntasks=1 --cpus-per-task=1 ", call)
+
+
+def test_small_jobs_are_submitted_together(folder, tmp_path):
+    environment, calls = clusters.slurm(tmp_path)
+    together = ["--groups", "documents=corpus", "--group-components", "corpus=2"]
+    submit(folder, "slurm", environment, *together, *SLURM, domains=("sums", "products"))
+    (call,) = calls.read_text().splitlines()
+    assert re.search(r" --mem 8000 --ntasks=1 --cpus-per-task=2 ", call)

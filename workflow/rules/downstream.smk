@@ -98,5 +98,7 @@ rule scores:
         f"logs/scores/{EXPERIMENT.experiment}.log",
     message:
         "Collecting the scores of {EXPERIMENT.experiment}"
+    group:
+        "tables"
     shell:
         "acodm downstream collect {input.plan} {input.asked} {params.contamination} > {log} 2>&1"

@@ -61,6 +61,8 @@ rule render:
         f"logs/render/{EXPERIMENT.experiment}.log",
     message:
         "Rendering tables and figures"
+    group:
+        "tables"
     shell:
         "python -m acodm_analysis.render {params.results} {params.rendered} > {log} 2>&1"
 
@@ -72,6 +74,8 @@ rule cards:
         f"logs/cards/{EXPERIMENT.experiment}.log",
     message:
         "Writing the methods' cards"
+    group:
+        "tables"
     shell:
         "acodm reference methods > {output} 2> {log}"
 
@@ -90,5 +94,7 @@ rule report:
         f"logs/report/{EXPERIMENT.experiment}.log",
     message:
         "Writing the report"
+    group:
+        "tables"
     shell:
         "python -m acodm_analysis.report {params.results} {params.rendered} {output} > {log} 2>&1"

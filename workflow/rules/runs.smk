@@ -116,5 +116,7 @@ rule collect:
         f"logs/collect/{EXPERIMENT.experiment}.log",
     message:
         "Collecting {EXPERIMENT.experiment}"
+    group:
+        "tables"
     shell:
         "acodm collect {input.plan} --corpus {params.corpus} > {log} 2>&1"
