@@ -87,18 +87,21 @@ class Estimator:
 
     def _count(self, run: str, asks: Asks) -> Counts:
         spec = self.plan.runs[run]
-        reference = next((self.plan.runs[one] for role, one in spec.needed() if role == "reference"), None)
         return counting.counts(
             spec,
-            asks.needs,
-            asks.wants,
             vocabulary=self.vocabulary,
             own=self.passes(spec),
-            reference=self.passes(reference) if reference else None,
-            adapters=asks.adapters,
+            method_flops=self._extra_flops(spec, asks, asks.needs, asks.wants),
             state_bytes=asks.state_bytes,
             saved_bytes=asks.saved_bytes,
         )
+
+    def _extra_flops(self, spec: RunSpec, asks: Asks, needs: frozenset[Signal], wants: counting.Wants) -> int:
+        reference = next((self.plan.runs[one] for role, one in spec.needed() if role == "reference"), None)
+        return counting.extra_flops(
+            spec, needs, wants, vocabulary=self.vocabulary, own=self.passes(spec),
+            reference=self.passes(reference) if reference else None, adapters=asks.adapters,
+        )  # fmt: skip
 
     def passes(self, spec: RunSpec) -> counting.Passes:
         if spec.model_name not in self._passes:
@@ -164,11 +167,7 @@ class Estimator:
         wants = Counter()
         for asked, steps in asks.wants.items():
             wants[asked & PASSES] += steps
-        reference = next((self.plan.runs[one] for role, one in spec.needed() if role == "reference"), None)
-        return counting.extra_flops(
-            spec, asks.needs & PASSES, wants, vocabulary=self.vocabulary, own=self.passes(spec),
-            reference=self.passes(reference) if reference else None, adapters=asks.adapters,
-        )  # fmt: skip
+        return self._extra_flops(spec, asks, asks.needs & PASSES, wants)
 
     def paces(self, device: str) -> tuple[dict[str, Pace], float]:
         """Model -> its pace, of those that this machine trains; and the FLOP a second of the largest shape that it does."""

@@ -125,10 +125,10 @@ def adapter_losses_of(
 def adapter_flops(model: torch.nn.Module, asked: Adapters, training: TrainingConfig, sequences: int) -> int:
     """Operations of one measurement on so many held-out ``sequences``: training the adapters, merging and measuring them."""
     factors = _fresh(model, asked.rank, 0)
-    with _standing_still(model), _beside(model, factors, 1.0), counting() as trained:
+    with _standing_still(model), _beside(model, factors, 1.0), counting(model) as trained:
         tokens_BS = torch.zeros(1, training.context + 1, dtype=torch.int64, device=factors[0][0].device)
         weighted_loss(model, tokens_BS, torch.ones(1, device=tokens_BS.device))[0].backward()
-    with counting() as merged, _merged(model, [factors] * len(asked.mixture_AK), asked.weight_MA[0]):
+    with counting(model) as merged, _merged(model, [factors] * len(asked.mixture_AK), asked.weight_MA[0]):
         pass
     one_model = merged.get_total_flops() + sequences * sequence_flops(model, training.context, backward=False)
     one_adapter = asked.steps * training.batch * trained.get_total_flops()

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from acodm_core.lm.adapters import adapter_flops
+from acodm_core.lm.begin import held_out_sequences
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
-from acodm_core.lm.train import held_out_sequences
 from acodm_core.mixing import Adapters, Signal
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ModelConfig
@@ -87,26 +87,15 @@ def extra_flops(
 
 
 def counts(
-    spec: RunSpec,
-    needs: frozenset[Signal],
-    wants: Wants,
-    *,
-    vocabulary: int,
-    own: Passes,
-    reference: Passes | None,
-    adapters: Adapters | None,
-    state_bytes: int,
-    saved_bytes: int,
+    spec: RunSpec, *, vocabulary: int, own: Passes, method_flops: int, state_bytes: int, saved_bytes: int
 ) -> Counts:
-    """All that is counted of one run."""
+    """All that is counted of one run; ``method_flops`` are its ``extra_flops``, and bytes are of the mixer."""
     training, evaluation, shape = spec.training, spec.evaluation, spec.model.config
     looks = evaluations(spec) * evaluation.valid_sequences + evaluation.test_sequences
     return Counts(
         parameters=own.parameters,
         model_flops=training.steps * training.batch * own.both,
-        method_flops=extra_flops(
-            spec, needs, wants, vocabulary=vocabulary, own=own, reference=reference, adapters=adapters
-        ),
+        method_flops=method_flops,
         evaluation_flops=looks * len(spec.domains) * own.forward,
         state_bytes=state_bytes,
         saved_bytes=saved_bytes,

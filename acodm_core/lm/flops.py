@@ -8,6 +8,9 @@ clipping and the optimiser; nor a mixer's own networks. The probe's seconds have
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -30,7 +33,7 @@ def sequence_flops(model: torch.nn.Module, context: int, *, backward: bool = Tru
     Leaves the model's gradients empty.
     """
     tokens_BS = _sequence(model, context)
-    with counting() as counter:
+    with counting(model) as counter:
         if backward:
             weighted_loss(model, tokens_BS, torch.ones(1, device=tokens_BS.device))[0].backward()
             model.zero_grad(set_to_none=True)
@@ -47,7 +50,7 @@ def config_flops(config: ModelConfig, context: int, vocab_size: int) -> int:
 @torch.no_grad()
 def embedding_flops(model: torch.nn.Module, context: int) -> int:
     """Floating-point operations of embedding one sequence: a forward pass without the output head."""
-    with counting() as counter:
+    with counting(model) as counter:
         middle_states(model, _sequence(model, context))
     return counter.get_total_flops()
 
@@ -56,6 +59,14 @@ def _sequence(model: torch.nn.Module, context: int) -> torch.Tensor:
     return torch.zeros(1, context + 1, dtype=torch.int64, device=next(model.parameters()).device)
 
 
-def counting() -> FlopCounterMode:
-    """Counts the operations of what runs inside."""
-    return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+@contextmanager
+def counting(model: torch.nn.Module) -> Iterator[FlopCounterMode]:
+    """Counts the operations of what runs inside, with attention as torch's kernels have it, whatever it trains with."""
+    plain = getattr(model, "module", model)
+    trains_with = plain.config._attn_implementation
+    plain.set_attn_implementation("sdpa")
+    try:
+        with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+            yield counter
+    finally:
+        plain.set_attn_implementation(trains_with)

@@ -24,10 +24,10 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
 from acodm_core.files import atomic, read_json
 from acodm_core.lm.adapters import adapter_losses_of
+from acodm_core.lm.begin import held_out_of, reference_of, start_mixer
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
-from acodm_core.lm.train import held_out_of, reference_of, start_mixer
 from acodm_core.mixing import Inputs, Mixer, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock

@@ -18,26 +18,25 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
 from acodm_core.files import clear_leftovers, sha256, writable, write_json
-from acodm_core.grouping import HELD_OUT, Grouped
 from acodm_core.lm import checkpoint
 from acodm_core.lm.adapters import adapter_losses_of
+from acodm_core.lm.begin import held_out_of, reference_of, rows, start_mixer
 from acodm_core.lm.evaluate import Evaluation, Evaluator
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.journal import Journal
-from acodm_core.lm.model import build_model, matching_layers, non_embedding_parameters
+from acodm_core.lm.model import build_model, non_embedding_parameters
 from acodm_core.lm.progress import Progress
 from acodm_core.lm.ranks import from_first_rank, on_any_rank, rank, ranks, sum_over_ranks
 from acodm_core.lm.recorded import kept
-from acodm_core.lm.reference import Reference
 from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
-from acodm_core.mixing import Inputs, Mixer, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.mixing import Inputs, Signal, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.energy import Meter
 from acodm_core.study.planner import RunSpec
 
-INIT_STREAM, MIXER_STREAM = 0, 1  # separate random streams of one seed; the sampler has its own
+INIT_STREAM = 0  # of the run's seed: first weights; the mixer and the sampler have their own
 
 
 class Interrupted(Exception):
@@ -295,68 +294,10 @@ class Trainer:
         write_json(self.folder / "manifest.json", manifest)
 
 
-def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Inputs, model: torch.nn.Module) -> Mixer:
-    """The spec's mixer, started on the corpus's domains, to decide what ``model`` is trained on."""
-    mixer = build_mixer(spec.mixer, spec.options)
-    if spec.groups:
-        mixer = Grouped(mixer, spec.groups)
-    tokens_K = np.asarray(corpus.train_tokens, dtype=np.float64)
-    rng = np.random.default_rng([spec.seed, MIXER_STREAM])
-    target_K = spec.evaluation.target_weights(spec.domains, tokens_K)
-    prior_K = tokens_K / tokens_K.sum()
-    norms = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & mixer.needs
-    tensors = len(matching_layers(model, spec.model.norm_layers, where="models.*.norm_layers")) if norms else 0
-    mixer.start(
-        Start(
-            spec.domains,
-            prior_K,
-            tokens_K,
-            spec.training.steps,
-            rng,
-            dict(inputs),
-            target_K,
-            tensors,
-            tokens_per_step=spec.training.batch * spec.training.context,
-        )
-    )
-    return mixer
-
-
-def reference_of(spec: RunSpec, mixer: Mixer, corpus: Corpus, inputs: Inputs, device: str) -> Reference | None:
-    """What EXCESS_LOSS is measured against, if ``mixer`` may ask for it: the model of its input run ``reference``."""
-    if Signal.EXCESS_LOSS not in mixer.needs:
-        return None
-    if not isinstance(inputs.get("reference"), Path):
-        raise UserError(
-            f"mixer {spec.mixer!r} measures losses in excess of those of one input run 'reference', and has none or many",
-            fix="add  inputs: {reference: NAME_OF_A_METHOD}, and the role to the mixer's required_inputs",
-        )
-    context = spec.training.context
-    return Reference(inputs["reference"], context=context, vocab_size=corpus.vocab_size, device=device)
-
-
-def held_out_of(spec: RunSpec, mixer: Mixer, corpus: Corpus) -> Evaluator | None:
-    """What the signals of held-out text are measured on, if ``mixer`` may ask for one: the validation split's last sequences.
-
-    The curve's sequences are its first ones, so a mixer sees those only in a domain too small to have others. About two
-    batches of the run, because losses are asked for again and again; sixteen where a mixer wants embeddings, once.
-    """
-    if not HELD_OUT & mixer.needs:
-        return None
-    sequences = held_out_sequences(spec, mixer.needs)
-    return Evaluator(corpus, "valid", sequences=sequences, context=spec.training.context, rows=_rows(spec), last=True)
-
-
-def held_out_sequences(spec: RunSpec, needs: Collection[Signal]) -> int:
-    """How many sequences of each domain ``held_out_of`` measures on."""
-    batches = 16 if Signal.EMBEDDING in needs else 2
-    return math.ceil(batches * spec.training.batch / len(spec.domains))
-
-
 def _evaluator(spec: RunSpec, corpus: Corpus, split: str) -> Evaluator:
     """The evaluation on ``split``, ``valid`` or ``test``, that all runs share."""
     sequences = getattr(spec.evaluation, f"{split}_sequences")
-    return Evaluator(corpus, split, sequences=sequences, context=spec.training.context, rows=_rows(spec))
+    return Evaluator(corpus, split, sequences=sequences, context=spec.training.context, rows=rows(spec))
 
 
 def evidence_of(done: int, share_K: np.ndarray, batch: Batch, result: StepResult) -> dict[str, Any]:
@@ -369,11 +310,6 @@ def evidence_of(done: int, share_K: np.ndarray, batch: Batch, result: StepResult
 def snapshot_name(step: int) -> str:
     """Where a run's folder holds the weights as they were after ``step`` steps."""
     return f"snapshots/step-{step:06d}.safetensors"
-
-
-def _rows(spec: RunSpec) -> int:
-    """Sequences a forward pass."""
-    return spec.training.micro_batch or spec.training.batch
 
 
 def _stream(seed: int, stream: int) -> int:

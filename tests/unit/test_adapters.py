@@ -157,7 +157,7 @@ def test_a_frozen_head_gets_no_gradient_and_costs_no_product(trainer_of) -> None
     flops, gradients = [], []
     for frozen in (False, True):
         head = model.get_output_embeddings().weight.requires_grad_(not frozen)
-        with lora.counting() as counter:
+        with lora.counting(model) as counter:
             total, loss_BT = weighted_loss(model, tokens_BS, torch.full((2,), 0.1))
             total.backward()
         assert (head.grad is None) == frozen

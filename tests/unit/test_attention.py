@@ -1,4 +1,4 @@
-"""Attention in plain products against torch's fused kernel, and what is left to that kernel."""
+"""Attention in plain products against torch's fused kernel and the definition, and what is left to that kernel."""
 
 from __future__ import annotations
 
@@ -61,12 +61,29 @@ def test_no_token_sees_a_later_one() -> None:
     assert not torch.equal(before[:, 10], after[:, 10])
 
 
-@pytest.mark.parametrize("why", ["float32", "long", "grouped heads"])
+@pytest.mark.parametrize(
+    "tokens", [1, 5, 8, 9, 16]
+)  # less than a block of queries, one, a whole number of them, and not
+def test_its_gradients_are_those_of_the_definition(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "QUERIES", 8)
+    random = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(2, 3, tokens, 4, generator=random, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    q, k, v = leaves
+    logits = 0.7 * q @ k.mT + torch.full((tokens, tokens), -torch.inf, dtype=torch.float64).triu(1)
+    defined = (logits.softmax(-1) @ v).transpose(1, 2)
+    found, _ = attention.attention(torch.nn.Module(), q, k, v, None, scaling=0.7)
+    torch.testing.assert_close(found, defined, rtol=1e-12, atol=1e-12)
+    by_out = torch.randn(found.shape, generator=random, dtype=torch.float64)
+    for ours, theirs in zip(*(torch.autograd.grad(out, leaves, by_out) for out in (found, defined)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("why", ["long", "grouped heads"])
 def test_the_rest_is_the_fused_kernels(why: str, fused_calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     if why == "long":
         monkeypatch.setattr(attention, "LONGEST", CONTEXT - 1)
     config = GROUPED if why == "grouped heads" else {"model_type": "gpt_neox", **SIZES}
-    found = trained_once(config, attention.NAME, half=why != "float32")
+    found = trained_once(config, attention.NAME)
     assert len(fused_calls) == SIZES["num_hidden_layers"]
-    for ours, fused in zip(found, trained_once(config, "sdpa", half=why != "float32"), strict=True):
+    for ours, fused in zip(found, trained_once(config, "sdpa"), strict=True):
         assert torch.equal(ours, fused)

@@ -113,14 +113,14 @@ def test_values_of_axes_have_runs_but_are_not_compared(experiment_of, corpus, tm
 def test_mixers_know_the_target_and_the_length_of_their_run(experiment_of, corpus, monkeypatch) -> None:
     from acodm_baselines.uniform import Uniform
 
-    from acodm_core.lm import train
+    from acodm_core.lm import begin
 
     given = []
     monkeypatch.setattr(Uniform, "start", lambda self, start: given.append(start))
     for target in ("uniform", "natural", {"words": 3, "noise": 1}):
         experiment = experiment_of(evaluation={"target": target}, training={"steps": 7})
         for spec in plan(experiment).runs.values():
-            train.start_mixer(spec, corpus, {}, model=None)
+            begin.start_mixer(spec, corpus, {}, model=None)
     assert [(start.total_steps, start.tokens_per_step) for start in given] == [(7, 8 * 16)] * 3
     uniform, natural, chosen = (dict(zip(corpus.domains, start.target, strict=True)) for start in given)
     assert set(uniform.values()) == {0.25}

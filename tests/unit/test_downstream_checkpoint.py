@@ -16,6 +16,7 @@ from acodm_core.downstream.checkpoint import Checkpoint, export
 from acodm_core.downstream.questions import few_shot_examples, write_mirror
 from acodm_core.errors import UserError
 from acodm_core.files import read_json, write_json
+from acodm_core.lm import attention
 from acodm_core.lm.train import Trainer
 from acodm_core.study.planner import plan
 
@@ -37,7 +38,8 @@ def test_an_exported_folder_is_the_same_model_and_tokenizer(checkpoint, corpus, 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     out = export(checkpoint, tmp_path / "hf")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    model = AutoModelForCausalLM.from_pretrained(out, attn_implementation=attention.NAME)
+    tokenizer = AutoTokenizer.from_pretrained(out)
     ours = load_tokenizer(corpus.tokenizer_path)
     for text in ("12 and 13 make 25", "  indented\n\n\tand é 漢 <|endoftext|> spelt out", ""):
         expected = ours.encode(text, add_special_tokens=False).ids

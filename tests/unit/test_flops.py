@@ -62,10 +62,12 @@ def test_the_formula_of_six_n_d_is_near_where_the_head_is_small():
     assert sequence_flops(model, CONTEXT) == pytest.approx(6 * non_embedding_parameters(model) * CONTEXT, rel=0.06)
 
 
-def test_counting_leaves_no_gradients_and_no_other_weights():
+def test_counting_leaves_no_gradients_no_other_weights_and_the_attention_it_trains_with():
     model = model_of("llama")
     before = [p.clone() for p in model.parameters()]
+    attention = model.config._attn_implementation
     sequence_flops(model, CONTEXT)
+    assert model.config._attn_implementation == attention
     assert all(p.grad is None and torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
@@ -76,7 +78,9 @@ def test_a_step_costs_what_the_ledger_books_for_model_and_method(shape, wants):
     layers = {"gpt_neox": "attention.dense", "llama": "o_proj"}[shape]
     config = ModelConfig(config=SHAPES[shape], lr=1e-3, gradient_layers=layers, norm_layers=layers, sketch=8)
     recipe = TrainingConfig(steps=4, batch=6, context=CONTEXT, precision="float32")
-    learner = Learner(model_of(shape), config, recipe, domains=3, needs=wants, clock=Clock())
+    model = model_of(shape)
+    model.set_attn_implementation("sdpa")  # the ledger books attention in full, as torch's kernels have it
+    learner = Learner(model, config, recipe, domains=3, needs=wants, clock=Clock())
     tokens = np.random.default_rng(0).integers(VOCABULARY, size=(6, CONTEXT + 1))
     batch = Batch(tokens, np.array([1, 2, 3]))
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
