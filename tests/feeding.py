@@ -92,6 +92,6 @@ def run(mixer: Mixer, steps: int, *, seed: int = 0, k: int = 3, **more: np.ndarr
     return np.array(shares)
 
 
-def weights(networks: Network | list[Network]) -> torch.Tensor:
-    """All parameters in one vector, a copy."""
-    return torch.cat([network.flat for network in ([networks] if isinstance(networks, Network) else networks)])
+def weights(network: Network) -> np.ndarray:
+    """All parameters, a copy."""
+    return network.flat.copy()

@@ -8,10 +8,8 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from acodm_core.acodm.adam import Adam
+from acodm_core.acodm.adam import Adam, clip
 from acodm_core.acodm.network import Network
 from acodm_core.acodm.replay import Replay, Transition
 
@@ -56,38 +54,41 @@ class Learner(ABC):
         k = len(anchor_K)
         self.gamma, self.tau, self.floor = gamma, tau, floor
         self.minibatch, self.min_pool, self.updates = minibatch, min_pool, updates
-        self.log_anchor = torch.as_tensor(np.log(anchor_K), dtype=torch.float32)
-        random = torch.Generator().manual_seed(seed)
-        self.actor = Network(state, hidden, layers, k * self.heads, random)
-        self.critic = [Network(state + k, hidden, layers, values, random) for _ in range(self.critics)]
+        self.log_anchor_K = np.log(anchor_K).astype(np.float32)
+        self.random = np.random.default_rng(seed)
+        self.actor = Network(state, hidden, layers, k * self.heads, self.random)
+        self.critic = Network(state + k, hidden, layers, values, self.random, self.critics)
         if zero_head:
             for part in self.actor.head:
-                part.zero_()
-        self.target_actor, self.target_critic = copy.deepcopy((self.actor, self.critic))
-        self.actor_optimiser = Adam([self.actor.flat], actor_lr, clip=True)
-        self.critic_optimiser = Adam([critic.flat for critic in self.critic], critic_lr, clip=True)
+                part.fill(0)
+        self.target_critic = copy.deepcopy(self.critic)
+        self.actor_optimiser = Adam([self.actor.flat], [self.actor.grad], actor_lr)
+        self.critic_optimiser = Adam([self.critic.flat], [self.critic.grad], critic_lr)
         self.replay = Replay(replay, state=state, action=k, reward=values)
 
-    def policy(self, logits: Tensor) -> Tensor:
+    def policy(self, logits: np.ndarray) -> np.ndarray:
         """Logits to a mixture: softmax around the anchor, above the floor."""
-        return (logits + self.log_anchor).softmax(-1).mul_(1 - self.floor).add_(self.floor / logits.shape[-1])
+        share = logits + self.log_anchor_K
+        share -= share.max(-1, keepdims=True)
+        np.exp(share, out=share)
+        share *= (1 - self.floor) / share.sum(-1, keepdims=True)
+        share += self.floor / share.shape[-1]
+        return share
 
-    def policy_backward(self, mixture: Tensor, grad: Tensor) -> Tensor:
+    def policy_backward(self, mixture: np.ndarray, grad: np.ndarray) -> np.ndarray:
         """The gradient by the logits, from that by the ``mixture`` which they gave. What all domains share, moves nothing."""
         softmax = mixture - self.floor / mixture.shape[-1]  # times 1 - floor
-        return softmax * (grad - (softmax * grad).sum(-1, keepdim=True) / (1 - self.floor))
+        return softmax * (grad - (softmax * grad).sum(-1, keepdims=True) / (1 - self.floor))
 
-    @torch.inference_mode()
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         """(K,) the mixture for ``state``, with ``noise`` on the logits."""
-        output = self.actor(torch.as_tensor(state, dtype=torch.float32)[None])[0]
-        return self.policy(self.disturbed(output, torch.as_tensor(noise, dtype=torch.float32))).double().numpy()
+        output = self.actor(state[None].astype(np.float32))[0, 0]
+        return self.policy(self.disturbed(output, noise)).astype(np.float64)
 
-    def disturbed(self, output: Tensor, noise: Tensor) -> Tensor:
+    def disturbed(self, output: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
         """The logits that the actor's ``output`` and ``noise`` give."""
         return output + noise
 
-    @torch.inference_mode()  # operations cost less where no gradient could be asked for
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Store one transition and learn from the buffer; returns diagnostics of the last update."""
         self.replay.add(transition)
@@ -101,30 +102,31 @@ class Learner(ABC):
     def update(self, batch: Transition) -> dict[str, float]:
         """One critic and one actor step on a minibatch; returns diagnostics."""
 
-    def _regress(self, critic: Network, inputs: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """The critic's values and their errors; its gradient is that of the mean Huber loss."""
-        values, tape = critic.forward(inputs)
+    def _regress(self, inputs: np.ndarray, goal: np.ndarray) -> dict[str, float]:
+        """Step the critics towards ``goal``, down the gradient of their mean Huber losses; diagnostics are the first one's."""
+        values, tape = self.critic.forward(inputs)
         error = values - goal
-        critic.backward(tape, error.clamp(-1, 1) / error.numel())
-        return values, error
+        self.critic.backward(tape, np.minimum(np.maximum(error, -1), 1) / goal.size)
+        norm = clip(self.critic.grad)
+        self.critic_optimiser.step()
+        q, size = float(values[0].mean()), float(np.abs(error[0]).mean())
+        return {"q": q, "td_error": size, "critic_grad_norm": norm}
 
-    def _follow(self) -> None:
-        pairs = zip((self.target_actor, *self.target_critic), (self.actor, *self.critic), strict=True)
-        for target, online in pairs:
-            target.flat.lerp_(online.flat, self.tau)
+    def _follow(self, target: Network, online: Network) -> None:
+        target.flat += self.tau * (online.flat - target.flat)
 
     def _parts(self) -> dict[str, Any]:
-        critics = {f"critic_{i}": critic for i, critic in enumerate(self.critic)}
-        critics |= {f"target_critic_{i}": critic for i, critic in enumerate(self.target_critic)}
-        optimisers = {"actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser}
-        return {"actor": self.actor, "target_actor": self.target_actor, "replay": self.replay} | critics | optimisers
+        return {
+            "actor": self.actor, "critic": self.critic, "target_critic": self.target_critic, "replay": self.replay,
+            "actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser,
+        }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: copy.deepcopy(part.state_dict()) for name, part in self._parts().items()}
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
-            part.load_state_dict(copy.deepcopy(state[name]))  # torch's optimisers go on to write into what they loaded
+            part.load_state_dict(state[name])
 
 
 class Ddpg(Learner):
@@ -139,31 +141,35 @@ class Ddpg(Learner):
     def __init__(self, state: int, anchor_K: np.ndarray, *, temperature: float, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=len(anchor_K), **settings)
         self.temperature = temperature
+        self.target_actor = copy.deepcopy(self.actor)
 
-    def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(self, states: np.ndarray, actions: np.ndarray) -> tuple[float, np.ndarray]:
         """What the actor ascends at its (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
-        values, tape = self.critic[0].forward(torch.cat([states, actions], -1))
-        slope = self.critic[0].inputs_backward(tape, actions)[:, states.shape[1] :]
+        (values,), tape = self.critic.forward(np.concatenate([states, actions], -1))
+        slope = self.critic.inputs_backward(tape, actions[None])[0, :, states.shape[1] :]
         if self.temperature:
             # A softmax can underflow to 0, and 0 log 0 is 0.
-            values = values - self.temperature * (actions.clamp_min(1e-30).log() - self.log_anchor)
-        gain = torch.dot(actions.flatten(), values.flatten())
+            values = values - self.temperature * (np.log(np.maximum(actions, 1e-30)) - self.log_anchor_K)
+        gain = float(np.vdot(actions, values))
         return gain / len(states), (values + slope) / len(states)  # less temperature, which all domains share
 
     def update(self, batch: Transition) -> dict[str, float]:
-        states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
-        ahead = self.policy(self.target_actor(following))
-        goal = rewards + self.gamma * self.target_critic[0](torch.cat([following, ahead], -1))
-        values, error = self._regress(self.critic[0], torch.cat([states, actions], -1), goal)
-        critic_norm = self.critic_optimiser.step()
-        logits, tape = self.actor.forward(states)
+        states, actions, rewards, following = batch
+        ahead = self.policy(self.target_actor(following)[0])
+        later = self.target_critic(np.concatenate([following, ahead], -1))
+        found = self._regress(np.concatenate([states, actions], -1), rewards + self.gamma * later)
+        (logits,), tape = self.actor.forward(states)
         mixtures = self.policy(logits)
-        objective, slope = self.objective(states, mixtures)
-        self.actor.backward(tape, -self.policy_backward(mixtures, slope))
-        actor_norm = self.actor_optimiser.step()
-        self._follow()
-        found = {"q": values.mean(), "td_error": error.abs().mean(), "objective": objective}
-        return _numbers(found | {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm})
+        found["objective"], slope = self.objective(states, mixtures)
+        self.actor.backward(tape, -self.policy_backward(mixtures, slope)[None])
+        found["actor_grad_norm"] = clip(self.actor.grad)
+        self.actor_optimiser.step()
+        self._follow(self.target_actor, self.actor)
+        self._follow(self.target_critic, self.critic)
+        return found
+
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"target_actor": self.target_actor}
 
 
 class MeanDdpg(Ddpg):
@@ -172,10 +178,10 @@ class MeanDdpg(Ddpg):
     The mixture weighs nothing in that; it counts only as an input of the critic. ``temperature`` is not used.
     """
 
-    def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        values, tape = self.critic[0].forward(torch.cat([states, actions], -1))
-        slope = self.critic[0].inputs_backward(tape, torch.full_like(values, 1 / values.numel()))
-        return values.mean(), slope[:, states.shape[1] :]
+    def objective(self, states: np.ndarray, actions: np.ndarray) -> tuple[float, np.ndarray]:
+        values, tape = self.critic.forward(np.concatenate([states, actions], -1))
+        slope = self.critic.inputs_backward(tape, np.full_like(values, 1 / values.size))
+        return float(values.mean()), slope[0, :, states.shape[1] :]
 
 
 class Sac(Learner):
@@ -187,86 +193,80 @@ class Sac(Learner):
 
     heads, critics = 2, 2
 
-    def __init__(self, state: int, anchor_K: np.ndarray, *, temperature_lr: float, **settings: Any) -> None:
+    def __init__(self, state: int, anchor_K: np.ndarray, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=1, **settings)
-        self.log_temperature = torch.zeros(())
-        self.temperature_optimiser = Adam([self.log_temperature], temperature_lr)
-        self.generator = torch.Generator().manual_seed(settings["seed"])
+        self.log_temperature, self.temperature_grad = np.zeros(1, np.float32), np.zeros(1, np.float32)
+        values, grads = [self.actor.flat, self.log_temperature], [self.actor.grad, self.temperature_grad]
+        self.actor_optimiser = Adam(values, grads, settings["actor_lr"])
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         scalar = np.array([transition.action @ transition.reward])
         return super().learn(transition._replace(reward=scalar), rng)
 
-    def disturbed(self, output: Tensor, noise: Tensor) -> Tensor:
+    def disturbed(self, output: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
         """Here ``noise`` counts in the policy's own deviations."""
-        mean, log_std = output.chunk(2, -1)
-        return mean + log_std.clamp(*LOG_STD).exp_() * noise
+        k = len(self.log_anchor_K)
+        return output[..., :k] + np.exp(_limited(output[..., k:])) * noise
 
-    def draw(self, rows: int) -> Tensor:
-        """(rows, K) standard normal noise."""
-        return torch.randn(rows, len(self.log_anchor), generator=self.generator)
+    def draw(self, *shape: int) -> np.ndarray:
+        """(\\*shape, K) standard normal noise."""
+        return self.random.standard_normal((*shape, len(self.log_anchor_K)), np.float32)
 
-    def sample(self, output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the actor's ``output``: (B, K) mixtures, the (B,) log density of their logits, and the (B, K) noise in them."""
-        noise = self.draw(len(output))
-        log_std = output.chunk(2, -1)[1].clamp(*LOG_STD)
-        density = (
-            -torch.addcmul(log_std, noise, noise, value=0.5).sum(-1) - 0.5 * math.log(2 * math.pi) * noise.shape[1]
-        )
-        return self.policy(self.disturbed(output, noise)), density, noise
+    def sample(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """From the actor's (..., 2K) ``output``: (..., K) mixtures, their logits' (...,) log density and (..., K) noise."""
+        noise, k = self.draw(*output.shape[:-1]), len(self.log_anchor_K)
+        log_std = _limited(output[..., k:])
+        density = -(log_std + 0.5 * noise * noise).sum(-1) - 0.5 * math.log(2 * math.pi) * k
+        return self.policy(output[..., :k] + np.exp(log_std) * noise), density, noise
 
-    def objective(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def objective(self, states: np.ndarray, actions: np.ndarray) -> tuple[float, np.ndarray]:
         """The lesser critic's value of (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
-        inputs = torch.cat([states, actions], -1)
-        (one, one_tape), (other, other_tape) = (critic.forward(inputs) for critic in self.critic)
-        by_one = (one <= other).float() / len(states)
-        slope = self.critic[0].inputs_backward(one_tape, by_one)
-        slope += self.critic[1].inputs_backward(other_tape, 1 / len(states) - by_one)
-        return torch.minimum(one, other).mean(), slope[:, states.shape[1] :]
+        values, tape = self.critic.forward(np.concatenate([states, actions], -1))
+        lesser = np.zeros_like(values)
+        lesser[0] = (values[0] <= values[1]) / np.float32(len(states))
+        lesser[1] = np.float32(1 / len(states)) - lesser[0]
+        slope = self.critic.inputs_backward(tape, lesser)[..., states.shape[1] :]
+        return float(values.min(0).mean()), slope[0] + slope[1]
 
-    def output_backward(self, output: Tensor, noise: Tensor, grad: Tensor, temperature: Tensor) -> Tensor:
+    def output_backward(
+        self, output: np.ndarray, noise: np.ndarray, grad: np.ndarray, temperature: float
+    ) -> np.ndarray:
         """The gradient by the actor's ``output`` of the objective less temperature * density, from that by the logits."""
-        log_std = output.chunk(2, -1)[1]
-        clamped = log_std.clamp(*LOG_STD)
-        by_log_std = grad * noise * clamped.exp() + temperature / len(output)
-        return torch.cat([grad, by_log_std * (log_std == clamped)], -1)
+        log_std = output[..., noise.shape[-1] :]
+        limited = _limited(log_std)
+        by_log_std = grad * noise * np.exp(limited) + temperature / len(output)
+        return np.concatenate([grad, by_log_std * (log_std == limited)], -1)
 
     def update(self, batch: Transition) -> dict[str, float]:
-        states, actions, rewards, following = (torch.from_numpy(part) for part in batch)
-        temperature = self.log_temperature.exp()
-        ahead, density, _ = self.sample(self.actor(following))
-        later = torch.cat([following, ahead], -1)
-        least = torch.minimum(*(critic(later) for critic in self.target_critic))
-        goal = rewards + self.gamma * (least - temperature * density[:, None])
-        taken = torch.cat([states, actions], -1)
-        (values, error), _ = (self._regress(critic, taken, goal) for critic in self.critic)
-        critic_norm = self.critic_optimiser.step()
-        output, tape = self.actor.forward(states)
-        mixtures, density, noise = self.sample(output)
+        states, actions, rewards, following = batch
+        temperature = float(np.exp(self.log_temperature[0]))
+        # Both batches of states at once: between them no step moves the actor.
+        outputs, tape = self.actor.forward(np.stack([following, states]))
+        (ahead, mixtures), (density_ahead, density), (_, noise) = self.sample(outputs)
+        least = self.target_critic(np.concatenate([following, ahead], -1)).min(0)
+        goal = rewards + self.gamma * (least - temperature * density_ahead[:, None])
+        found = self._regress(np.concatenate([states, actions], -1), goal)
         value, slope = self.objective(states, mixtures)
         by_logits = self.policy_backward(mixtures, slope)
-        self.actor.backward(tape, -self.output_backward(output, noise, by_logits, temperature))
-        actor_norm = self.actor_optimiser.step()
+        by_output = self.output_backward(outputs[1], noise, by_logits, temperature)
+        self.actor.backward([tuple(part[1:] for part in block) for block in tape], -by_output[None])
+        found["actor_grad_norm"] = clip(self.actor.grad)
         # Down where the policy's entropy is above its target -K, up where it is below.
-        self.log_temperature.grad = len(self.log_anchor) - density.mean()
-        self.temperature_optimiser.step()
-        self._follow()
-        found = {"q": values.mean(), "td_error": error.abs().mean()}
-        found |= {"objective": value - temperature * density.mean(), "temperature": temperature}
-        return _numbers(found | {"critic_grad_norm": critic_norm, "actor_grad_norm": actor_norm})
-
-    def _parts(self) -> dict[str, Any]:
-        return super()._parts() | {"temperature_optimiser": self.temperature_optimiser}
+        entropy = -float(density.mean())
+        self.temperature_grad[0] = len(self.log_anchor_K) + entropy
+        self.actor_optimiser.step()
+        self._follow(self.target_critic, self.critic)
+        return found | {"objective": value + temperature * entropy, "temperature": temperature}
 
     def state_dict(self) -> dict[str, Any]:
-        random = {"log_temperature": self.log_temperature.item(), "generator": self.generator.get_state()}
+        random = {"log_temperature": float(self.log_temperature[0]), "random": self.random.bit_generator.state}
         return super().state_dict() | random
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.log_temperature.fill_(state["log_temperature"])
-        self.generator.set_state(state["generator"])
+        self.log_temperature[0] = state["log_temperature"]
+        self.random.bit_generator.state = state["random"]
 
 
-def _numbers(found: dict[str, Tensor]) -> dict[str, float]:
-    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+def _limited(log_std: np.ndarray) -> np.ndarray:
+    return np.minimum(np.maximum(log_std, LOG_STD[0]), LOG_STD[1])  # np.clip takes longer

@@ -172,7 +172,7 @@ class AcOdm(Mixer):
             seed=int(self.rng_.integers(2**31)),
         )  # fmt: skip
         if self.agent == "sac":
-            return Sac(self.tracker_.size, anchor_K, temperature_lr=self.actor_lr, **settings)
+            return Sac(self.tracker_.size, anchor_K, **settings)
         ddpg = MeanDdpg if self.agent == "ddpg_mean" else Ddpg
         return ddpg(self.tracker_.size, anchor_K, temperature=self.temperature, **settings)
 

@@ -2,104 +2,132 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-Tape = list[tuple[Tensor, ...]]  # what one forward pass leaves for its backward pass, block by block
-# Not the packets, which look for the overload in every call.
-_norm_backward = torch.ops.aten.native_layer_norm_backward.default
-_relu_backward = torch.ops.aten.threshold_backward.default
+Tape = list[tuple[np.ndarray, ...]]  # what one forward pass leaves for its backward pass, block by block
 
 
 class Network:
     """``layers`` blocks of Linear, LayerNorm, ReLU and a Linear head (arXiv 2505.23878; release at e95863e, agent.py:106-168).
 
-    Parameters are views of the vector ``flat`` (P,), their gradients views of ``grad``: an optimiser, a norm or a moving
-    average takes the network as one tensor. Names and first values are those of the same ``torch.nn.Sequential``.
+    ``copies`` networks C of one shape and different first values go through every pass side by side, as twin critics do.
+    Parameters are float32 views of ``flat`` (C, P), their gradients views of ``grad``: an optimiser, a norm or a moving
+    average takes all of them as one array. Names and the laws of the first values are those of a ``torch.nn.Sequential``.
     """
 
-    def __init__(self, inputs: int, hidden: int, layers: int, outputs: int, generator: torch.Generator) -> None:
-        shapes: dict[str, tuple[int, ...]] = {}
+    def __init__(
+        self, inputs: int, hidden: int, layers: int, outputs: int, rng: np.random.Generator, copies: int = 1
+    ) -> None:
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for block, width in enumerate([inputs] + [hidden] * (layers - 1)):
-            shapes |= {f"{3 * block}.weight": (hidden, width), f"{3 * block}.bias": (hidden,)}
-            shapes |= {f"{3 * block + 1}.weight": (hidden,), f"{3 * block + 1}.bias": (hidden,)}
-        shapes |= {f"{3 * layers}.weight": (outputs, hidden), f"{3 * layers}.bias": (outputs,)}
-        sizes = [math.prod(shape) for shape in shapes.values()]
-        self.flat = torch.zeros(sum(sizes))
-        self.grad = self.flat.grad = torch.zeros_like(self.flat)
-        values, grads = (
-            [part.view(shape) for part, shape in zip(vector.split(sizes), shapes.values(), strict=True)]
-            for vector in (self.flat, self.grad)
-        )
-        self.named = dict(zip(shapes, values, strict=True))
-        for block in range(layers + 1):
-            weight, bias = self.named[f"{3 * block}.weight"], self.named[f"{3 * block}.bias"]
-            bound = 1 / math.sqrt(weight.shape[1])  # as torch.nn.Linear
-            weight.uniform_(-bound, bound, generator=generator)
-            bias.uniform_(-bound, bound, generator=generator)
-            if block < layers:
-                self.named[f"{3 * block + 1}.weight"].fill_(1.0)
-        self.head, self._head_grads = values[-2:], grads[-2:]
-        self._blocks = [(values[i : i + 4], grads[i : i + 4]) for i in range(0, 4 * layers, 4)]
-        self._transposed = [
-            weight.T for weight in values[::4]
-        ]  # a view costs as much as the arithmetic of a small layer
+            self._shapes |= {f"{3 * block}.weight": (width, hidden), f"{3 * block}.bias": (hidden,)}
+            self._shapes |= {f"{3 * block + 1}.weight": (hidden,), f"{3 * block + 1}.bias": (hidden,)}
+        self._shapes |= {f"{3 * layers}.weight": (hidden, outputs), f"{3 * layers}.bias": (outputs,)}
+        size = sum(math.prod(shape) for shape in self._shapes.values())
+        self._bind(np.zeros((copies, size), np.float32), np.zeros((copies, size), np.float32))
+        for named in map(self.named, range(copies)):
+            for block in range(layers + 1):
+                weight, bias = named[f"{3 * block}.weight"], named[f"{3 * block}.bias"]
+                bound = 1 / math.sqrt(weight.shape[1])  # as torch.nn.Linear
+                weight[:], bias[:] = (rng.uniform(-bound, bound, part.shape) for part in (weight, bias))
+                if block < layers:
+                    named[f"{3 * block + 1}.weight"].fill(1.0)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, inputs) to (B, outputs)."""
+    def _bind(self, flat: np.ndarray, grad: np.ndarray) -> None:
+        self.flat, self.grad = flat, grad
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1]
+        values, grads = (
+            [
+                part.reshape(-1, shape[0], shape[1]) if len(shape) == 2 else part[:, None]
+                for part, shape in zip(np.split(vector, ends, 1), self._shapes.values(), strict=True)
+            ]
+            for vector in (flat, grad)
+        )
+        self.head, self._head_grads = values[-2:], grads[-2:]
+        self._blocks = [(values[i : i + 4], grads[i : i + 4]) for i in range(0, len(values) - 2, 4)]
+        width = values[0].shape[-1]
+        self._mean = np.full((width, 1), 1 / width, np.float32)  # a product with it is faster than numpy's own mean
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        made = copy.copy(self)
+        made._bind(copy.deepcopy(self.flat, memo), copy.deepcopy(self.grad, memo))  # an optimiser's copy shares these
+        return made
+
+    def named(self, index: int = 0) -> dict[str, np.ndarray]:
+        """The parameters of one of the copies, views in torch's shapes (its weights are transposed)."""
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1]
+        parts = np.split(self.flat[index], ends)
+        return {name: part.reshape(shape).T for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(B, inputs) for all copies, or (C, B, inputs), to (C, B, outputs)."""
         return self.forward(x)[0]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tape]:
-        """(B, inputs) to (B, outputs), and what ``backward`` needs to know of it."""
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
+        """(B, inputs) for all copies, or (C, B, inputs), to (C, B, outputs), and what ``backward`` needs to know of it."""
         tape: Tape = []
-        for ((_, bias, scale, shift), _), transposed in zip(self._blocks, self._transposed, strict=False):
-            linear = torch.addmm(bias, x, transposed)
-            normal, mean, rstd = torch.native_layer_norm(linear, scale.shape, scale, shift, 1e-5)
-            tape.append((x, linear, mean, rstd))
-            x = normal.relu_()
+        for (weight, bias, scale, shift), _ in self._blocks:
+            normal = x @ weight
+            normal += bias
+            normal -= normal @ self._mean
+            rate = (normal * normal) @ self._mean
+            rate += 1e-5
+            np.sqrt(rate, out=rate)
+            np.reciprocal(rate, out=rate)
+            normal *= rate
+            tape.append((x, normal, rate))
+            x = normal * scale
+            x += shift
+            np.maximum(x, 0, out=x)
         tape.append((x,))
-        return torch.addmm(self.head[1], x, self._transposed[-1]), tape
+        output = x @ self.head[0]
+        output += self.head[1]
+        return output, tape
 
-    def backward(self, tape: Tape, grad: Tensor) -> None:
-        """Write the parameters' gradient into ``grad``, from the outputs' (B, outputs)."""
+    def backward(self, tape: Tape, grad: np.ndarray) -> None:
+        """Write the parameters' gradient into ``grad``, from the outputs' (C, B, outputs)."""
         (x,) = tape[-1]
         _linear_backward(grad, x, *self._head_grads)
         weight_above = self.head[0]
-        for ((weight, _, scale, shift), by), (before, linear, mean, rstd) in self._backwards(tape):
-            grad = _relu_backward(grad @ weight_above, x, 0)
-            grad, by_scale, by_shift = _norm_backward(
-                grad, linear, scale.shape, mean, rstd, scale, shift, [True, True, True]
-            )
-            _linear_backward(grad, before, *by[:2])
-            by[2].copy_(by_scale)
-            by[3].copy_(by_shift)
-            x, weight_above = before, weight
+        for (values, grads), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
+            grad = grad @ weight_above.mT
+            grad *= x > 0
+            np.add.reduce(grad, -2, out=grads[3], keepdims=True)
+            np.add.reduce(grad * normal, -2, out=grads[2], keepdims=True)
+            self._norm_backward(grad, normal, rate, values[2])
+            _linear_backward(grad, before, *grads[:2])
+            x, weight_above = before, values[0]
 
-    def inputs_backward(self, tape: Tape, grad: Tensor) -> Tensor:
-        """The inputs' gradient (B, inputs), from the outputs' (B, outputs)."""
+    def inputs_backward(self, tape: Tape, grad: np.ndarray) -> np.ndarray:
+        """The inputs' gradient (C, B, inputs), from the outputs' (C, B, outputs)."""
         (x,) = tape[-1]
-        grad = grad @ self.head[0]
-        for ((weight, _, scale, shift), _), (before, linear, mean, rstd) in self._backwards(tape):
-            grad = _relu_backward(grad, x, 0)
-            grad, _, _ = _norm_backward(grad, linear, scale.shape, mean, rstd, scale, shift, [True, False, False])
-            grad, x = grad @ weight, before
+        grad = grad @ self.head[0].mT
+        for (values, _), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
+            grad *= x > 0
+            self._norm_backward(grad, normal, rate, values[2])
+            grad, x = grad @ values[0].mT, before
         return grad
 
-    def _backwards(self, tape: Tape) -> Iterator[Any]:
-        return zip(reversed(self._blocks), reversed(tape[:-1]), strict=True)
+    def _norm_backward(self, grad: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray) -> None:
+        """Turn the gradient by a LayerNorm's output into that by its input, in place."""
+        grad *= scale
+        along = (grad * normal) @ self._mean
+        grad -= grad @ self._mean
+        grad -= normal * along
+        grad *= rate
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.named
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"flat": self.flat.copy()}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, value in self.named.items():
-            value.copy_(state[name])
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        self.flat[:] = state["flat"]
 
 
-def _linear_backward(grad: Tensor, x: Tensor, by_weight: Tensor, by_bias: Tensor) -> None:
-    torch.mm(grad.T, x, out=by_weight)
-    torch.sum(grad, 0, out=by_bias)
+def _linear_backward(grad: np.ndarray, x: np.ndarray, by_weight: np.ndarray, by_bias: np.ndarray) -> None:
+    np.matmul(x.mT, grad, out=by_weight)
+    np.add.reduce(grad, -2, out=by_bias, keepdims=True)

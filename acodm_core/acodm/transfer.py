@@ -21,7 +21,7 @@ def save(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
     """Write the mixer's actor, with the statistics that its state is normalised by and the domains it knows."""
     from safetensors.numpy import save_file
 
-    tensors = {f"actor.{name}": value.numpy() for name, value in mixer.agent_.actor.state_dict().items()}
+    tensors = {f"actor.{name}": np.ascontiguousarray(value) for name, value in mixer.agent_.actor.named().items()}
     normaliser = mixer.tracker_.normaliser.state_dict()
     tensors |= {f"state.{name}": np.asarray(value) for name, value in normaliser.items()}
     save_file(tensors, path, metadata={"domains": json.dumps(domains), "options": json.dumps(_shape(mixer))})
@@ -33,7 +33,6 @@ def load(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
     Raises:
         UserError: no actor there, one of other domains (both lists are shown), or one of another shape.
     """
-    import torch
     from safetensors import safe_open
 
     if not path.exists():
@@ -49,8 +48,8 @@ def load(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
             fix="train the proxy on the same domains in the same order",
         )
     mine = _shape(mixer)
-    actor = {n.removeprefix("actor."): torch.from_numpy(t) for n, t in tensors.items() if n.startswith("actor.")}
-    expected = mixer.agent_.actor.state_dict()
+    actor = {n.removeprefix("actor."): t for n, t in tensors.items() if n.startswith("actor.")}
+    expected = mixer.agent_.actor.named()
     if shape != mine or {n: t.shape for n, t in actor.items()} != {n: t.shape for n, t in expected.items()}:
         theirs = ", ".join(f"{name} {shape[name]}" for name in SHAPED_BY if shape[name] != mine[name])
         raise UserError(
@@ -59,7 +58,8 @@ def load(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
             fix=f"give this method the options {', '.join(SHAPED_BY)} of the run that learned it; only the state's"
             " relative form fits models of any depth",
         )
-    mixer.agent_.actor.load_state_dict(actor)
+    for name, value in expected.items():
+        value[...] = actor[name]
     mixer.tracker_.normaliser.load_state_dict({n: tensors[f"state.{n}"] for n in ("count", "mean", "m2")})
     mixer.tracker_.normaliser.frozen = True
 

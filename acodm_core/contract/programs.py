@@ -63,13 +63,13 @@ def check(
     ] = None,
 ) -> None:
     """Hold mixers to the contract: what is checked, what failed and how to mend it. Exit status 1 if anything failed."""
-    import torch
     from rich.console import Console
 
     from acodm_core.contract.case import case_of
+    from acodm_core.lm.device import prepare
     from acodm_core.mixing import baseline_names
 
-    torch.set_num_threads(1)
+    prepare("cpu", threads=1)
     console = Console(highlight=False, soft_wrap=True)
     broken = 0
     for name in mixers or baseline_names():

@@ -363,7 +363,9 @@ def contamination(
 def collect(
     plan: Annotated[Path, typer.Argument(help="plan.json of the experiment.")],
     settings: Annotated[Path, typer.Argument(help="downstream.json of the experiment: what its runs were asked.")],
-    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results/runs"),
+    runs: Annotated[
+        list[Path], typer.Option(help="Folder that holds runs; repeat for those of several machines or sittings.")
+    ] = [Path("results/runs")],  # noqa: B006 - typer reads the default
     contamination: Annotated[
         Path | None, typer.Option(help="contamination.json of the corpus, to lay beside it.")
     ] = None,

@@ -13,8 +13,10 @@ KEEP_FREED_MEMORY = {-1: 2**31 - 1, -2: 64 << 20, -4: 0}
 def prepare(device: str, threads: int) -> str:
     """Set the thread count, keep freed memory, and resolve ``auto``; UserError if a GPU is asked for and there is none."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")  # numpy's products, which mixers use
     keep_freed_memory()
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

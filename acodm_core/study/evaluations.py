@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,25 +116,41 @@ def read_settings(path: Path) -> DownstreamConfig:
         return DownstreamConfig.model_validate(read_json(path))
 
 
-def gather(plan: Plan, asked: DownstreamConfig, runs: Path, out: Path) -> None:
+def gather(plan: Plan, asked: DownstreamConfig, roots: Sequence[Path], out: Path) -> None:
     """Put the scores of every planned evaluation together as one table of SCORES.
 
+    Args:
+        roots: folders of runs; an evaluation may be in more than one if its scores are equal.
+
     Raises:
-        UserError: an evaluation that is missing, of another run or step, or another table.
+        UserError: an evaluation that is missing, of another run or step, there twice with different scores, or another table.
     """
     import pandas as pd  # heavy, and every parse of the Snakefile imports this module
 
     from acodm_core.study.results import write_scores
 
-    tables = [_scores(runs, one) for one in evaluations(plan, asked).values()]
+    tables = [_answers(roots, one) for one in evaluations(plan, asked).values()]
     frame = pd.concat(tables, ignore_index=True).astype(object)
     write_scores(frame.where(frame.notna(), None).to_dict("records"), out)
 
 
-def _scores(runs: Path, one: Evaluation) -> pd.DataFrame:
+def _answers(roots: Sequence[Path], one: Evaluation) -> pd.DataFrame:
+    """The scores of ``one`` in the first of ``roots`` that has them."""
+    there = [root / one.folder for root in roots if (root / one.folder / "manifest.json").exists()]
+    first, *others = [_scores(folder, one) for folder in there or [roots[0] / one.folder]]
+    for folder, found in zip(there[1:], others, strict=True):
+        if not found.equals(first):
+            raise UserError(
+                f"evaluated twice, with different scores: they are not those of {there[0]}",
+                where=str(folder),
+                fix="remove one of the two",
+            )
+    return first
+
+
+def _scores(folder: Path, one: Evaluation) -> pd.DataFrame:
     from acodm_core.study.results import SCORES, read_parquet
 
-    folder = runs / one.folder
     manifest = read_json(folder / "manifest.json")
     told = [manifest.get(key) for key in ("run", "step", "status")]
     if told != [one.run, told[1] if one.step is None else one.step, "finished"]:

@@ -162,26 +162,29 @@ def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     agent, other, size = mixer.agent_, permuted.agent_, mixer.tracker_.size
     states = np.concatenate([order, k + order, 2 * k + order, np.arange(3 * k, size)])  # counts, losses, changes, rest
     outputs = np.concatenate([order, k + order])
-    for prefix in ("", "target_"):
-        mine, theirs = getattr(agent, f"{prefix}actor"), getattr(other, f"{prefix}actor")
-        move_domains(mine, theirs, states, outputs[: k * agent.heads])
-        critics = zip(getattr(agent, f"{prefix}critic"), getattr(other, f"{prefix}critic"), strict=True)
-        for mine, theirs in critics:
-            move_domains(mine, theirs, [*states, *(size + order)], order if len(mine.head[1]) == k else [0])
+    for name in ("actor", "target_actor", "critic", "target_critic"):
+        if (mine := getattr(agent, name, None)) is None:  # the soft agent has no target actor
+            continue
+        if "actor" in name:
+            move_domains(mine, getattr(other, name), states, outputs[: k * agent.heads])
+        else:
+            of_domains = order if mine.head[1].shape[-1] == k else np.zeros(1, int)
+            move_domains(mine, getattr(other, name), np.concatenate([states, size + order]), of_domains)
     if agent.heads == 2:  # the soft agent's own noise moves with the domains, too; the mixer's already did
         plain = other.draw
-        other.draw = lambda rows: plain(rows)[:, order]
-    before = agent.actor.head[0].clone()
+        other.draw = lambda *shape: plain(*shape)[..., order]
+    before = agent.actor.head[0].copy()
     assert checks.paths_apart(mixer, permuted, domains, there, rtol=0, atol=1e-4) == ""
-    assert not torch.equal(agent.actor.head[0], before), "the networks learned, so the test says something"
+    assert not np.array_equal(agent.actor.head[0], before), "the networks learned, so the test says something"
 
 
-def move_domains(mine: Network, theirs: Network, inputs: Any, outputs: Any) -> None:
+def move_domains(mine: Network, theirs: Network, inputs: np.ndarray, outputs: np.ndarray) -> None:
     """Make ``theirs`` the network ``mine`` with its inputs and outputs in another order."""
     theirs.load_state_dict(mine.state_dict())
-    theirs.named["0.weight"].copy_(mine.named["0.weight"][:, inputs])
+    for index in range(len(mine.flat)):
+        theirs.named(index)["0.weight"][:] = mine.named(index)["0.weight"][:, inputs]
     for there, here in zip(theirs.head, mine.head, strict=True):
-        there.copy_(here[outputs])
+        there[:] = here[..., outputs]
 
 
 def test_cases_cover_every_value_of_acodms_options() -> None:

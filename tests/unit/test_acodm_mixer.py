@@ -6,7 +6,6 @@ import copy
 
 import numpy as np
 import pytest
-import torch
 from feeding import ALIGNED, PLAIN, acodm, observe, run, start, stats, weights
 
 from acodm_core.acodm.hds import Hds
@@ -345,7 +344,7 @@ def test_variants_are_what_their_sources_say() -> None:
 
 def test_paper_variant_has_no_floor() -> None:
     mixer = start(AcOdmPaper(**SMALL, warmup=0.0))
-    mixer.agent_.actor.head[1].add_(torch.tensor([20.0, 0.0, -20.0]))
+    mixer.agent_.actor.head[1][:] += np.array([20.0, 0.0, -20.0], np.float32)
     observe(mixer, 0, np.array([1.0, 2.0, 3.0]), ALIGNED)
     assert mixer.sampling(1).min() < 1e-6
 

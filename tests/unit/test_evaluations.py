@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def answered(experiment, tmp_path: Path):
 
 def test_all_answers_are_one_table_with_what_was_skipped(answered, tmp_path: Path) -> None:
     made, runs, found = answered
-    gather(runs, made.downstream, tmp_path, tmp_path / "all.parquet")
+    gather(runs, made.downstream, [tmp_path], tmp_path / "all.parquet")
     table = pd.read_parquet(tmp_path / "all.parquet")
     assert list(table.columns) == SCORES.names and len(table) == len(found)
     assert set(table[table.status == "skipped"].reason) == {"its data are on the hub"}
@@ -148,15 +149,30 @@ def test_all_answers_are_one_table_with_what_was_skipped(answered, tmp_path: Pat
     assert table.n.dropna().tolist() == [8] * (len(found) // 2)
 
 
+def test_answers_of_two_folders_are_one_table_unless_they_differ(answered, tmp_path: Path) -> None:
+    made, runs, found = answered
+    gather(runs, made.downstream, [tmp_path], tmp_path / "one.parquet")
+    other, last, first = tmp_path / "other", found[-1].folder, found[0].folder
+    shutil.copytree(tmp_path / first, other / first)
+    (other / last).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / last).rename(other / last)
+    gather(runs, made.downstream, [tmp_path, other], tmp_path / "both.parquet")
+    assert pd.read_parquet(tmp_path / "both.parquet").equals(pd.read_parquet(tmp_path / "one.parquet"))
+    row = pd.read_parquet(other / first / "scores.parquet").iloc[0].dropna().to_dict() | {"value": 0.5, "n": 8}
+    write_scores([row], other / first / "scores.parquet")
+    with pytest.raises(UserError, match="twice, with different scores"):
+        gather(runs, made.downstream, [tmp_path, other], tmp_path / "both.parquet")
+
+
 def test_an_answer_of_another_run_or_none_is_refused(answered, tmp_path: Path) -> None:
     made, runs, found = answered
     path = tmp_path / found[0].folder / "manifest.json"
     write_json(path, {"run": "other-s0-1", "step": 3, "status": "finished"})
     with pytest.raises(UserError, match="of other-s0-1"):
-        gather(runs, made.downstream, tmp_path, tmp_path / "all.parquet")
+        gather(runs, made.downstream, [tmp_path], tmp_path / "all.parquet")
     path.unlink()
     with pytest.raises(UserError, match="file not found"):
-        gather(runs, made.downstream, tmp_path, tmp_path / "all.parquet")
+        gather(runs, made.downstream, [tmp_path], tmp_path / "all.parquet")
 
 
 def test_settings_survive_their_file(tmp_path: Path) -> None:
