@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import torch
 
 from acodm_core.acodm.adam import Adam, clip
 from acodm_core.acodm.network import Network
@@ -113,7 +114,7 @@ class Learner(ABC):
         return {"q": q, "td_error": size, "critic_grad_norm": norm}
 
     def _follow(self, target: Network, online: Network) -> None:
-        target.flat += self.tau * (online.flat - target.flat)
+        torch.from_numpy(target.flat).lerp_(torch.from_numpy(online.flat), self.tau)  # one pass; numpy takes three
 
     def _parts(self) -> dict[str, Any]:
         return {
