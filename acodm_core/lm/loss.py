@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROWS = {"cpu": 256}  # of logits at a time: those of 8,192 tokens fill a core's share of the cache
+ROWS = {"cpu": 1024}  # multiplied by the head at a time; the head's gradient is added to once in so many
 ROWS_ELSEWHERE = 4096
+CACHED_ROWS = 256  # of a CPU's logits made into losses at a time: those of 8,192 tokens fill a core's share of the cache
 _CHANGE_LOGITS: WeakSet[torch.nn.Module] = WeakSet()  # models found to do something after the head, e.g. cap or scale
 
 
@@ -122,36 +123,41 @@ def _blocks(
     half = torch.is_autocast_enabled(device.type)
     x_NH, w_VH = ((t.to(torch.get_autocast_dtype(device.type)) if half else t) for t in (hidden_NH, head_VH))
     rows = min(len(x_NH), ROWS.get(device.type, ROWS_ELSEWHERE))
-    product_RV = x_NH.new_empty(rows, len(w_VH))
-    exact = torch.promote_types(x_NH.dtype, torch.float32)
-    logits_RV = product_RV if product_RV.dtype == exact else torch.empty_like(product_RV, dtype=exact)
-    loss_N = torch.empty(len(x_NH), dtype=exact, device=device)
-    by_hidden_NH = by_head_VH = None
+    logits_RV = x_NH.new_empty(rows, len(w_VH))
+    losses, by_hidden_NH, by_head_VH = [], None, None
     if weight_N is not None:
         by_hidden_NH, by_head_VH = torch.empty_like(hidden_NH), torch.zeros_like(head_VH) if by_head else None
     for first in range(0, len(x_NH), rows):
         part = slice(first, first + rows)
-        x, target = x_NH[part], target_N[part, None]
-        product, logits = product_RV[: len(x)], logits_RV[: len(x)]
-        torch.mm(x, w_VH.T, out=product)
-        if logits is not product:
-            logits.copy_(product)
+        x, logits = x_NH[part], logits_RV[: len(x_NH[part])]
+        torch.mm(x, w_VH.T, out=logits)
+        losses.append(_losses(logits, target_N[part], None if weight_N is None else weight_N[part]))
+        if weight_N is None:
+            continue
+        by_hidden_NH[part] = logits @ w_VH
+        if by_head_VH is None:
+            continue
+        if half:
+            by_head_VH += logits.T @ x
+        else:
+            torch.addmm(by_head_VH, logits.T, x, out=by_head_VH)
+    return torch.cat(losses), by_hidden_NH, by_head_VH
+
+
+def _losses(logits_RV: Tensor, target_R: Tensor, weight_R: Tensor | None) -> Tensor:
+    """(R,) losses, in float32 at least. With ``weight_R`` the logits become the gradients of the losses' weighted sum by them."""
+    exact = torch.promote_types(logits_RV.dtype, torch.float32)
+    rows = CACHED_ROWS if logits_RV.device.type == "cpu" else len(logits_RV)
+    losses = []
+    for first in range(0, len(logits_RV), rows):
+        part = slice(first, first + rows)
+        target, logits = target_R[part, None], logits_RV[part].to(exact)
         at_target = logits.gather(1, target)
         top = logits.amax(1, keepdim=True)
         torch.softmax(logits, 1, out=logits)  # in place: two passes less than by hand
         # The likeliest token's probability is 1 / sum(exp(logits - top)).
-        loss_N[part] = (top - logits.amax(1, keepdim=True).log() - at_target)[:, 0]
-        if weight_N is None:
-            continue
-        weight = weight_N[part, None]
-        logits.mul_(weight).scatter_add_(1, target, -weight)  # now the gradient by the logits
-        if logits is not product:
-            product.copy_(logits)
-        by_hidden_NH[part] = product @ w_VH
-        if by_head_VH is None:
-            continue
-        if half:
-            by_head_VH += product.T @ x
-        else:
-            torch.addmm(by_head_VH, product.T, x, out=by_head_VH)
-    return loss_N, by_hidden_NH, by_head_VH
+        losses.append((top - logits.amax(1, keepdim=True).log() - at_target)[:, 0])
+        if weight_R is not None:
+            weight = weight_R[part, None]
+            logits_RV[part] = logits.mul_(weight).scatter_add_(1, target, -weight)
+    return torch.cat(losses)

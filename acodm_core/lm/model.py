@@ -10,7 +10,7 @@ import torch
 from acodm_core.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def build_model(
@@ -31,9 +31,7 @@ def build_model(
     Raises:
         UserError: a model_type or field that transformers does not know.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from acodm_core.lm import attention
+    from transformers import AutoConfig
 
     fields = dict(config)
     kind = fields.pop("model_type", None)
@@ -55,7 +53,18 @@ def build_model(
     with torch.random.fork_rng(devices=[]), torch.device(device):
         if seed is not None:
             torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(hf, attn_implementation=attention.NAME)
+        return fresh_model(hf)
+
+
+def fresh_model(config: PretrainedConfig) -> PreTrainedModel:
+    """A model of that config, its weights drawn from the global generator, with this project's attention."""
+    from transformers import AutoModelForCausalLM
+
+    from acodm_core.lm import attention, neox
+
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
+    neox.use_in(model)
+    return model
 
 
 def matching_layers(model: torch.nn.Module, pattern: str, *, where: str) -> list[torch.nn.Linear]:

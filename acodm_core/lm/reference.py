@@ -10,6 +10,7 @@ from acodm_core.errors import UserError
 from acodm_core.files import read_json
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.loss import token_losses
+from acodm_core.lm.model import fresh_model
 
 
 class Reference:
@@ -50,9 +51,7 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
         UserError: no finished run there, or no such file.
     """
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from acodm_core.lm import attention
+    from transformers import AutoConfig
 
     manifest = read_json(folder / "manifest.json")  # written last
     if manifest["status"] != "finished":
@@ -64,6 +63,6 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
     if not (folder / weights).is_file():
         raise UserError("file not found", where=str(folder / weights))
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten next, must not move the run's own stream
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation=attention.NAME)
+        model = fresh_model(AutoConfig.from_pretrained(folder))
     model.load_state_dict(load_file(folder / weights))
     return model.eval().requires_grad_(False)

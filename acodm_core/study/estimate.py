@@ -24,7 +24,7 @@ PROCESS_BYTES = 520_000_000
 # Activations kept for the backward pass: 34 bytes a token, layer and unit of width at two bytes a number, without attention's
 # weights, which its kernels make again (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1); here numbers have four.
 ACTIVATION_BYTES = 68
-LOGIT_ROWS = 256  # at a time on a CPU (lm.loss)
+LOGIT_ROWS = 1024  # at a time on a CPU (lm.loss), of four bytes at most
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def memory_bytes(parameters: int, width: int, layers: int, vocabulary: int, trai
     """Peak memory of training on a CPU, to within a third or so: the process; weights, gradients and AdamW's moments; activations
     of a micro-batch and the logits of the rows that the loss makes at a time. What the allocator holds on to is not in it."""
     tokens = (training.micro_batch or training.batch) * training.context
-    return PROCESS_BYTES + 16 * parameters + tokens * ACTIVATION_BYTES * width * layers + LOGIT_ROWS * 8 * vocabulary
+    return PROCESS_BYTES + 16 * parameters + tokens * ACTIVATION_BYTES * width * layers + LOGIT_ROWS * 4 * vocabulary
 
 
 def evaluations(spec: RunSpec) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from acodm_core.lm import attention
+from acodm_core.lm import attention, neox
 from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import build_model
 
 VOCABULARY, CONTEXT = 61, 24
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+NEOX = {"model_type": "gpt_neox", **SIZES}
 GROUPED = {"model_type": "llama", **SIZES, "num_key_value_heads": 1}
 
 
@@ -78,11 +79,35 @@ def test_its_gradients_are_those_of_the_definition(tokens: int, monkeypatch: pyt
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("rotated", [0.25, 1.0])
+def test_gpt_neox_in_one_operation_is_transformers_own(
+    rotated: float, fused_calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "QUERIES", 8)
+    angles = {"rope_type": "default", "rope_theta": 10.0, "partial_rotary_factor": rotated}
+    model = build_model({**NEOX, "rope_parameters": angles}, vocab_size=VOCABULARY, context=CONTEXT, seed=0).double()
+    layers = [layer.attention for layer in model.gpt_neox.layers]
+    assert {type(layer) for layer in layers} == {neox.Attention}
+    random = torch.Generator().manual_seed(0)
+    states = torch.randn(3, CONTEXT, SIZES["hidden_size"], generator=random, dtype=torch.float64)
+    positions = torch.arange(CONTEXT)[None]
+    found = []
+    for implementation in (attention.NAME, "sdpa"):
+        model.set_attn_implementation(implementation)
+        given = states.clone().requires_grad_()
+        out, _ = layers[0](given, None, position_embeddings=model.gpt_neox.rotary_emb(given, positions))
+        by_all = torch.autograd.grad((out * out.detach().cos()).sum(), [given, *layers[0].parameters()])
+        found.append((out, *by_all))
+    assert not fused_calls
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("why", ["long", "grouped heads"])
 def test_the_rest_is_the_fused_kernels(why: str, fused_calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     if why == "long":
         monkeypatch.setattr(attention, "LONGEST", CONTEXT - 1)
-    config = GROUPED if why == "grouped heads" else {"model_type": "gpt_neox", **SIZES}
+    config = GROUPED if why == "grouped heads" else NEOX
     found = trained_once(config, attention.NAME)
     assert len(fused_calls) == SIZES["num_hidden_layers"]
     for ours, fused in zip(found, trained_once(config, "sdpa"), strict=True):
