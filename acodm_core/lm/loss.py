@@ -16,9 +16,7 @@ from torch import Tensor
 
 ROWS = {"cpu": 1024}  # multiplied by the head at a time; the head's gradient is added to once in so many
 ROWS_ELSEWHERE = 4096
-CACHED_ROWS = (
-    256  # of a CPU's logits made into losses at a time: those of 8,192 tokens fill a core's share of the cache
-)
+CACHED_ROWS = 256  # of a CPU's logits, made into losses at a time: of 8,192 tokens they fill a core's cache
 _CHANGE_LOGITS: WeakSet[torch.nn.Module] = WeakSet()  # models found to do something after the head, e.g. cap or scale
 
 
