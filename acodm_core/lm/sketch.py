@@ -47,9 +47,7 @@ class Sketch:
         adam: torch.optim.AdamW | None = None,
     ) -> None:
         self.domains = domains
-        self.seconds = (
-            Counter()
-        )  # host time spent inside the forward and backward passes on what plain ones would not do
+        self.seconds = Counter()  # host time inside the forward and backward passes on what plain ones would not do
         self._layers, self._adam = layers, adam
         self._fixed = [
             _projections(layer.weight, width, np.random.default_rng([seed, STREAM, i]))
