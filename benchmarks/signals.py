@@ -15,8 +15,9 @@ Ways (the first is what the others are compared to):
 
 All ways train the same model in blocks of a few steps, each block in a new random order and the next in its reverse. Printed:
 median milliseconds a step, ratio of medians to plain with its 95 % bootstrap interval, time inside signals and agent by
-component timers in percent of the plain step (plain's own share is the losses by domain), and the peak memory of a fresh process
-for each way. The two slow ways run --slow-blocks only; the column n says how many blocks a row stands on.
+component timers in percent of the plain step (plain's own share is the losses by domain), and the peak memory of fresh processes
+for each way, the median of some, because the heap's peak differs by a percent from one to the next. The two slow ways run
+--slow-blocks only; the column n says how many blocks a row stands on.
 """
 
 from __future__ import annotations
@@ -245,7 +246,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="time only: no process for each way")
+    parser.add_argument("--memory-runs", type=int, default=3, help="processes for each way's memory (3); 0: time only")
     parser.add_argument("--out", type=Path, metavar="CSV", help="write the table here as well")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -266,15 +267,17 @@ def main() -> None:
     console.print(f"{provenance.hardware(options.device)}")
     slow = sum(arm in SLOW for arm in options.arms)
     blocks = options.blocks * (len(options.arms) - slow) + min(options.slow_blocks, options.blocks) * slow
-    each = len(options.arms) * (2 if options.memory else 1) + blocks
+    each = len(options.arms) * (2 if options.memory_runs else 1) + blocks
     with Progress(console=console, transient=True) as progress:
         for shape in options.shapes:
             for domains in options.domains:
                 task = progress.add_task(f"{shape}, {domains} domains", total=each)
                 timed = measure_time(shape, domains, options, lambda task=task: progress.advance(task))
                 peaks = {}
-                for arm in options.arms if options.memory else ():
-                    peaks[arm] = peak_of_fresh_process(__file__, shape, str(domains), arm)
+                for arm in options.arms if options.memory_runs else ():
+                    again = range(options.memory_runs)
+                    found = [peak_of_fresh_process(__file__, shape, str(domains), arm) for _ in again]
+                    peaks[arm] = int(np.median(found))
                     progress.advance(task)
                 frame = pd.DataFrame(summarise(timed, peaks))
                 progress.remove_task(task)
