@@ -1,51 +1,61 @@
-"""Adam without the bookkeeping of ``torch.optim``, which takes longer than a small network's whole step."""
+"""Adam on the agents' flat arrays, in numpy: ``torch.optim``'s bookkeeping takes longer than a small network's whole step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+PIECE = 1 << 15  # numbers of an array that are worked on at a time, so that a dozen passes over them stay in the cache
 
 
 class Adam:
-    """torch's fused Adam (Kingma and Ba, arXiv 1412.6980) on float32 arrays, which it changes in place.
+    """Adam (Kingma and Ba, arXiv 1412.6980) with its published constants; ``shape`` is that of what it moves."""
 
-    Args:
-        grads: where the gradient of each array is found.
-    """
+    def __init__(self, shape: tuple[int, ...], lr: float) -> None:
+        self.lr, self.steps = lr, 0
+        # Of the gradients: sums that forget, which are Adam's averages over 1 - beta and cost two passes less.
+        self.sum, self.squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
-    def __init__(self, values: Sequence[np.ndarray], grads: Sequence[np.ndarray], lr: float) -> None:
-        self.values, self.grads, self.lr = values, grads, lr
-        self.steps = [np.zeros((), np.float32) for _ in values]  # one each: the kernel asks for it
-        self.means = [np.zeros_like(value) for value in values]  # of the gradients
-        self.squares = [np.zeros_like(value) for value in values]
-
-    def step(self) -> None:
-        """Move the arrays by their gradients."""
-        for steps in self.steps:
-            steps += 1
-        kept = (self.values, self.grads, self.means, self.squares, self.steps)
-        values, grads, means, squares, steps = ([torch.from_numpy(one) for one in arrays] for arrays in kept)
-        torch._fused_adam_(
-            values, grads, means, squares, [], steps, amsgrad=False, maximize=False,
-            lr=self.lr, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8,
-        )  # fmt: skip
+    def step(self, values: np.ndarray, grad: np.ndarray) -> None:
+        """Move ``values`` by their gradient, in place."""
+        self.steps += 1
+        first, second = ((1 - beta) / (1 - beta**self.steps) for beta in BETAS)  # from the sums to unbiased averages
+        rate, least = self.lr * first / math.sqrt(second), EPS / math.sqrt(second)
+        for value, slope, total, squares in pieces(values, grad, self.sum, self.squares):
+            total *= BETAS[0]
+            total += slope
+            move = slope * slope
+            squares *= BETAS[1]
+            squares += move
+            np.sqrt(squares, out=move)
+            move += least
+            np.divide(total, move, out=move)
+            move *= rate
+            value -= move
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: [one.copy() for one in getattr(self, name)] for name in ("steps", "means", "squares")}
+        return {"steps": self.steps, "sum": self.sum.copy(), "squares": self.squares.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, saved in state.items():
-            for mine, other in zip(getattr(self, name), saved, strict=True):
-                mine[...] = other
+        self.steps = int(state["steps"])
+        self.sum[...], self.squares[...] = state["sum"], state["squares"]
+
+
+def pieces(*arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Views of contiguous arrays of one size, ``PIECE`` numbers of each at a time."""
+    flat = [array.reshape(-1) for array in arrays]
+    for first in range(0, flat[0].size, PIECE):
+        yield [array[first : first + PIECE] for array in flat]
 
 
 def clip(grad: np.ndarray) -> float:
     """Hold ``grad`` to a norm of 1, in place; returns the norm before."""
-    flat = grad.ravel()
-    norm = float(np.sqrt(flat @ flat))
+    flat = grad.reshape(-1)
+    norm = math.sqrt(flat @ flat)
     if norm > 1:
-        grad /= norm
+        grad *= 1 / norm
     return norm

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import torch
 
 from acodm_core.acodm.adam import Adam, clip
-from acodm_core.acodm.network import Network
-from acodm_core.acodm.replay import Replay, Transition
+from acodm_core.acodm.network import Network, Pair, Tape
+from acodm_core.acodm.replay import Minibatch, Replay, Transition
 
 LOG_STD = (-5.0, 1.0)  # SAC: limits of the policy's log deviations
 
@@ -31,6 +29,7 @@ class Learner(ABC):
 
     heads = 1  # outputs of the actor a domain
     critics = 1
+    slow_actor = False  # whether goals are made with a slow copy of the actor, too
 
     def __init__(
         self,
@@ -57,29 +56,41 @@ class Learner(ABC):
         self.minibatch, self.min_pool, self.updates = minibatch, min_pool, updates
         self.log_anchor_K = np.log(anchor_K).astype(np.float32)
         self.random = np.random.default_rng(seed)
-        self.actor = Network(state, hidden, layers, k * self.heads, self.random)
-        self.critic = Network(state + k, hidden, layers, values, self.random, self.critics)
+        actor = Network(state, hidden, layers, k * self.heads, self.random)
+        critic = Network(state + k, hidden, layers, values, self.random, self.critics)
         if zero_head:
-            for part in self.actor.head:
+            for part in actor.head:
                 part.fill(0)
-        self.target_critic = copy.deepcopy(self.critic)
-        self.actor_optimiser = Adam([self.actor.flat], [self.actor.grad], actor_lr)
-        self.critic_optimiser = Adam([self.critic.flat], [self.critic.grad], critic_lr)
+        self.actor_optimiser = Adam(actor.flat.shape, actor_lr)
+        self.critic_optimiser = Adam(critic.flat.shape, critic_lr)
+        self._actors, self._critics = Pair(actor) if self.slow_actor else actor, Pair(critic)
         self.replay = Replay(replay, state=state, action=k, reward=values)
+
+    @property
+    def actor(self) -> Network:
+        return self._actors.network if self.slow_actor else self._actors
+
+    @property
+    def critic(self) -> Network:
+        return self._critics.network
+
+    @property
+    def target_critic(self) -> Network:
+        return self._critics.slow
 
     def policy(self, logits: np.ndarray) -> np.ndarray:
         """Logits to a mixture: softmax around the anchor, above the floor."""
         share = logits + self.log_anchor_K
-        share -= share.max(-1, keepdims=True)
+        share -= np.maximum.reduce(share, -1, keepdims=True)
         np.exp(share, out=share)
-        share *= (1 - self.floor) / share.sum(-1, keepdims=True)
+        share *= (1 - self.floor) / np.add.reduce(share, -1, keepdims=True)
         share += self.floor / share.shape[-1]
         return share
 
     def policy_backward(self, mixture: np.ndarray, grad: np.ndarray) -> np.ndarray:
         """The gradient by the logits, from that by the ``mixture`` which they gave. What all domains share, moves nothing."""
         softmax = mixture - self.floor / mixture.shape[-1]  # times 1 - floor
-        return softmax * (grad - (softmax * grad).sum(-1, keepdims=True) / (1 - self.floor))
+        return softmax * (grad - np.add.reduce(softmax * grad, -1, keepdims=True) / (1 - self.floor))
 
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         """(K,) the mixture for ``state``, with ``noise`` on the logits."""
@@ -100,25 +111,28 @@ class Learner(ABC):
         return found
 
     @abstractmethod
-    def update(self, batch: Transition) -> dict[str, float]:
-        """One critic and one actor step on a minibatch; returns diagnostics."""
+    def update(self, batch: Minibatch) -> dict[str, float]:
+        """One critic and one actor step on a minibatch, whose room for mixtures it fills; returns diagnostics."""
 
-    def _regress(self, inputs: np.ndarray, goal: np.ndarray) -> dict[str, float]:
+    def _regress(self, values: np.ndarray, goal: np.ndarray, tape: Tape) -> dict[str, float]:
         """Step the critics towards ``goal``, down the gradient of their mean Huber losses; diagnostics are the first one's."""
-        values, tape = self.critic.forward(inputs)
         error = values - goal
-        self.critic.backward(tape, np.minimum(np.maximum(error, -1), 1) / goal.size)
+        self.critic.backward(tape, np.minimum(np.maximum(error, -1), 1) * (1 / goal.size))
         norm = clip(self.critic.grad)
-        self.critic_optimiser.step()
-        q, size = float(values[0].mean()), float(np.abs(error[0]).mean())
+        self.critic_optimiser.step(self.critic.flat, self.critic.grad)
+        q, size = float(values[0].sum()) / goal.size, float(np.abs(error[0]).sum()) / goal.size
         return {"q": q, "td_error": size, "critic_grad_norm": norm}
 
-    def _follow(self, target: Network, online: Network) -> None:
-        torch.from_numpy(target.flat).lerp_(torch.from_numpy(online.flat), self.tau)  # one pass; numpy takes three
+    def _ascend(self, tape: Tape, slope: np.ndarray) -> float:
+        """Step the actor up the objective, from its (1, B, outputs) gradient by the outputs; returns the gradient's norm."""
+        self.actor.backward(tape, -slope)
+        norm = clip(self.actor.grad)
+        self.actor_optimiser.step(self.actor.flat, self.actor.grad)
+        return norm
 
     def _parts(self) -> dict[str, Any]:
         return {
-            "actor": self.actor, "critic": self.critic, "target_critic": self.target_critic, "replay": self.replay,
+            "actor": self._actors, "critic": self._critics, "replay": self.replay,
             "actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser,
         }  # fmt: skip
 
@@ -139,38 +153,43 @@ class Ddpg(Learner):
     gradient when rewards are standardised over domains.
     """
 
+    slow_actor = True
+
     def __init__(self, state: int, anchor_K: np.ndarray, *, temperature: float, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=len(anchor_K), **settings)
         self.temperature = temperature
-        self.target_actor = copy.deepcopy(self.actor)
 
-    def objective(self, states: np.ndarray, actions: np.ndarray) -> tuple[float, np.ndarray]:
-        """What the actor ascends at its (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
-        (values,), tape = self.critic.forward(np.concatenate([states, actions], -1))
-        slope = self.critic.inputs_backward(tape, actions[None])[0, :, states.shape[1] :]
+    @property
+    def target_actor(self) -> Network:
+        return self._actors.slow
+
+    def objective(self, inputs: np.ndarray) -> tuple[float, np.ndarray]:
+        """What the actor ascends, a mean over (B, S + K) states and its mixtures for them, and its (B, K) gradient by these."""
+        size, mixtures = len(inputs), inputs[:, -len(self.log_anchor_K) :]
+        (values,), tape = self.critic.forward(inputs)
+        slope = self.critic.inputs_backward(tape, mixtures[None])[0, :, -len(self.log_anchor_K) :]
         if self.temperature:
             # A softmax can underflow to 0, and 0 log 0 is 0.
-            values = values - self.temperature * (np.log(np.maximum(actions, 1e-30)) - self.log_anchor_K)
-        gain = float(np.vdot(actions, values))
-        return gain / len(states), (values + slope) / len(states)  # less temperature, which all domains share
+            values = values - self.temperature * (np.log(np.maximum(mixtures, 1e-30)) - self.log_anchor_K)
+        slope = slope + values  # less temperature, which all domains share
+        slope *= 1 / size
+        return float((mixtures * values).sum()) / size, slope
 
-    def update(self, batch: Transition) -> dict[str, float]:
-        states, actions, rewards, following = batch
-        ahead = self.policy(self.target_actor(following)[0])
-        later = self.target_critic(np.concatenate([following, ahead], -1))
-        found = self._regress(np.concatenate([states, actions], -1), rewards + self.gamma * later)
-        (logits,), tape = self.actor.forward(states)
-        mixtures = self.policy(logits)
-        found["objective"], slope = self.objective(states, mixtures)
-        self.actor.backward(tape, -self.policy_backward(mixtures, slope)[None])
-        found["actor_grad_norm"] = clip(self.actor.grad)
-        self.actor_optimiser.step()
-        self._follow(self.target_actor, self.actor)
-        self._follow(self.target_critic, self.critic)
+    def update(self, batch: Minibatch) -> dict[str, float]:
+        inputs, rewards = batch
+        k = len(self.log_anchor_K)
+        states, mixtures = inputs[..., :-k], inputs[..., -k:]  # of now and of what followed
+        logits, tape = self._actors.forward(states[:, None])
+        drawn = self.policy(logits[:, 0])
+        mixtures[1] = drawn[1]
+        (values, later), regress = self._critics.forward(inputs[:, None])
+        found = self._regress(values, rewards + self.gamma * later[0], regress)
+        mixtures[0] = drawn[0]
+        found["objective"], slope = self.objective(inputs[0])
+        found["actor_grad_norm"] = self._ascend(tape, self.policy_backward(drawn[:1], slope))
+        self._actors.follow(self.tau)
+        self._critics.follow(self.tau)
         return found
-
-    def _parts(self) -> dict[str, Any]:
-        return super()._parts() | {"target_actor": self.target_actor}
 
 
 class MeanDdpg(Ddpg):
@@ -179,10 +198,10 @@ class MeanDdpg(Ddpg):
     The mixture weighs nothing in that; it counts only as an input of the critic. ``temperature`` is not used.
     """
 
-    def objective(self, states: np.ndarray, actions: np.ndarray) -> tuple[float, np.ndarray]:
-        values, tape = self.critic.forward(np.concatenate([states, actions], -1))
+    def objective(self, inputs: np.ndarray) -> tuple[float, np.ndarray]:
+        values, tape = self.critic.forward(inputs)
         slope = self.critic.inputs_backward(tape, np.full_like(values, 1 / values.size))
-        return float(values.mean()), slope[0, :, states.shape[1] :]
+        return float(values.sum()) / values.size, slope[0, :, -len(self.log_anchor_K) :]
 
 
 class Sac(Learner):
@@ -197,8 +216,7 @@ class Sac(Learner):
     def __init__(self, state: int, anchor_K: np.ndarray, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=1, **settings)
         self.log_temperature, self.temperature_grad = np.zeros(1, np.float32), np.zeros(1, np.float32)
-        values, grads = [self.actor.flat, self.log_temperature], [self.actor.grad, self.temperature_grad]
-        self.actor_optimiser = Adam(values, grads, settings["actor_lr"])
+        self.temperature_optimiser = Adam((1,), settings["actor_lr"])
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         scalar = np.array([transition.action @ transition.reward])
@@ -214,50 +232,63 @@ class Sac(Learner):
         return self.random.standard_normal((*shape, len(self.log_anchor_K)), np.float32)
 
     def sample(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """From the actor's (..., 2K) ``output``: (..., K) mixtures, their logits' (...,) log density and (..., K) noise."""
+        """From the actor's (..., 2K) ``output``: (..., K) mixtures, their logits' (...,) log density and (..., K) deviations."""
         noise, k = self.draw(*output.shape[:-1]), len(self.log_anchor_K)
         log_std = _limited(output[..., k:])
-        density = -(log_std + 0.5 * noise * noise).sum(-1) - 0.5 * math.log(2 * math.pi) * k
-        return self.policy(output[..., :k] + np.exp(log_std) * noise), density, noise
+        density = -0.5 * (np.vecdot(noise, noise) + math.log(2 * math.pi) * k) - np.add.reduce(log_std, -1)
+        noise *= np.exp(log_std)
+        return self.policy(output[..., :k] + noise), density, noise
 
-    def objective(self, states: np.ndarray, actions: np.ndarray) -> tuple[float, np.ndarray]:
-        """The lesser critic's value of (B, K) ``actions``, a mean over the batch, and its (B, K) gradient by them."""
-        values, tape = self.critic.forward(np.concatenate([states, actions], -1))
-        lesser = np.zeros_like(values)
-        lesser[0] = (values[0] <= values[1]) / np.float32(len(states))
-        lesser[1] = np.float32(1 / len(states)) - lesser[0]
-        slope = self.critic.inputs_backward(tape, lesser)[..., states.shape[1] :]
-        return float(values.min(0).mean()), slope[0] + slope[1]
+    def objective(self, inputs: np.ndarray) -> tuple[float, np.ndarray]:
+        """The lesser critic's value, a mean over (B, S + K) states and mixtures for them, and its (B, K) gradient by these."""
+        size = len(inputs)
+        values, tape = self.critic.forward(inputs)
+        lesser = np.empty_like(values)
+        lesser[0] = values[0] <= values[1]
+        lesser[0] *= 1 / size
+        lesser[1] = 1 / size - lesser[0]
+        slope = self.critic.inputs_backward(tape, lesser)[..., -len(self.log_anchor_K) :]
+        return float(np.minimum(*values).sum()) / size, slope[0] + slope[1]
 
     def output_backward(
-        self, output: np.ndarray, noise: np.ndarray, grad: np.ndarray, temperature: float
+        self, output: np.ndarray, apart: np.ndarray, grad: np.ndarray, temperature: float
     ) -> np.ndarray:
-        """The gradient by the actor's ``output`` of the objective less temperature * density, from that by the logits."""
-        log_std = output[..., noise.shape[-1] :]
-        limited = _limited(log_std)
-        by_log_std = grad * noise * np.exp(limited) + temperature / len(output)
-        return np.concatenate([grad, by_log_std * (log_std == limited)], -1)
+        """The gradient by the actor's ``output`` of the objective less temperature * density, from that by the logits.
 
-    def update(self, batch: Transition) -> dict[str, float]:
-        states, actions, rewards, following = batch
-        temperature = float(np.exp(self.log_temperature[0]))
-        # Both batches of states at once: between them no step moves the actor.
-        outputs, tape = self.actor.forward(np.stack([following, states]))
-        (ahead, mixtures), (density_ahead, density), (_, noise) = self.sample(outputs)
-        least = self.target_critic(np.concatenate([following, ahead], -1)).min(0)
-        goal = rewards + self.gamma * (least - temperature * density_ahead[:, None])
-        found = self._regress(np.concatenate([states, actions], -1), goal)
-        value, slope = self.objective(states, mixtures)
-        by_logits = self.policy_backward(mixtures, slope)
-        by_output = self.output_backward(outputs[1], noise, by_logits, temperature)
-        self.actor.backward([tuple(part[1:] for part in block) for block in tape], -by_output[None])
-        found["actor_grad_norm"] = clip(self.actor.grad)
+        ``apart`` is what deviations added to the logits.
+        """
+        log_std = output[..., apart.shape[-1] :]
+        by_log_std = grad * apart
+        by_log_std += temperature / len(output)
+        by_log_std *= log_std == _limited(log_std)
+        return np.concatenate([grad, by_log_std], -1)
+
+    def update(self, batch: Minibatch) -> dict[str, float]:
+        inputs, rewards = batch
+        k = len(self.log_anchor_K)
+        states, mixtures = inputs[..., :-k], inputs[..., -k:]  # of now and of what followed
+        temperature = math.exp(self.log_temperature[0])
+        outputs, tape = self.actor.forward(states)
+        drawn, (density, ahead), (apart, _) = self.sample(outputs)
+        mixtures[1] = drawn[1]
+        (values, later), regress = self._critics.forward(inputs[:, None])
+        least = np.minimum(*later) - temperature * ahead[:, None]
+        found = self._regress(values, rewards + self.gamma * least, regress)
+        mixtures[0] = drawn[0]
+        value, slope = self.objective(inputs[0])
+        by_logits = self.policy_backward(drawn[0], slope)
+        by_output = self.output_backward(outputs[0], apart, by_logits, temperature)
+        now = [tuple(part[:1] for part in block) for block in tape]
+        found["actor_grad_norm"] = self._ascend(now, by_output[None])
         # Down where the policy's entropy is above its target -K, up where it is below.
-        entropy = -float(density.mean())
+        entropy = -float(density.sum()) / len(density)
         self.temperature_grad[0] = len(self.log_anchor_K) + entropy
-        self.actor_optimiser.step()
-        self._follow(self.target_critic, self.critic)
+        self.temperature_optimiser.step(self.log_temperature, self.temperature_grad)
+        self._critics.follow(self.tau)
         return found | {"objective": value + temperature * entropy, "temperature": temperature}
+
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"temperature_optimiser": self.temperature_optimiser}
 
     def state_dict(self) -> dict[str, Any]:
         random = {"log_temperature": float(self.log_temperature[0]), "random": self.random.bit_generator.state}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acodm_core.acodm.mixer import AcOdm, Agent, Anchor
-from acodm_core.acodm.reward import Kind, Scale
+from acodm_core.acodm.reward import Kind, Scale, mean
 from acodm_core.mixing import Signal, Start, StepStats
 
 
@@ -59,7 +59,7 @@ class Hds(AcOdm):
 
     def rewards(self, stats: StepStats) -> np.ndarray:
         norm_L, ratio_K = stats[Signal.PARAM_NORM], stats[Signal.TYPE_TOKEN_RATIO]
-        diversity = (stats.step + 1) / self._total / max(ratio_K[np.isfinite(ratio_K)].mean(), 1e-6)
+        diversity = (stats.step + 1) / self._total / max(mean(ratio_K[np.isfinite(ratio_K)]), 1e-6)
         moved = np.inf if self.norm_L_ is None else np.abs(norm_L - self.norm_L_).sum()
         self.norm_L_ = norm_L.copy()
         bonus = self.diversity * diversity + self.stability * min(5.0, 1.0 / max(moved, 1e-12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from acodm_core.acodm import transfer
 from acodm_core.acodm.replay import Transition
-from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
+from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale, mean
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
@@ -193,7 +194,8 @@ class AcOdm(Mixer):
             reward_K = self.rewards(stats)
             if self.state_ is not None:
                 self.found_ |= self.agent_.learn(Transition(self.state_, before, reward_K, state), self.rng_)
-            self.found_ |= {"reward": float(before @ reward_K), "reward_std": float(reward_K.std())}
+            apart_K = reward_K - mean(reward_K)
+            self.found_ |= {"reward": float(before @ reward_K), "reward_std": math.sqrt(mean(apart_K * apart_K))}
             self.found_ |= {"rewards": reward_K, "certainty": self.reward_.certainty}
         self.state_ = state
         ahead = stats.step + 1

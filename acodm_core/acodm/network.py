@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from acodm_core.acodm.adam import pieces
+
 Tape = list[tuple[np.ndarray, ...]]  # what one forward pass leaves for its backward pass, block by block
 
 
@@ -40,23 +42,28 @@ class Network:
 
     def _bind(self, flat: np.ndarray, grad: np.ndarray) -> None:
         self.flat, self.grad = flat, grad
-        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1]
-        values, grads = (
-            [
-                part.reshape(-1, shape[0], shape[1]) if len(shape) == 2 else part[:, None]
-                for part, shape in zip(np.split(vector, ends, 1), self._shapes.values(), strict=True)
-            ]
-            for vector in (flat, grad)
-        )
+        values, grads = self._parts(flat), self._parts(grad)
         self.head, self._head_grads = values[-2:], grads[-2:]
         self._blocks = [(values[i : i + 4], grads[i : i + 4]) for i in range(0, len(values) - 2, 4)]
         width = values[0].shape[-1]
         self._mean = np.full((width, 1), 1 / width, np.float32)  # a product with it is faster than numpy's own mean
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+    def _parts(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Views of (..., P): weights (..., inputs, outputs), all else (..., 1, width)."""
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])[:-1]
+        shapes = [shape if len(shape) == 2 else (1, *shape) for shape in self._shapes.values()]
+        return [
+            part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(np.split(flat, ends, -1), shapes, strict=True)
+        ]
+
+    def with_numbers(self, flat: np.ndarray, grad: np.ndarray) -> Network:
+        """The same layers on other arrays, (..., P) each."""
         made = copy.copy(self)
-        made._bind(copy.deepcopy(self.flat, memo), copy.deepcopy(self.grad, memo))  # an optimiser's copy shares these
+        made._bind(flat, grad)
         return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        return self.with_numbers(self.flat.copy(), self.grad.copy())
 
     def named(self, index: int = 0) -> dict[str, np.ndarray]:
         """The parameters of one of the copies, views in torch's shapes (its weights are transposed)."""
@@ -77,8 +84,7 @@ class Network:
             normal -= normal @ self._mean
             rate = (normal * normal) @ self._mean
             rate += 1e-5
-            np.sqrt(rate, out=rate)
-            np.reciprocal(rate, out=rate)
+            rate **= -0.5
             normal *= rate
             tape.append((x, normal, rate))
             x = normal * scale
@@ -92,15 +98,17 @@ class Network:
     def backward(self, tape: Tape, grad: np.ndarray) -> None:
         """Write the parameters' gradient into ``grad``, from the outputs' (C, B, outputs)."""
         (x,) = tape[-1]
-        _linear_backward(grad, x, *self._head_grads)
+        every = np.ones((1, grad.shape[-2]), np.float32)  # a product with it is faster than a sum over the batch
+        _linear_backward(grad, x, every, *self._head_grads)
         weight_above = self.head[0]
         for (values, grads), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
             grad = grad @ weight_above.mT
             grad *= x > 0
-            np.add.reduce(grad, -2, out=grads[3], keepdims=True)
-            np.add.reduce(grad * normal, -2, out=grads[2], keepdims=True)
-            self._norm_backward(grad, normal, rate, values[2])
-            _linear_backward(grad, before, *grads[:2])
+            along = grad * normal
+            np.matmul(every, grad, out=grads[3])
+            np.matmul(every, along, out=grads[2])
+            self._norm_backward(grad, along, normal, rate, values[2])
+            _linear_backward(grad, before, every, *grads[:2])
             x, weight_above = before, values[0]
 
     def inputs_backward(self, tape: Tape, grad: np.ndarray) -> np.ndarray:
@@ -109,16 +117,19 @@ class Network:
         grad = grad @ self.head[0].mT
         for (values, _), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
             grad *= x > 0
-            self._norm_backward(grad, normal, rate, values[2])
+            self._norm_backward(grad, grad * normal, normal, rate, values[2])
             grad, x = grad @ values[0].mT, before
         return grad
 
-    def _norm_backward(self, grad: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray) -> None:
-        """Turn the gradient by a LayerNorm's output into that by its input, in place."""
+    def _norm_backward(
+        self, grad: np.ndarray, along: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray
+    ) -> None:
+        """Turn the gradient by a LayerNorm's output into that by its input, in place; ``along`` is its product with ``normal``."""
+        scaled_mean = scale.mT * self._mean
+        middle = grad @ scaled_mean
         grad *= scale
-        along = (grad * normal) @ self._mean
-        grad -= grad @ self._mean
-        grad -= normal * along
+        grad -= middle
+        grad -= np.multiply(normal, along @ scaled_mean, out=along)
         grad *= rate
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -128,6 +139,46 @@ class Network:
         self.flat[:] = state["flat"]
 
 
-def _linear_backward(grad: np.ndarray, x: np.ndarray, by_weight: np.ndarray, by_bias: np.ndarray) -> None:
+class Pair:
+    """A network and the slow copy of it that goals are made with, which one pass serves side by side.
+
+    Inputs (2, C, B, inputs) become outputs (2, C, B, outputs): first the network's, then the copy's.
+    """
+
+    def __init__(self, network: Network) -> None:
+        flat = np.stack([network.flat, network.flat])
+        self._bind(network.with_numbers(flat, np.empty_like(flat)))
+
+    def _bind(self, both: Network) -> None:
+        self._both = both
+        self.network, self.slow = map(both.with_numbers, both.flat, both.grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Pair:
+        made = copy.copy(self)
+        made._bind(copy.deepcopy(self._both, memo))
+        return made
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
+        """The outputs of both, and the tape of the network alone."""
+        output, tape = self._both.forward(x)
+        return output, [tuple(part[0] for part in block) for block in tape]
+
+    def follow(self, rate: float) -> None:
+        """Move the copy to the network, by ``rate`` of the way."""
+        for value, slow in pieces(*self._both.flat):
+            move = value - slow
+            move *= rate
+            slow += move
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return self._both.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        self._both.load_state_dict(state)
+
+
+def _linear_backward(
+    grad: np.ndarray, x: np.ndarray, every: np.ndarray, by_weight: np.ndarray, by_bias: np.ndarray
+) -> None:
     np.matmul(x.mT, grad, out=by_weight)
-    np.add.reduce(grad, -2, out=by_bias, keepdims=True)
+    np.matmul(every, grad, out=by_bias)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Transition(NamedTuple):
-    """What one decision led to; in a minibatch each entry has one row more in front."""
+    """What one decision led to."""
 
     state: np.ndarray  # (S,) before the decision
     action: np.ndarray  # (K,) the mixture that was drawn by
@@ -16,15 +16,24 @@ class Transition(NamedTuple):
     next_state: np.ndarray  # (S,) after it
 
 
+class Minibatch(NamedTuple):
+    """Transitions as critics are asked about them: a state and, beside it, a mixture."""
+
+    inputs: np.ndarray  # (2, B, S + K): before the decision, with what was drawn by; after it, with room for a mixture
+    reward: np.ndarray  # (B, K) or (B, 1)
+
+
 class Replay:
     """Holds the last ``capacity`` transitions in float32; draws with the generator it is given."""
 
     def __init__(self, capacity: int, *, state: int, action: int, reward: int) -> None:
         self.capacity, self.count = capacity, 0  # count: transitions ever added
-        widths = Transition(state, action, reward, state)._asdict()
-        ends = np.cumsum([0, *widths.values()])
-        self._rows = np.zeros((capacity, ends[-1]), np.float32)  # one table: a minibatch is gathered at once
-        self._columns = {name: slice(*ends[i : i + 2]) for i, name in enumerate(widths)}
+        # One table, in the order of a minibatch: a single gather makes it.
+        columns = {"state": state, "action": action, "next_state": state, "room": action, "reward": reward}
+        ends = np.cumsum([0, *columns.values()])
+        self._rows = np.zeros((capacity, ends[-1]), np.float32)
+        self._columns = {name: slice(*ends[i : i + 2]) for i, name in enumerate(columns)}
+        self._width = state + action
 
     def __len__(self) -> int:
         return min(self.count, self.capacity)
@@ -32,21 +41,23 @@ class Replay:
     def add(self, transition: Transition) -> None:
         """Add one transition, in the place of the oldest where the buffer is full."""
         row = self._rows[self.count % self.capacity]
-        for column, value in zip(self._columns.values(), transition, strict=True):
-            row[column] = value
+        for name, value in zip(transition._fields, transition, strict=True):
+            row[self._columns[name]] = value
         self.count += 1
 
-    def sample(self, size: int, rng: np.random.Generator) -> Transition:
+    def sample(self, size: int, rng: np.random.Generator) -> Minibatch:
         """``size`` transitions with replacement."""
-        rows = self._rows[rng.integers(len(self), size=size)]
-        return Transition(*(rows[:, column] for column in self._columns.values()))
+        which = rng.uniform(0, len(self), size).astype(np.intp)  # `integers` takes three times as long
+        rows = self._rows.take(which, 0)
+        inputs = rows[:, : 2 * self._width].reshape(size, 2, self._width)
+        return Minibatch(inputs.swapaxes(0, 1), rows[:, self._columns["reward"]])
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count} | {
-            name: self._rows[: len(self), column].copy() for name, column in self._columns.items()
+            name: self._rows[: len(self), self._columns[name]].copy() for name in Transition._fields
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = int(state["count"])
-        for name, column in self._columns.items():
-            self._rows[: len(self), column] = state[name]
+        for name in Transition._fields:
+            self._rows[: len(self), self._columns[name]] = state[name]

@@ -41,9 +41,9 @@ def released_reward(gram_KK: np.ndarray) -> np.ndarray:
     """
     square_K = gram_KK.diagonal()
     present = np.isfinite(square_K)
-    found = alignment(gram_KK)[present] / (np.sqrt(square_K[present]).mean() + 1e-30)
+    found = alignment(gram_KK)[present] / (mean(np.sqrt(square_K[present])) + 1e-30)
     found = np.minimum(np.maximum(found, -999), 999)  # np.clip takes longer, as does a standard deviation
-    found -= found.mean()
+    found -= mean(found)
     spread = np.sqrt(found @ found / max(1, len(found) - 1))
     reward_K = np.full(len(gram_KK), np.nan)
     reward_K[present] = np.minimum(np.maximum(found / (spread + 1e-8), -3), 3)
@@ -130,34 +130,33 @@ class Reward:
         """(K,) the reward after a step drawn with ``share_K``; an absent domain holds its last, a never seen one has the mean."""
         fresh_K = self._fresh(signals, share_K)
         seen = np.isfinite(fresh_K)
-        surprise_K = fresh_K - self.average_K
-        surprise_K[np.isnan(surprise_K)] = 0.0
+        surprise_K = np.where(seen & (self.seen_K > 0), fresh_K - self.average_K, 0.0)
         self.square_K = np.where(seen, self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K)
         self.average_K = average(self.average_K, fresh_K, self.xi)
         self.seen_K = self.seen_K + seen
-        if not self.seen_K.any():
+        if not np.count_nonzero(self.seen_K):
             return np.zeros(len(fresh_K))
         reward_K = filled(self.average_K)
-        size_K, mean = np.abs(reward_K), reward_K.mean()
+        size_K, middle = np.abs(reward_K), mean(reward_K)
+        apart_K = reward_K - middle
         if self.shrink:
-            self.certainty = self._certainty(reward_K, share_K)
-            reward_K = mean + self.certainty * (reward_K - mean)
+            self.certainty = self._certainty(apart_K, (share_K @ reward_K) / (share_K @ size_K + 1e-30))
+            apart_K *= self.certainty
         if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
-            return np.tanh((reward_K - mean) / (size_K.mean() + 1e-30))
+            return np.tanh(apart_K / (mean(size_K) + 1e-30))
+        reward_K = middle + apart_K
         return self._standardised(reward_K) if self.scale == "running" else reward_K
 
-    def _certainty(self, reward_K: np.ndarray, share_K: np.ndarray) -> float:
-        """In [0, 1]: the spread over domains that is not noise, times how consistently the rewards promise a decrease."""
+    def _certainty(self, apart_K: np.ndarray, promise: float) -> float:
+        """In [0, 1]: how much of the rewards' spread is not noise, times how firmly they ``promise`` a decrease."""
         known = self.seen_K > 1
         if np.count_nonzero(known) < 2:
             return 0.0
-        terms_K = self.seen_K[known] - 1  # after the first one, which the average starts at
-        first_K = self.xi ** (2 * terms_K)  # its squared weight by now
-        variance_K = self.square_K[known] / (1 - self.xi**terms_K)
-        noise = (variance_K * (first_K + (1 - first_K) * (1 - self.xi) / (1 + self.xi))).mean()
-        promise = max(0.0, share_K @ reward_K) / (share_K @ np.abs(reward_K) + 1e-30)
-        apart_K = reward_K - reward_K.mean()
-        return max(0.0, 1.0 - noise / (apart_K @ apart_K / (len(apart_K) - 1) + 1e-300)) * promise
+        start_K = self.xi ** (self.seen_K[known] - 1)  # what the first one, which the average starts at, weighs by now
+        noise, steady = self.square_K[known] / (1 - start_K), (1 - self.xi) / (1 + self.xi)
+        noise *= steady + (1 - steady) * start_K**2
+        spread = float(apart_K @ apart_K) / (len(apart_K) - 1)
+        return max(0.0, 1.0 - mean(noise) / (spread + 1e-300)) * max(0.0, promise)
 
     def _fresh(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         if self.kind == "progress":
@@ -179,7 +178,8 @@ class Reward:
         known = np.isfinite(self.gradients_KD[:, 0])
         fresh_K = np.full(len(sketch_KD), np.nan)
         if known.any():
-            fresh_K = sketch_KD @ (self._target_K[known] @ self.gradients_KD[known])
+            rows = slice(None) if known.all() else known
+            fresh_K = sketch_KD @ (self._target_K[rows] @ self.gradients_KD[rows])
         self.gradients_KD = average(np.broadcast_to(self.gradients_KD, sketch_KD.shape), sketch_KD, self.memory)
         return fresh_K
 
@@ -223,10 +223,19 @@ class Reward:
 def filled(values_K: np.ndarray) -> np.ndarray:
     """``values_K`` with the mean of the numbers in the place of NaN; at least one is a number."""
     missing = np.isnan(values_K)
-    return np.where(missing, values_K[~missing].mean(), values_K) if missing.any() else values_K
+    return np.where(missing, mean(values_K[~missing]), values_K) if missing.any() else values_K
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of a vector; numpy's own takes four times as long."""
+    return float(values.sum()) / values.size
 
 
 def average(old: np.ndarray, new: np.ndarray, memory: float) -> np.ndarray:
     """Moving average, entry by entry: starts at the first number, and holds where ``new`` is NaN."""
-    mixed = np.where(np.isnan(old), new, memory * old + (1 - memory) * new)
-    return np.where(np.isfinite(new), mixed, old)
+    mixed = memory * old
+    mixed += (1 - memory) * new
+    known = np.isfinite(mixed)
+    if np.count_nonzero(known) < known.size:  # faster than `all`
+        return np.where(known, mixed, np.where(np.isfinite(new), new, old))
+    return mixed

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm.reward import filled
+from acodm_core.acodm.reward import filled, mean
 
 Block = Literal["counts", "loss", "change", "norms", "time"]
 BLOCKS: tuple[Block, ...] = ("counts", "loss", "change", "norms", "time")
@@ -102,7 +102,7 @@ class StateTracker:
                 "counts": np.log(tokens_K * (self.domains / tokens_K.sum())),
                 "loss": loss_K,
                 "change": self.change_K,
-                "norms": np.array([growth_L.mean(), growth_L[-1]]),
+                "norms": np.array([mean(growth_L), growth_L[-1]]),
                 "time": np.array([(step + 1) / self.total_steps]),
             }
         elif self.form == "paper":
@@ -111,7 +111,7 @@ class StateTracker:
             shown["time"] = np.array([step + 1.0])
         else:
             norms = np.concatenate([_standard(norm_L), _standard(step_norm_L)])
-            from_first_K = np.nan_to_num(loss_K - self.first_loss_K)
+            from_first_K = np.where(np.isnan(self.first_loss_K), 0.0, loss_K - self.first_loss_K)
             shown = {"counts": _standard(tokens_K), "loss": _standard(loss_K), "change": _standard(from_first_K)}
             shown |= {"norms": norms, "time": np.array([100 * (step + 1) / self.total_steps])}
         state = np.concatenate([shown[block] for block in self.blocks]) if self.blocks else np.ones(1)
@@ -136,4 +136,5 @@ class StateTracker:
 
 def _standard(x: np.ndarray) -> np.ndarray:
     """``x`` standardised over its own entries, clamped to +-3."""
-    return np.clip((x - x.mean()) / (x.std(ddof=1 if x.size > 1 else 0) + 1e-8), -3, 3)
+    apart = x - mean(x)
+    return np.minimum(np.maximum(apart / (np.sqrt(apart @ apart / max(1, x.size - 1)) + 1e-8), -3), 3)

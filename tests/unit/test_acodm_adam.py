@@ -8,46 +8,44 @@ import numpy as np
 import pytest
 import torch
 
-from acodm_core.acodm.adam import Adam, clip
+from acodm_core.acodm.adam import PIECE, Adam, clip, pieces
 
-SIZES = (40, 7)
-
-
-def gradients(step: int) -> list[np.ndarray]:
-    """The gradients of a step; their norm is above 1 in every other one."""
-    rng = np.random.default_rng(step)
-    return [(rng.normal(size=size) * (0.01, 10.0)[step % 2]).astype(np.float32) for size in SIZES]
+SHAPE = (2, 20)
 
 
-def start() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Values and room for their gradients."""
-    values = [np.random.default_rng(size).normal(size=size).astype(np.float32) for size in SIZES]
-    return values, [np.zeros_like(value) for value in values]
+def gradient(step: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """The gradient of a step; its norm is above 1 in every other one."""
+    return (np.random.default_rng(step).normal(size=shape) * (0.01, 10.0)[step % 2]).astype(np.float32)
 
 
-def push(optimiser: Adam, step: int) -> None:
-    for grad, fresh in zip(optimiser.grads, gradients(step), strict=True):
-        grad[:] = fresh
-    optimiser.step()
+def values(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def test_steps_are_those_of_torchs_adam() -> None:
-    values, grads = start()
-    theirs = [torch.from_numpy(value.copy()) for value in values]
-    optimiser, reference = Adam(values, grads, 0.1), torch.optim.Adam(theirs, lr=0.1)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 2 * PIECE + 5)])
+def test_steps_are_those_of_torchs_adam(shape: tuple[int, ...]) -> None:
+    mine, optimiser = values(shape), Adam(shape, 0.1)
+    theirs = torch.from_numpy(mine.copy())
+    reference = torch.optim.Adam([theirs], lr=0.1)
     for step in range(6):
-        push(optimiser, step)
-        for other, fresh in zip(theirs, gradients(step), strict=True):
-            other.grad = torch.from_numpy(fresh)
+        optimiser.step(mine, gradient(step, shape))
+        theirs.grad = torch.from_numpy(gradient(step, shape))
         reference.step()
-        for mine, other in zip(values, theirs, strict=True):
-            np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_pieces_are_views_of_all_there_is() -> None:
+    one, other = np.zeros((2, PIECE)), np.ones((1, 2 * PIECE))
+    for mine, theirs in pieces(one, other):
+        assert mine.size == theirs.size <= PIECE
+        mine += theirs
+    assert (one == 1).all()
 
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_clipping_is_torchs(step: int) -> None:
-    ours, _ = gradients(step)
-    theirs = torch.zeros(len(ours), requires_grad=True)
+    ours = gradient(step)
+    theirs = torch.zeros(SHAPE, requires_grad=True)
     theirs.grad = torch.from_numpy(ours.copy())
     assert clip(ours) == pytest.approx(torch.nn.utils.clip_grad_norm_([theirs], 1.0).item())
     np.testing.assert_allclose(ours, theirs.grad, rtol=1e-5)
@@ -55,16 +53,15 @@ def test_clipping_is_torchs(step: int) -> None:
 
 
 def test_continues_exactly_after_a_restore() -> None:
-    optimiser = Adam(*start(), 0.1)
+    optimiser, one = Adam(SHAPE, 0.1), values()
     for step in range(3):
-        push(optimiser, step)
-    kept, values = optimiser.state_dict(), [value.copy() for value in optimiser.values]
+        optimiser.step(one, gradient(step))
+    kept, other = optimiser.state_dict(), one.copy()
     untouched = copy.deepcopy(kept)
-    resumed = Adam(values, start()[1], 0.1)
+    resumed = Adam(SHAPE, 0.1)
     resumed.load_state_dict(kept)
     for step in range(3, 6):
-        push(optimiser, step)
-        push(resumed, step)
-    assert all(map(np.array_equal, optimiser.values, resumed.values))
-    assert all(map(np.array_equal, kept["means"], untouched["means"])), "what was taken or loaded stays as it was"
-    assert kept["steps"] == [3, 3]
+        optimiser.step(one, gradient(step))
+        resumed.step(other, gradient(step))
+    assert np.array_equal(one, other)
+    assert kept["steps"] == 3 and all(np.array_equal(kept[name], untouched[name]) for name in ("sum", "squares"))

@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from feeding import weights
 
-from acodm_core.acodm.adam import Adam
 from acodm_core.acodm.agent import LOG_STD, Ddpg, Learner, MeanDdpg, Sac
-from acodm_core.acodm.network import Network
-from acodm_core.acodm.replay import Transition
+from acodm_core.acodm.network import Network, Pair
+from acodm_core.acodm.replay import Minibatch, Transition
 
 UNIFORM = np.full(3, 1 / 3)
 SKEWED = np.array([0.5, 0.3, 0.2])
@@ -42,6 +41,17 @@ def batch(rng: np.random.Generator, ours: Learner, state: int = 4, size: int = 8
     return Transition(*(part.astype(np.float32) for part in (states, actions, rewards, following)))
 
 
+def minibatch(data: Transition) -> Minibatch:
+    """As the buffer draws it."""
+    states, actions, rewards, following = data
+    return Minibatch(np.stack([beside(states, actions), beside(following, np.zeros_like(actions))]), rewards)
+
+
+def beside(states: np.ndarray, mixtures: np.ndarray) -> np.ndarray:
+    """What a critic is asked."""
+    return np.concatenate([states, mixtures], -1)
+
+
 def fix_values(ours: Ddpg, value_K: list[float]) -> None:
     """Make the critic say ``value_K`` whatever it is asked."""
     weight, bias = ours.critic.head
@@ -52,7 +62,7 @@ def fix_values(ours: Ddpg, value_K: list[float]) -> None:
 def objective(ours: Ddpg, states: np.ndarray) -> tuple[float, np.ndarray]:
     """What the actor ascends, and its gradient by the logits."""
     mixtures = ours.policy(ours.actor(states)[0])
-    value, slope = ours.objective(states, mixtures)
+    value, slope = ours.objective(beside(states, mixtures))
     return value, ours.policy_backward(mixtures, slope)
 
 
@@ -128,17 +138,34 @@ def test_network_starts_as_torchs_modules_start() -> None:
 
 def test_copy_of_a_network_is_an_array_of_its_own() -> None:
     ours = Network(7, 8, 2, 5, np.random.default_rng(5))
-    optimiser = Adam([ours.flat], [ours.grad], 0.1)
-    x = np.ones((1, 7), np.float32)
+    x, other = np.ones((1, 7), np.float32), copy.deepcopy(ours)
     before, kept = ours(x), weights(ours)
-    for first in (True, False):  # whichever of the two is copied first, they go on together
-        pair = copy.deepcopy((ours, optimiser) if first else (optimiser, ours))
-        other, moved = pair if first else pair[::-1]
-        other.grad.fill(1.0)
-        moved.step()
-        np.testing.assert_allclose(weights(other), kept - 0.1, atol=1e-5)
-        assert not np.array_equal(other(x), before)
+    other.flat -= 0.1
+    assert not np.array_equal(other(x), before)
     assert np.array_equal(ours(x), before) and np.array_equal(weights(ours), kept)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_pair_goes_side_by_side_as_each_goes_alone(copies: int) -> None:
+    rng = np.random.default_rng(5)
+    one = Network(7, 8, 2, 5, rng, copies)
+    pair = copy.deepcopy(Pair(one))
+    assert np.array_equal(pair.slow.flat, one.flat)
+    pair.network.flat += rng.normal(0, 0.1, one.flat.shape).astype(np.float32)
+    now, then = rng.normal(size=(2, 6, 7)).astype(np.float32)
+    (mine, theirs), tape = pair.forward(np.stack([now, then])[:, None])
+    expected, alone = pair.network.forward(now)
+    np.testing.assert_allclose(mine, expected, atol=1e-6)
+    np.testing.assert_allclose(theirs, one(then), atol=1e-6)
+    pair.network.backward(tape, mine)
+    grad = pair.network.grad.copy()
+    pair.network.backward(alone, expected)
+    np.testing.assert_allclose(grad, pair.network.grad, rtol=1e-4, atol=1e-5)
+    pair.follow(0.25)
+    np.testing.assert_allclose(pair.slow.flat, 0.75 * one.flat + 0.25 * pair.network.flat, atol=1e-6)
+    other = Pair(Network(7, 8, 2, 5, rng, copies))
+    other.load_state_dict(pair.state_dict())
+    assert np.array_equal(other.slow(now), pair.slow(now)) and np.array_equal(other.network(now), pair.network(now))
 
 
 # --- both agents ---
@@ -150,7 +177,7 @@ def test_update_changes_every_layer_of_actor_and_critics(build) -> None:
     ours, rng = build(), np.random.default_rng(0)
     before = copy.deepcopy([ours.actor, ours.critic])
     for _ in range(3):  # the actor's head starts at zero, so its lower layers move from the second update on
-        found = ours.update(batch(rng, ours))
+        found = ours.update(minibatch(batch(rng, ours)))
     for now, old in zip([ours.actor, ours.critic], before, strict=True):
         for index in range(len(now.flat)):
             for name, value in now.named(index).items():
@@ -164,7 +191,7 @@ def test_actor_step_leaves_the_critic_alone(build) -> None:
     ours, rng = build(critic_lr=0.0), np.random.default_rng(1)
     critic, actor = weights(ours.critic), weights(ours.actor)
     for _ in range(5):
-        ours.update(batch(rng, ours))
+        ours.update(minibatch(batch(rng, ours)))
     assert np.array_equal(weights(ours.critic), critic) and not np.array_equal(weights(ours.actor), actor)
 
 
@@ -172,7 +199,7 @@ def test_actor_step_leaves_the_critic_alone(build) -> None:
 def test_critic_step_descends_the_temporal_difference(build) -> None:
     ours, rng = build(hidden=16, actor_lr=0.0, critic_lr=0.03, tau=0.0), np.random.default_rng(1)
     data = batch(rng, ours, size=16)
-    errors = [ours.update(data)["td_error"] for _ in range(80)]
+    errors = [ours.update(minibatch(data))["td_error"] for _ in range(80)]
     assert errors[-1] < 0.4 * errors[0]
 
 
@@ -182,7 +209,7 @@ def test_targets_lag_by_tau(build, names: tuple[str, ...]) -> None:
     ours, rng = build(tau=0.1), np.random.default_rng(0)
     for _ in range(3):
         before = {name: weights(getattr(ours, f"target_{name}")) for name in names}
-        ours.update(batch(rng, ours))
+        ours.update(minibatch(batch(rng, ours)))
         for name, old in before.items():
             online, target = weights(getattr(ours, name)), weights(getattr(ours, f"target_{name}"))
             np.testing.assert_allclose(target, 0.9 * old + 0.1 * online, rtol=1e-5, atol=1e-7)
@@ -227,7 +254,7 @@ def test_building_an_agent_leaves_the_global_generator_alone(build) -> None:
 def test_learns_from_the_first_full_pool_on_and_as_often_as_asked(build) -> None:
     ours, rng = build(min_pool=5, updates=3), np.random.default_rng(0)
     calls: list[int] = []
-    update, ours.update = ours.update, lambda minibatch: calls.append(len(minibatch.state)) or update(minibatch)
+    update, ours.update = ours.update, lambda drawn: calls.append(len(drawn.reward)) or update(drawn)
     for step in range(7):
         found = ours.learn(Transition(rng.normal(size=4), UNIFORM, rng.normal(size=3), rng.normal(size=4)), rng)
         assert bool(found) == (step >= 4)
@@ -280,7 +307,7 @@ def test_actor_step_raises_the_objective() -> None:
     data = batch(rng, ours, size=32)
     before, _ = objective(ours, data.state)
     for _ in range(20):
-        ours.update(data)
+        ours.update(minibatch(data))
     assert objective(ours, data.state)[0] > before
 
 
@@ -293,7 +320,7 @@ def test_update_has_the_gradients_that_autograd_finds(temperature: float) -> Non
     data = batch(rng, ours)
     for target in (ours.target_actor, ours.target_critic):
         target.flat += rng.normal(0, 0.1, target.flat.shape).astype(np.float32)
-    found = ours.update(data)
+    found = ours.update(minibatch(data))
     s, a, r, n = (torch.from_numpy(part).double() for part in data)
     parts = (ours.actor, ours.critic, ours.target_actor, ours.target_critic)
     actor, critic, target_actor, target_critic = (in_modules(network) for network in parts)
@@ -321,7 +348,7 @@ def test_update_has_the_gradients_that_autograd_finds(temperature: float) -> Non
 def test_gradients_are_clipped_to_a_norm_of_one() -> None:
     ours, rng = ddpg(actor_lr=0.0, critic_lr=0.0, zero_head=False), np.random.default_rng(0)
     ours.critic.head[0][:] *= 100.0
-    found = ours.update(batch(rng, ours))
+    found = ours.update(minibatch(batch(rng, ours)))
     assert found["actor_grad_norm"] > 1 and found["critic_grad_norm"] > 1
     assert np.linalg.norm(ours.actor.grad) == pytest.approx(1, rel=1e-5) == np.linalg.norm(ours.critic.grad)
 
@@ -348,7 +375,7 @@ def test_optimum_at_fixed_values_is_the_anchor_times_their_exponential(
     fix_values(ours, value_K.tolist())
     data = batch(rng, ours)
     for _ in range(150):
-        ours.update(data)
+        ours.update(minibatch(data))
     expected_K = anchor_K * np.exp(value_K / temperature)
     expected_K /= expected_K.sum()
     for state in data[0]:
@@ -359,7 +386,7 @@ def test_without_a_temperature_the_optimum_is_a_corner() -> None:
     ours, rng = ddpg(floor=0.3, actor_lr=0.1, critic_lr=0.0), np.random.default_rng(0)
     fix_values(ours, [0.5, 0.4, 0.0])
     for _ in range(100):
-        ours.update(batch(rng, ours))
+        ours.update(minibatch(batch(rng, ours)))
     np.testing.assert_allclose(ours.act(np.zeros(4)), [0.8, 0.1, 0.1], atol=0.02)
 
 
@@ -383,32 +410,33 @@ def test_a_plain_mean_has_no_gradient_where_the_critic_does_not_look_at_the_mixt
     for ours in (mean, weighted):
         fix_values(ours, [1.0, 0.0, -0.5])
     states, actions = np.zeros((2, 4), np.float32), np.full((2, 3), 1 / 3, np.float32)
-    assert not mean.objective(states, actions)[1].any()
-    assert weighted.objective(states, actions)[1].any()
+    assert not mean.objective(beside(states, actions))[1].any()
+    assert weighted.objective(beside(states, actions))[1].any()
 
 
 def test_a_plain_mean_has_the_gradient_of_differences_where_the_critic_looks() -> None:
     ours = MeanDdpg(4, UNIFORM, temperature=0.0, **SETTINGS)
     rng = np.random.default_rng(0)
     states, actions = rng.normal(size=(2, 4)).astype(np.float32), rng.dirichlet(np.ones(3), 2).astype(np.float32)
-    value, slope = ours.objective(states, actions)
+    value, slope = ours.objective(beside(states, actions))
     assert np.abs(slope).min() > 0
     for i, j in np.ndindex(2, 3):
         moved = actions.copy()
         moved[i, j] += (step := 1e-2)
-        found = (ours.objective(states, moved)[0] - value) / step
+        found = (ours.objective(beside(states, moved))[0] - value) / step
         assert found == pytest.approx(slope[i, j], rel=0.05, abs=1e-3)
 
 
 def test_goal_bootstraps_from_the_targets() -> None:
     """y = r + gamma Q'(s', mu'(s')): the error reported is the distance from that."""
     ours, rng = ddpg(gamma=0.7, temperature=0.3), np.random.default_rng(2)
-    states, actions, rewards, following = batch(rng, ours)
-    ours.update(Transition(states, actions, rewards, following))  # so that targets and networks differ
+    data = batch(rng, ours)
+    states, actions, rewards, following = data
+    ours.update(minibatch(data))  # so that targets and networks differ
     ahead = ours.policy(ours.target_actor(following)[0])
-    goal = rewards + 0.7 * ours.target_critic(np.concatenate([following, ahead], -1))[0]
-    expected = np.abs(goal - ours.critic(np.concatenate([states, actions], -1))[0]).mean()
-    assert ours.update(Transition(states, actions, rewards, following))["td_error"] == pytest.approx(expected, rel=1e-5)
+    goal = rewards + 0.7 * ours.target_critic(beside(following, ahead))[0]
+    expected = np.abs(goal - ours.critic(beside(states, actions))[0]).mean()
+    assert ours.update(minibatch(data))["td_error"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("best", "sign"), [(0, 1), (2, -1)])
@@ -441,7 +469,7 @@ def test_temperature_rises_when_the_entropy_is_under_the_target_and_falls_above(
     for log_std, rises in ((-4.0, True), (0.5, False)):  # a domain's entropy is log_std + 1.42, its target -1
         ours, rng = sac(actor_lr=1e-3), np.random.default_rng(0)
         ours.actor.head[1][..., 3:] = log_std
-        temperatures = [ours.update(batch(rng, ours))["temperature"] for _ in range(10)]
+        temperatures = [ours.update(minibatch(batch(rng, ours)))["temperature"] for _ in range(10)]
         moves = np.diff(temperatures)
         assert temperatures[0] == pytest.approx(1.0)
         assert (moves > 0).all() if rises else (moves < 0).all()
@@ -478,20 +506,20 @@ def test_twin_critics_differ_and_the_lesser_is_believed() -> None:
     ours, rng = sac(gamma=0.7), np.random.default_rng(2)
     assert not np.array_equal(*ours.critic.flat)
     data = batch(rng, ours, size=32)
-    ours.update(data)
+    ours.update(minibatch(data))
     states, actions, rewards, following = data
     # Made equal on average, so that each is the lesser somewhere.
-    first, second = ours.target_critic(np.concatenate([following, actions], -1)).mean((1, 2))
+    first, second = ours.target_critic(beside(following, actions)).mean((1, 2))
     ours.target_critic.head[1][1] += first - second
     drawn = copy.deepcopy(ours.random)
-    (ahead, _), (density, _), _ = ours.sample(ours.actor(np.stack([following, states])))
+    (_, ahead), (_, density), _ = ours.sample(ours.actor(np.stack([states, following])))
     ours.random.bit_generator.state = drawn.bit_generator.state
-    both = ours.target_critic(np.concatenate([following, ahead], -1))[..., 0]
+    both = ours.target_critic(beside(following, ahead))[..., 0]
     assert (both[0] < both[1]).any() and (both[1] < both[0]).any()
     soft = both.min(0) - np.exp(ours.log_temperature[0]) * density
-    values = ours.critic(np.concatenate([states, actions], -1))[0, :, 0]
+    values = ours.critic(beside(states, actions))[0, :, 0]
     expected = np.abs(rewards[:, 0] + 0.7 * soft - values).mean()
-    assert ours.update(data)["td_error"] == pytest.approx(expected, rel=1e-5)
+    assert ours.update(minibatch(data))["td_error"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
@@ -502,7 +530,7 @@ def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
     ours.actor.head[1][..., 3:] = [LOG_STD[1], 0.2, LOG_STD[0]]  # about half of the outer two lie beyond
     data, drawn_by = batch(rng, ours, size=32), copy.deepcopy(ours.random)
     s, a, _, n = (torch.from_numpy(part).double() for part in data)
-    ahead_noise, noise_now = torch.from_numpy(drawn_by.standard_normal((2, 32, 3), np.float32)).double()
+    noise_now, ahead_noise = torch.from_numpy(drawn_by.standard_normal((2, 32, 3), np.float32)).double()
     actor, (first, second) = in_modules(ours.actor), (in_modules(ours.critic, index) for index in range(2))
     log_anchor_K = torch.from_numpy(SKEWED).log()
 
@@ -520,7 +548,7 @@ def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
     goal = (torch.from_numpy(data[2])[:, 0] + 0.5 * (least(n, mixtures) - math.exp(0.3) * density)).detach()
     both = [critic(torch.cat([s, a], -1))[:, 0] for critic in (first, second)]
     gradient, norm = by_autograd(sum(F.smooth_l1_loss(values, goal) for values in both), first, second)
-    found = ours.update(data)
+    found = ours.update(minibatch(data))
     np.testing.assert_allclose(gradients(ours.critic), gradient, rtol=1e-3, atol=1e-6)
     assert found["critic_grad_norm"] == pytest.approx(norm, rel=1e-5)
     mixtures, density = drawn(s, noise_now)
