@@ -57,9 +57,10 @@ class DomainGradients:
         sketch = partial(Sketch, layers, domains, width=config.sketch, seed=seed)
         exact = config.gram == "exact"
         if adam := [signal for signal in IN_ADAMS_METRIC if signal in needs]:
-            self._ways |= dict.fromkeys(adam, sketch(adam=optimiser))
+            self._ways |= dict.fromkeys(adam, sketch(adam=optimiser, moments=Signal.ADAM_SELF in adam))
         if plain := [signal for signal in (PLAIN if exact else (*PLAIN, Signal.GRAD_GRAM)) if signal in needs]:
-            self._ways |= dict.fromkeys(plain, sketch())
+            moments = Signal.GRAD_SELF in plain or Signal.GRAD_NOISE in plain
+            self._ways |= dict.fromkeys(plain, sketch(moments=moments))
         if exact and Signal.GRAD_GRAM in needs:
             self._ways[Signal.GRAD_GRAM] = gram = ExactGram(layers, domains)
             if ranks() > 1 and (numbers := domains * gram.parameters) > limit:
@@ -113,6 +114,7 @@ class DomainGradients:
                 each_K = way.noise(scale) if signal == Signal.GRAD_NOISE else way.self_products(scale)
                 found[signal] = each_K * mean_K**2
                 continue
-            sketch_KD = way.sums(scale) * mean_K[:, None]
+            sketch_KD = way.sums(scale)
+            sketch_KD *= mean_K[:, None]
             found[signal] = sketch_KD @ sketch_KD.T if signal == Signal.GRAD_GRAM else sketch_KD
         return found

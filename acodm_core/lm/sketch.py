@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from acodm_core.lm.ranks import sum_over_ranks
@@ -35,6 +36,7 @@ class Sketch:
             section 3: row mean times column mean over mean), so the division factorises over delta and x, and inner products
             estimate <g_i, g_j / sqrt(v)>: to first order, the decrease of domain i's loss by a step along domain j. Before
             the optimiser's first step there is no v and no metric: everything is NaN.
+        moments: whether ``self_products`` and ``noise`` will be asked for.
     """
 
     def __init__(
@@ -45,16 +47,19 @@ class Sketch:
         width: int,
         seed: int,
         adam: torch.optim.AdamW | None = None,
+        moments: bool = True,
     ) -> None:
         self.domains = domains
         self.seconds = Counter()  # host time inside the forward and backward passes on what plain ones would not do
-        self._layers, self._adam = layers, adam
+        self._layers, self._adam, self._with_moments = layers, adam, moments
         self._fixed = [
-            _projections(layer.weight, width, np.random.default_rng([seed, STREAM, i]))
+            _random_projections(layer.weight, width, np.random.default_rng([seed, STREAM, i]))
             for i, layer in enumerate(layers)
         ]
         self._used: list[tuple[Tensor, Tensor]] = []  # this step's projections, in the metric that is measured
+        self._cast: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}  # and in the types that layers work in
         self._rights: dict[int, Tensor] = {}  # layer -> (B, T, r) x P_in, from its forward to its backward pass
+        self._factors: list[tuple[int, Tensor, Tensor]] = []  # layer, delta P_out and x P_in of this micro-batch
         self._member_KB: Tensor | None = None  # 1 where a sequence of this micro-batch belongs to the domain
         self._sums: list[Tensor] = []  # (K, r * r) of each layer
         self._squares_K = torch.empty(0)  # sums over sequences of their sketches' squared norms
@@ -63,7 +68,7 @@ class Sketch:
 
     def flops(self, tokens: int) -> int:
         """Operations a step of so many tokens: both projections of every token, and their products."""
-        each = (out.numel() + into.numel() + out.shape[1] * into.shape[1] for out, into in self._fixed)
+        each = (out.numel() + into.numel() + len(out) * len(into) for out, into in self._fixed)
         return 2 * tokens * sum(each)
 
     @contextmanager
@@ -72,7 +77,8 @@ class Sketch:
         self._used = [
             self._metric(layer.weight, *fixed) for layer, fixed in zip(self._layers, self._fixed, strict=True)
         ]
-        self._sums = [out.new_zeros(self.domains, out.shape[1] * into.shape[1]) for out, into in self._used]
+        self._cast, self._factors = {torch.float32: self._used}, []
+        self._sums = [out.new_zeros(self.domains, len(out) * len(into)) for out, into in self._used]
         self._squares_K, self._count_K = (self._sums[0].new_zeros(self.domains) for _ in range(2))
         with ExitStack() as hooks:
             for index, layer in enumerate(self._layers):
@@ -82,6 +88,7 @@ class Sketch:
 
     def rows(self, counts_K: np.ndarray, context: int) -> None:
         """Tell which sequences of the coming micro-batch belong to which domain: ``counts_K`` each, in order."""
+        self._add_up()
         member_KB = np.repeat(np.eye(self.domains, dtype=np.float32), counts_K, axis=1)
         self._member_KB = torch.from_numpy(member_KB).to(self._layers[0].weight.device)
         self._count_K += self._member_KB.sum(1)
@@ -89,7 +96,8 @@ class Sketch:
 
     def sums(self, scale: float) -> np.ndarray:
         """(K, D) float64: ``scale`` times the sketches of the domains' parts of the gradient, summed over ranks."""
-        return sum_over_ranks(torch.cat(self._sums, 1) * scale).double().cpu().numpy()
+        self._add_up()
+        return sum_over_ranks(torch.cat(self._sums, 1)).cpu().numpy() * np.float64(scale)
 
     def self_products(self, scale: float) -> np.ndarray:
         """(K,) float64: squared norms of ``sums`` as they would be without noise, NaN for fewer than two sequences.
@@ -109,6 +117,7 @@ class Sketch:
 
     def _moments(self, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each domain |sum g_s|^2, sum |g_s|^2 and how many sequences, NaN where they are fewer than two."""
+        self._add_up()
         squares = sum_over_ranks(torch.stack([self._squares_K * scale**2, self._count_K]).double()).cpu().numpy()
         (square_K, count_K), sum_KD = squares, self.sums(scale)
         return np.einsum("kd,kd->k", sum_KD, sum_KD), square_K, np.where(count_K > 1, count_K, np.nan)
@@ -117,20 +126,32 @@ class Sketch:
         if not output.requires_grad:
             return
         start = time.perf_counter()
-        x_BTI, into = inputs[0].detach(), self._used[index][1]
+        x_BTI = inputs[0].detach()
         # At once, because the input itself need not outlive this pass: autocast keeps a copy in half the size.
         with torch.autocast(x_BTI.device.type, enabled=False):
-            self._rights[index] = (x_BTI @ into.to(x_BTI.dtype)).float()  # small from here on, so in full precision
-        output.register_hook(partial(self._before_backward, index))
+            self._rights[index] = F.linear(x_BTI, self._projections(index, x_BTI.dtype)[1])
+        output.grad_fn.register_prehook(partial(self._before_backward, index))
         self.seconds["forward"] += time.perf_counter() - start
 
-    def _before_backward(self, index: int, delta_BTO: Tensor) -> None:
+    def _before_backward(self, index: int, deltas: tuple[Tensor]) -> None:
         start = time.perf_counter()
-        left_BTR = (delta_BTO @ self._used[index][0].to(delta_BTO.dtype)).float()
-        each_BD = (left_BTR.mT @ self._rights.pop(index)).flatten(1)
-        self._sums[index].addmm_(self._member_KB, each_BD)
-        self._squares_K.addmv_(self._member_KB, each_BD.square().sum(1))
+        left_BTR = F.linear(deltas[0], self._projections(index, deltas[0].dtype)[0])
+        self._factors.append((index, left_BTR, self._rights.pop(index)))
         self.seconds["backward"] += time.perf_counter() - start
+
+    def _add_up(self) -> None:
+        """Add the last micro-batch to the sums: all layers at once, where each on its own would find other things in the caches."""
+        for index, left_BTR, right_BTR in self._factors:
+            each_BD = (left_BTR.float().mT @ right_BTR.float()).flatten(1)  # small by now, so in full precision
+            self._sums[index].addmm_(self._member_KB, each_BD)
+            if self._with_moments:
+                self._squares_K.addmv_(self._member_KB, each_BD.square().sum(1))
+        self._factors.clear()
+
+    def _projections(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        if dtype not in self._cast:
+            self._cast[dtype] = [(out.to(dtype), into.to(dtype)) for out, into in self._used]
+        return self._cast[dtype][index]
 
     def _metric(self, weight: Tensor, out: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
         """The projections with AdamW's preconditioner in them: rows times v^(-1/4), one factor of v on each side."""
@@ -144,15 +165,16 @@ class Sketch:
         # Each factor carries the unit of a gradient; as in AdamW, sqrt(v) is not taken below eps.
         unit = (row_O.mean() * (1 - self._adam.defaults["betas"][1] ** state["step"])).sqrt().clamp_min(eps**2)
         row_O, column_I = (row_O / unit).clamp_min(eps), (column_I / unit).clamp_min(eps)
-        return out * row_O[:, None] ** -0.25, into * column_I[:, None] ** -0.25
+        return out * row_O**-0.25, into * column_I**-0.25
 
 
-def _projections(weight: Tensor, width: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(O, r) and (I, r), float32, each with r orthogonal columns in random directions and mean P P^T = identity."""
+def _random_projections(weight: Tensor, width: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """P_out^T (r, O) and P_in^T (r, I), float32, of r orthogonal rows in random directions, with mean P P^T = identity."""
     # Gaussian columns made orthonormal: unbiased as well, less variance, and exact where r reaches the layer's own side.
     found = []
     for side in weight.shape:
         columns = min(width, side)
         basis, _ = np.linalg.qr(rng.standard_normal((side, columns)))
-        found.append(torch.from_numpy(np.float32(basis * np.sqrt(side / columns))).to(weight.device))
+        scaled = np.ascontiguousarray(basis.T * np.sqrt(side / columns), np.float32)
+        found.append(torch.from_numpy(scaled).to(weight.device))
     return found[0], found[1]
