@@ -201,13 +201,13 @@ class Learner:
 
 def _of_the_batch(parts: list[torch.Tensor]) -> np.ndarray:
     """(B,) float64: a number for each sequence, of this rank's micro-batches and of all ranks."""
-    return joined_over_ranks(torch.cat(parts)).cpu().numpy().astype(np.float64)
+    return joined_over_ranks(torch.cat(parts).double()).cpu().numpy()
 
 
 def _means(sum_B: np.ndarray, domain_B: np.ndarray, tokens_K: np.ndarray) -> np.ndarray:
     """(K,) mean a token of what was summed over each sequence's tokens, NaN for a domain without sequences."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.bincount(domain_B, sum_B, len(tokens_K)) / tokens_K
+    sum_K = np.bincount(domain_B, sum_B, len(tokens_K))
+    return np.divide(sum_K, tokens_K, out=np.full(len(tokens_K), np.nan), where=tokens_K > 0)
 
 
 @torch.no_grad()
