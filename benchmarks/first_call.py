@@ -2,10 +2,10 @@
 
     python benchmarks/first_call.py
 
-Whatever is done once in a step finds the machine as the step left it. This tells what that is: before each round of a dozen small calls
-the program waits, in a loop that touches no memory, or reads memory that no cache holds. If the loop costs as much as the
-reading, then it is not the caches: on virtual machines, pages of 4 kB that were not used for a while can take 0.1 ms to
-come back. Printed: median microseconds of a round.
+Whatever is done once in a step finds the machine as the step left it. This tells what that is: before each round of a dozen small
+calls the program waits in a loop that touches no memory, or reads memory that no cache holds. If the loop costs as much as the
+reading, then it is not the caches: on a virtual machine, pages of 4 kB that were not used for a while can take 0.1 ms to come
+back. Printed: median microseconds of a round.
 """
 
 from __future__ import annotations
