@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +28,7 @@ from acodm_core.lm.begin import held_out_of, reference_of, start_mixer
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner
-from acodm_core.mixing import Inputs, Mixer, StepStats, simplex
+from acodm_core.mixing import Inputs, Mixer, Signal, StepStats, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ProbeConfig
@@ -39,6 +39,7 @@ from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS
 PLAIN = "plain"  # an arm beside the methods: the step as it is
 GRADIENTS = "gradients"  # another: the step with all the per-domain gradients' signals that any method asks for, unused
 PARTS = ("data", "forward", "backward", "optimiser", "signals", "mixer")
+SHOWN = 64  # steps that mixers are shown beside those that are trained: more than any fills a buffer with
 
 
 class Arms:
@@ -52,8 +53,9 @@ class Arms:
     def __init__(self, specs: Mapping[str, RunSpec], corpus: Corpus, inputs: Mapping[str, Inputs], device: str) -> None:
         spec = next(iter(specs.values()))
         training = spec.training
-        self.clock, self.context = Clock(), training.context
+        self.clock, self.context, self.domains = Clock(), training.context, len(corpus.domains)
         self.taken: Counter[str] = Counter()  # arm -> steps
+        self.seen: dict[str, dict[Signal, np.ndarray]] = defaultdict(dict)  # arm -> what its mixer was shown last
         model = build_model(spec.model.config, vocab_size=corpus.vocab_size, context=training.context, seed=0)
         model = model.to(device)
         self.mixers: dict[str, Mixer] = {a: start_mixer(s, corpus, inputs.get(a, {}), model) for a, s in specs.items()}
@@ -75,7 +77,7 @@ class Arms:
             model,
             spec.model,
             training,
-            domains=len(corpus.domains),
+            domains=self.domains,
             needs=needs,
             clock=self.clock,
             held_out=next(filter(None, self.held_out.values()), None),
@@ -102,6 +104,7 @@ class Arms:
             with lap("mixer"):
                 wanted = {s: v for s, v in result.signals.items() if s in wants}
                 mixer.observe(StepStats(step, batch.counts_K * self.context, wanted))
+            self.seen[arm] |= wanted
             self.taken[arm] += 1
         self._synchronise()
         found = {"step": time.perf_counter() - start, **self.clock.seconds}
@@ -110,6 +113,25 @@ class Arms:
                 found[part] -= inside
                 found["signals"] += inside
         return {part: seconds / steps for part, seconds in found.items() if part in ("step", *PARTS)}
+
+    def acquaint(self, arm: str) -> None:
+        """Show the mixer what it saw last, with noise, as if of ``SHOWN`` more steps, or half its run where that is less.
+
+        An agent learns once its buffer is full and a warm-up draws in its place before: what is timed should be work, not waiting.
+        """
+        mixer, rng = self.mixers[arm], np.random.default_rng(0)
+        tokens_K = np.full(self.domains, self.context)
+        for _ in range(min(SHOWN, self.horizons[arm] // 2)):
+            step = self.taken[arm] % self.horizons[arm]
+            mixer.sampling(step)
+            wants = mixer.wants(step)
+            if (
+                not wants <= self.seen[arm].keys()
+            ):  # something that it asks for so rarely that warming up did not measure it
+                return
+            noisy = {signal: self.seen[arm][signal] * rng.uniform(0.9, 1.1) for signal in wants}
+            mixer.observe(StepStats(step, tokens_K, noisy))
+            self.taken[arm] += 1
 
     def _synchronise(self) -> None:
         if self.learner.device.type == "cuda":
@@ -138,6 +160,7 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
         arms = Arms(specs, corpus, inputs, device)
         for arm in arms.mixers:
             arms.block(arm, config.warmup)
+            arms.acquaint(arm)
         rng, order = np.random.default_rng(0), []
         for block in range(config.blocks):
             order = order[::-1] if block % 2 else list(rng.permutation(list(arms.mixers)))

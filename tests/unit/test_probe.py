@@ -73,3 +73,14 @@ def test_the_ratio_of_medians_and_its_interval():
     ratio, low, high = ratio_of_medians(under * 1.05 + rng.normal(0, 0.01, 60), under, rng)
     assert low < ratio < high and low < 1.05 < high and high - low < 0.03
     assert ratio_of_medians(under, under, rng)[0] == 1.0
+
+
+def test_an_agent_whose_buffer_is_not_full_is_shown_steps_until_it_is(experiment, corpus):
+    specs = probe.specs_by_model(plan(experiment))["tiny"]
+    arms = probe.Arms(specs, corpus, {}, "cpu")
+    arms.block("acodm", 2)
+    assert "td_error" not in arms.mixers["acodm"].diagnostics()
+    arms.acquaint("acodm")
+    shown = min(probe.SHOWN, arms.horizons["acodm"] // 2)
+    assert arms.taken["acodm"] == 2 + shown >= arms.mixers["acodm"].min_pool
+    assert "td_error" in arms.mixers["acodm"].diagnostics()
