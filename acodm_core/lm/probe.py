@@ -211,8 +211,10 @@ def _frame(rows: list[dict[str, Any]], columns: Sequence[str], device: str) -> p
 
 
 def memory_of(spec: RunSpec, corpus: Corpus, inputs: Inputs, device: str, steps: int) -> dict[str, int]:
-    """Peak bytes of this process after training ``steps`` steps of ``spec``."""
-    Arms({spec.method: spec}, corpus, {spec.method: inputs}, device).block(spec.method, steps)
+    """Peak bytes of this process after training ``steps`` steps of ``spec``, and showing its mixer more."""
+    arms = Arms({spec.method: spec}, corpus, {spec.method: inputs}, device)
+    arms.block(spec.method, steps)
+    arms.acquaint(spec.method)
     return provenance.peak_memory(device)
 
 
