@@ -117,7 +117,7 @@ class Arms:
     def acquaint(self, arm: str) -> None:
         """Show the mixer what it saw last, with noise, as if of ``SHOWN`` more steps, or half its run where that is less.
 
-        An agent learns once its buffer is full and a warm-up draws in its place before: what is timed should be work, not waiting.
+        An agent learns only when its buffer is full, and until then the probe would time its waiting.
         """
         mixer, rng = self.mixers[arm], np.random.default_rng(0)
         tokens_K = np.full(self.domains, self.context)
@@ -125,9 +125,7 @@ class Arms:
             step = self.taken[arm] % self.horizons[arm]
             mixer.sampling(step)
             wants = mixer.wants(step)
-            if (
-                not wants <= self.seen[arm].keys()
-            ):  # something that it asks for so rarely that warming up did not measure it
+            if not wants <= self.seen[arm].keys():  # it asks for something so rarely that warming up did not measure it
                 return
             noisy = {signal: self.seen[arm][signal] * rng.uniform(0.9, 1.1) for signal in wants}
             mixer.observe(StepStats(step, tokens_K, noisy))
