@@ -50,8 +50,8 @@ class Hds(AcOdm):
     cite = "hds2026"
 
     @property
-    def needs(self) -> frozenset[Signal]:
-        return super().needs | ({Signal.TYPE_TOKEN_RATIO} if self.learns else frozenset())
+    def agent_needs(self) -> frozenset[Signal]:
+        return super().agent_needs | ({Signal.TYPE_TOKEN_RATIO} if self.learns else frozenset())
 
     def start(self, start: Start) -> None:
         super().start(start)

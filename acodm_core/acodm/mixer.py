@@ -96,11 +96,17 @@ class AcOdm(Mixer):
     @property
     def needs(self) -> frozenset[Signal]:
         """Only what the options look at."""
+        return self.agent_needs | self._warm_needs
+
+    @property
+    def agent_needs(self) -> frozenset[Signal]:
+        """What state and rewards are made of."""
         needs = {Signal.LOSS, Signal.PARAM_NORM} | ({Signal.PARAM_STEP_NORM} if self.form != "relative" else set())
-        return frozenset(needs | self._warm_needs | (SIGNALS[self.reward] if self.learns else set()))
+        return frozenset(needs | (SIGNALS[self.reward] if self.learns else set()))
 
     def wants(self, step: int) -> frozenset[Signal]:
-        return self.needs if self._decides(step) else self.needs & (TRACKED | self._warm_needs)
+        needs = self.agent_needs if self._decides(step) else self.agent_needs & TRACKED
+        return needs | self.warm_.wants(step) if self.warm_ and self._warms(step + 1) else needs
 
     def __post_init__(self) -> None:
         for name in ("xi", "memory", "gamma", "floor", "warmup"):
@@ -151,7 +157,7 @@ class AcOdm(Mixer):
         if self.warm_ is not None:
             self.warm_.start(start)
         self.state_: np.ndarray | None = None
-        self.share_ = self._warm_share(0) if self._warmup_steps else self._decide(np.zeros(self.tracker_.size), 0)
+        self.share_ = self._warm_share(0) if self._warms(0) else self._decide(np.zeros(self.tracker_.size), 0)
         self.found_: dict[str, float | np.ndarray] = {}
 
     def _build_agent(self, anchor_K: np.ndarray) -> Any:
@@ -185,7 +191,8 @@ class AcOdm(Mixer):
         state = self.tracker_.observe(
             stats.step, stats.tokens, stats[Signal.LOSS], stats[Signal.PARAM_NORM], step_norm_L
         )
-        if self.warm_ is not None:
+        ahead = stats.step + 1
+        if self.warm_ and self._warms(ahead):
             self.warm_.observe(stats)
         if not self._decides(stats.step):
             return
@@ -198,8 +205,7 @@ class AcOdm(Mixer):
             self.found_ |= {"reward": float(before @ reward_K), "reward_std": math.sqrt(mean(apart_K * apart_K))}
             self.found_ |= {"rewards": reward_K, "certainty": self.reward_.certainty}
         self.state_ = state
-        ahead = stats.step + 1
-        self.share_ = self._warm_share(ahead) if ahead < self._warmup_steps else self._decide(state, ahead)
+        self.share_ = self._warm_share(ahead) if self._warms(ahead) else self._decide(state, ahead)
         self.found_["entropy"] = float(-(self.share_ * np.log(np.maximum(self.share_, 1e-300))).sum())
         self.found_["from_uniform"] = float(np.abs(self.share_ - 1 / len(self.share_)).sum() / 2)
         self.found_["moved"] = float(np.abs(self.share_ - before).sum() / 2)
@@ -210,6 +216,9 @@ class AcOdm(Mixer):
 
     def _decides(self, step: int) -> bool:
         return step % self.every == 0
+
+    def _warms(self, step: int) -> bool:
+        return step < self._warmup_steps
 
     def _decide(self, state: np.ndarray, step: int) -> np.ndarray:
         first, last = self.noise if self.learns else (0.0, 0.0)

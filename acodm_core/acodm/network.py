@@ -111,15 +111,16 @@ class Network:
             _linear_backward(grad, before, every, *grads[:2])
             x, weight_above = before, values[0]
 
-    def inputs_backward(self, tape: Tape, grad: np.ndarray) -> np.ndarray:
-        """The inputs' gradient (C, B, inputs), from the outputs' (C, B, outputs)."""
+    def inputs_backward(self, tape: Tape, grad: np.ndarray, last: int) -> np.ndarray:
+        """The gradient of the ``last`` inputs (C, B, last), from the outputs' (C, B, outputs)."""
         (x,) = tape[-1]
-        grad = grad @ self.head[0].mT
+        weight_above = self.head[0]
         for (values, _), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
+            grad = grad @ weight_above.mT
             grad *= x > 0
             self._norm_backward(grad, grad * normal, normal, rate, values[2])
-            grad, x = grad @ values[0].mT, before
-        return grad
+            x, weight_above = before, values[0]
+        return grad @ weight_above[..., -last:, :].mT
 
     def _norm_backward(
         self, grad: np.ndarray, along: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray

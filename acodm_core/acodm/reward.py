@@ -119,7 +119,7 @@ class Reward:
         self.memory, self.shrink = memory, shrink
         self._target_K = target_K
         self.average_K, self.square_K = np.full(k, np.nan), np.zeros(k)  # of the reward, and of its squared surprises
-        self.seen_K = np.zeros(k)  # how often it was measured
+        self.seen_K = np.zeros(k)  # how often it was measured, where that is counted, as for `shrink`
         self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
         self.products_KK = np.full((k, k), np.nan)  # instant: averages so far
         self.loss_K = np.full(k, np.nan)  # progress: averages so far
@@ -129,23 +129,28 @@ class Reward:
     def observe(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
         """(K,) the reward after a step drawn with ``share_K``; an absent domain holds its last, a never seen one has the mean."""
         fresh_K = self._fresh(signals, share_K)
+        if self.shrink:
+            self._count_surprise(fresh_K)
+        self.average_K = average(self.average_K, fresh_K, self.xi)
+        if not np.count_nonzero(np.isfinite(self.average_K)):  # faster than `any`
+            return np.zeros(len(fresh_K))
+        reward_K = filled(self.average_K)
+        if self.shrink or self.scale == "relative":
+            size_K, middle = np.abs(reward_K), mean(reward_K)
+            apart_K = reward_K - middle
+            if self.shrink:
+                self.certainty = self._certainty(apart_K, (share_K @ reward_K) / (share_K @ size_K + 1e-30))
+                apart_K *= self.certainty
+            if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
+                return np.tanh(apart_K / (mean(size_K) + 1e-30))
+            reward_K = middle + apart_K
+        return self._standardised(reward_K) if self.scale == "running" else reward_K
+
+    def _count_surprise(self, fresh_K: np.ndarray) -> None:
         seen = np.isfinite(fresh_K)
         surprise_K = np.where(seen & (self.seen_K > 0), fresh_K - self.average_K, 0.0)
         self.square_K = np.where(seen, self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K)
-        self.average_K = average(self.average_K, fresh_K, self.xi)
         self.seen_K = self.seen_K + seen
-        if not np.count_nonzero(self.seen_K):
-            return np.zeros(len(fresh_K))
-        reward_K = filled(self.average_K)
-        size_K, middle = np.abs(reward_K), mean(reward_K)
-        apart_K = reward_K - middle
-        if self.shrink:
-            self.certainty = self._certainty(apart_K, (share_K @ reward_K) / (share_K @ size_K + 1e-30))
-            apart_K *= self.certainty
-        if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
-            return np.tanh(apart_K / (mean(size_K) + 1e-30))
-        reward_K = middle + apart_K
-        return self._standardised(reward_K) if self.scale == "running" else reward_K
 
     def _certainty(self, apart_K: np.ndarray, promise: float) -> float:
         """In [0, 1]: how much of the rewards' spread is not noise, times how firmly they ``promise`` a decrease."""
@@ -222,8 +227,8 @@ class Reward:
 
 def filled(values_K: np.ndarray) -> np.ndarray:
     """``values_K`` with the mean of the numbers in the place of NaN; at least one is a number."""
-    missing = np.isnan(values_K)
-    return np.where(missing, mean(values_K[~missing]), values_K) if missing.any() else values_K
+    known = np.isfinite(values_K)
+    return values_K if np.count_nonzero(known) == known.size else np.where(known, values_K, mean(values_K[known]))
 
 
 def mean(values: np.ndarray) -> float:

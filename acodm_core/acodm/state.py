@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm.reward import filled, mean
+from acodm_core.acodm.reward import average, filled, mean
 
 Block = Literal["counts", "loss", "change", "norms", "time"]
 BLOCKS: tuple[Block, ...] = ("counts", "loss", "change", "norms", "time")
@@ -84,14 +84,11 @@ class StateTracker:
         self, step: int, tokens_K: np.ndarray, loss_K: np.ndarray, norm_L: np.ndarray, step_norm_L: np.ndarray
     ) -> np.ndarray:
         """The state after ``step``; a domain that was absent keeps its last loss. ``step_norm_L`` is unread if ``relative``."""
-        seen, memory = np.isfinite(loss_K), self.memory if self.form == "relative" else 0.0
-        first = np.isnan(self.loss_K)
+        memory = self.memory if self.form == "relative" else 0.0
         self.tokens_K = self.tokens_K + tokens_K
-        new_K = np.where(first, loss_K, memory * self.loss_K + (1 - memory) * loss_K)
-        change_K = np.where(first, 0.0, new_K - self.loss_K)
-        self.change_K = np.where(seen, memory * self.change_K + (1 - memory) * change_K, self.change_K)
-        self.loss_K = np.where(seen, new_K, self.loss_K)
-        self.first_loss_K = np.where(first & seen, loss_K, self.first_loss_K)
+        change_K = (1 - memory) * (loss_K - self.loss_K)  # of `self.loss_K`; NaN where absent and at the first appearance
+        self.change_K = average(self.change_K, change_K, memory)
+        self.loss_K = average(self.loss_K, loss_K, memory)
         if self.first_norm_L is None:
             self.first_norm_L = norm_L.copy()
         loss_K = filled(self.loss_K)
@@ -111,6 +108,7 @@ class StateTracker:
             shown["time"] = np.array([step + 1.0])
         else:
             norms = np.concatenate([_standard(norm_L), _standard(step_norm_L)])
+            self.first_loss_K = np.where(np.isnan(self.first_loss_K), self.loss_K, self.first_loss_K)
             from_first_K = np.where(np.isnan(self.first_loss_K), 0.0, loss_K - self.first_loss_K)
             shown = {"counts": _standard(tokens_K), "loss": _standard(loss_K), "change": _standard(from_first_K)}
             shown |= {"norms": norms, "time": np.array([100 * (step + 1) / self.total_steps])}

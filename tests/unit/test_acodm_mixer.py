@@ -151,6 +151,13 @@ def test_warmup_by_another_mixer_draws_what_that_mixer_would() -> None:
         observe(odm, step, loss_K, gradients_KP)
 
 
+def test_what_only_the_warmup_needs_is_measured_only_for_the_steps_that_it_draws() -> None:
+    mixer = start(acodm(warmup=0.2, warmup_mixer="pike"))
+    assert Signal.GRAD_SELF in mixer.needs
+    measured = [Signal.GRAD_SELF in mixer.wants(step) for step in range(20)]
+    assert measured == [True] * 9 + [False] * 11, "step 9 is the last of its ten, and what that shows is of no use to it"
+
+
 def test_transitions_of_the_warmup_are_stored() -> None:
     mixer = start(acodm(warmup=0.2, min_pool=NEVER, replay=NEVER))
     run(mixer, 10)
@@ -393,7 +400,7 @@ def test_hds_pays_for_alignment_diversity_and_steady_weights_by_hand() -> None:
 def test_hds_measures_the_type_token_ratio_only_where_it_is_used() -> None:
     ratio = Signal.TYPE_TOKEN_RATIO
     assert ratio in Hds().needs and ratio not in Hds(learn=False).needs
-    mixer = Hds(every=3)
+    mixer = start(Hds(every=3))
     assert [ratio in mixer.wants(step) for step in range(4)] == [True, False, False, True]
 
 
