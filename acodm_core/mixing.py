@@ -107,11 +107,11 @@ class StepStats(Mapping[Signal, np.ndarray]):
     signals: Mapping[Signal, np.ndarray]
 
     def __getitem__(self, signal: Signal) -> np.ndarray:
-        if signal not in self.signals:
-            raise KeyError(
-                f"{signal} was not measured at step {self.step}: add Signal.{signal.name} to `needs` (or `wants`)"
-            )
-        return self.signals[signal]
+        try:
+            return self.signals[signal]
+        except KeyError:
+            fix = f"add Signal.{signal.name} to `needs` (or `wants`)"
+            raise KeyError(f"{signal} was not measured at step {self.step}: {fix}") from None
 
     def __iter__(self):
         return iter(self.signals)

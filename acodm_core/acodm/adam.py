@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,7 @@ class Adam:
 
     def step(self, values: np.ndarray, grad: np.ndarray) -> None:
         """Move ``values`` by their gradient, in place."""
-        self.steps += 1
-        first, second = ((1 - beta) / (1 - beta**self.steps) for beta in BETAS)  # from the sums to unbiased averages
-        rate, least = self.lr * first / math.sqrt(second), EPS / math.sqrt(second)
+        rate, least = self._next_rate()
         for value, slope, total, squares in pieces(values, grad, self.sum, self.squares):
             total *= BETAS[0]
             total += slope
@@ -37,16 +35,32 @@ class Adam:
             move *= rate
             value -= move
 
+    def moved(self, value: float, slope: float) -> float:
+        """A single number, of shape (), moved by its gradient: ``step`` would take ten times as long."""
+        rate, least = self._next_rate()
+        self.sum = BETAS[0] * self.sum + slope
+        self.squares = BETAS[1] * self.squares + slope * slope
+        return value - rate * float(self.sum) / (math.sqrt(self.squares) + least)
+
+    def _next_rate(self) -> tuple[float, float]:
+        """Count a step: what its quotient of sums is multiplied by, and what is added to its divisor."""
+        self.steps += 1
+        first, second = ((1 - beta) / (1 - beta**self.steps) for beta in BETAS)  # from the sums to unbiased averages
+        return self.lr * first / math.sqrt(second), EPS / math.sqrt(second)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "sum": self.sum.copy(), "squares": self.squares.copy()}
+        return {"steps": self.steps, "sum": np.array(self.sum), "squares": np.array(self.squares)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.steps = int(state["steps"])
-        self.sum[...], self.squares[...] = state["sum"], state["squares"]
+        self.sum, self.squares = np.array(state["sum"]), np.array(state["squares"])
 
 
-def pieces(*arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Views of contiguous arrays of one size, ``PIECE`` numbers of each at a time."""
+def pieces(*arrays: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
+    """Contiguous arrays of one shape in views of ``PIECE`` numbers of each; small ones as they are."""
+    if arrays[0].size <= PIECE:
+        yield arrays
+        return
     flat = [array.reshape(-1) for array in arrays]
     for first in range(0, flat[0].size, PIECE):
         yield [array[first : first + PIECE] for array in flat]

@@ -216,8 +216,7 @@ class Sac(Learner):
 
     def __init__(self, state: int, anchor_K: np.ndarray, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=1, **settings)
-        self.log_temperature, self.temperature_grad = np.zeros(1, np.float32), np.zeros(1, np.float32)
-        self.temperature_optimiser = Adam((1,), settings["actor_lr"])
+        self.log_temperature, self.temperature_optimiser = 0.0, Adam((), settings["actor_lr"])
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         scalar = np.array([transition.action @ transition.reward])
@@ -244,12 +243,9 @@ class Sac(Learner):
         """The lesser critic's value, a mean over (B, S + K) states and mixtures for them, and its (B, K) gradient by these."""
         size = len(inputs)
         values, tape = self.critic.forward(inputs)
-        lesser = np.empty_like(values)
-        lesser[0] = values[0] <= values[1]
-        lesser[0] *= 1 / size
-        lesser[1] = 1 / size - lesser[0]
-        slope = self.critic.inputs_backward(tape, lesser, len(self.log_anchor_K))
-        return float(np.minimum(*values).sum()) / size, slope[0] + slope[1]
+        least = np.minimum(*values)
+        slope = self.critic.inputs_backward(tape, (values == least) * np.float32(1 / size), len(self.log_anchor_K))
+        return float(least.sum()) / size, slope[0] + slope[1]
 
     def output_backward(
         self, output: np.ndarray, apart: np.ndarray, grad: np.ndarray, temperature: float
@@ -268,7 +264,7 @@ class Sac(Learner):
         inputs, rewards = batch
         k = len(self.log_anchor_K)
         states, mixtures = inputs[..., :-k], inputs[..., -k:]  # of now and of what followed
-        temperature = math.exp(self.log_temperature[0])
+        temperature = math.exp(self.log_temperature)
         outputs, tape = self.actor.forward(states)
         drawn, (density, ahead), (apart, _) = self.sample(outputs)
         mixtures[1] = drawn[1]
@@ -283,8 +279,7 @@ class Sac(Learner):
         found["actor_grad_norm"] = self._ascend(now, by_output[None])
         # Down where the policy's entropy is above its target -K, up where it is below.
         entropy = -float(density.sum()) / len(density)
-        self.temperature_grad[0] = len(self.log_anchor_K) + entropy
-        self.temperature_optimiser.step(self.log_temperature, self.temperature_grad)
+        self.log_temperature = self.temperature_optimiser.moved(self.log_temperature, entropy + k)
         self._critics.follow(self.tau)
         return found | {"objective": value + temperature * entropy, "temperature": temperature}
 
@@ -292,12 +287,12 @@ class Sac(Learner):
         return super()._parts() | {"temperature_optimiser": self.temperature_optimiser}
 
     def state_dict(self) -> dict[str, Any]:
-        random = {"log_temperature": float(self.log_temperature[0]), "random": self.random.bit_generator.state}
+        random = {"log_temperature": self.log_temperature, "random": self.random.bit_generator.state}
         return super().state_dict() | random
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.log_temperature[0] = state["log_temperature"]
+        self.log_temperature = state["log_temperature"]
         self.random.bit_generator.state = state["random"]
 
 

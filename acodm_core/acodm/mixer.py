@@ -105,7 +105,9 @@ class AcOdm(Mixer):
         return frozenset(needs | (SIGNALS[self.reward] if self.learns else set()))
 
     def wants(self, step: int) -> frozenset[Signal]:
-        needs = self.agent_needs if self._decides(step) else self.agent_needs & TRACKED
+        needs = self.agent_needs
+        if not self._decides(step):
+            needs &= TRACKED
         return needs | self.warm_.wants(step) if self.warm_ and self._warms(step + 1) else needs
 
     def __post_init__(self) -> None:
@@ -202,11 +204,11 @@ class AcOdm(Mixer):
             if self.state_ is not None:
                 self.found_ |= self.agent_.learn(Transition(self.state_, before, reward_K, state), self.rng_)
             apart_K = reward_K - mean(reward_K)
-            self.found_ |= {"reward": float(before @ reward_K), "reward_std": math.sqrt(mean(apart_K * apart_K))}
-            self.found_ |= {"rewards": reward_K, "certainty": self.reward_.certainty}
+            self.found_ |= {"reward": float(before @ reward_K), "rewards": reward_K}
+            self.found_ |= {"reward_std": math.sqrt(apart_K @ apart_K / len(apart_K)), "certainty": self.reward_.certainty}
         self.state_ = state
         self.share_ = self._warm_share(ahead) if self._warms(ahead) else self._decide(state, ahead)
-        self.found_["entropy"] = float(-(self.share_ * np.log(np.maximum(self.share_, 1e-300))).sum())
+        self.found_["entropy"] = -float(self.share_ @ np.log(np.maximum(self.share_, 1e-300)))
         self.found_["from_uniform"] = float(np.abs(self.share_ - 1 / len(self.share_)).sum() / 2)
         self.found_["moved"] = float(np.abs(self.share_ - before).sum() / 2)
 

@@ -82,12 +82,13 @@ class Network:
             normal = x @ weight
             normal += bias
             normal -= normal @ self._mean
-            rate = (normal * normal) @ self._mean
+            room = normal * normal
+            rate = room @ self._mean
             rate += 1e-5
             rate **= -0.5
             normal *= rate
             tape.append((x, normal, rate))
-            x = normal * scale
+            x = np.multiply(normal, scale, out=room)
             x += shift
             np.maximum(x, 0, out=x)
         tape.append((x,))

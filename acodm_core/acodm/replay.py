@@ -28,28 +28,27 @@ class Replay:
 
     def __init__(self, capacity: int, *, state: int, action: int, reward: int) -> None:
         self.capacity, self.count = capacity, 0  # count: transitions ever added
-        # One table, in the order of a minibatch: a single gather makes it.
-        columns = {"state": state, "action": action, "next_state": state, "room": action, "reward": reward}
+        # One table, in the order of a minibatch: a single gather makes it. Room for a mixture follows the last column.
+        columns = {"reward": reward, "state": state, "action": action, "next_state": state}
         ends = np.cumsum([0, *columns.values()])
-        self._rows = np.zeros((capacity, ends[-1]), np.float32)
+        self._rows = np.zeros((capacity, ends[-1] + action), np.float32)
         self._columns = {name: slice(*ends[i : i + 2]) for i, name in enumerate(columns)}
-        self._width = state + action
+        self._width, self._end = state + action, ends[-1]
 
     def __len__(self) -> int:
         return min(self.count, self.capacity)
 
     def add(self, transition: Transition) -> None:
         """Add one transition, in the place of the oldest where the buffer is full."""
-        row = self._rows[self.count % self.capacity]
-        for name, value in zip(transition._fields, transition, strict=True):
-            row[self._columns[name]] = value
+        state, action, reward, next_state = transition
+        self._rows[self.count % self.capacity, : self._end] = np.concatenate([reward, state, action, next_state])
         self.count += 1
 
     def sample(self, size: int, rng: np.random.Generator) -> Minibatch:
         """``size`` transitions with replacement."""
         which = rng.uniform(0, len(self), size).astype(np.intp)  # `integers` takes three times as long
         rows = self._rows.take(which, 0)
-        inputs = rows[:, : 2 * self._width].reshape(size, 2, self._width)
+        inputs = rows[:, -2 * self._width :].reshape(size, 2, self._width)
         return Minibatch(inputs.swapaxes(0, 1), rows[:, self._columns["reward"]])
 
     def state_dict(self) -> dict[str, Any]:

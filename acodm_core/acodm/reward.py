@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -42,11 +43,8 @@ def released_reward(gram_KK: np.ndarray) -> np.ndarray:
     square_K = gram_KK.diagonal()
     present = np.isfinite(square_K)
     found = alignment(gram_KK)[present] / (mean(np.sqrt(square_K[present])) + 1e-30)
-    found = np.minimum(np.maximum(found, -999), 999)  # np.clip takes longer, as does a standard deviation
-    found -= mean(found)
-    spread = np.sqrt(found @ found / max(1, len(found) - 1))
     reward_K = np.full(len(gram_KK), np.nan)
-    reward_K[present] = np.minimum(np.maximum(found / (spread + 1e-8), -3), 3)
+    reward_K[present] = standardised(np.minimum(np.maximum(found, -999), 999))  # np.clip takes longer
     return reward_K
 
 
@@ -223,6 +221,13 @@ class Reward:
         for name in self._KEPT:
             value = state[name]
             setattr(self, name, value.copy() if isinstance(value, np.ndarray) else value)
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """A vector less its mean, over its standard deviation, clamped to +-3."""
+    apart = values - mean(values)
+    spread = math.sqrt(apart @ apart / max(1, len(apart) - 1))  # numpy's own takes longer, as does np.clip
+    return np.minimum(np.maximum(apart / (spread + 1e-8), -3), 3)
 
 
 def filled(values_K: np.ndarray) -> np.ndarray:

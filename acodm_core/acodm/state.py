@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm.reward import average, filled, mean
+from acodm_core.acodm.reward import average, filled, mean, standardised
 
 Block = Literal["counts", "loss", "change", "norms", "time"]
 BLOCKS: tuple[Block, ...] = ("counts", "loss", "change", "norms", "time")
@@ -107,10 +107,10 @@ class StateTracker:
             shown = {"counts": self.tokens_K, "loss": loss_K, "change": self.change_K, "norms": norms}
             shown["time"] = np.array([step + 1.0])
         else:
-            norms = np.concatenate([_standard(norm_L), _standard(step_norm_L)])
+            norms = np.concatenate([standardised(norm_L), standardised(step_norm_L)])
             self.first_loss_K = np.where(np.isnan(self.first_loss_K), self.loss_K, self.first_loss_K)
             from_first_K = np.where(np.isnan(self.first_loss_K), 0.0, loss_K - self.first_loss_K)
-            shown = {"counts": _standard(tokens_K), "loss": _standard(loss_K), "change": _standard(from_first_K)}
+            shown = {"counts": standardised(tokens_K), "loss": standardised(loss_K), "change": standardised(from_first_K)}
             shown |= {"norms": norms, "time": np.array([100 * (step + 1) / self.total_steps])}
         state = np.concatenate([shown[block] for block in self.blocks]) if self.blocks else np.ones(1)
         if self.form != "relative":
@@ -130,9 +130,3 @@ class StateTracker:
         self.normaliser.load_state_dict(state["normaliser"])
         for name in self._KEPT:
             setattr(self, name, None if state[name] is None else np.array(state[name]))
-
-
-def _standard(x: np.ndarray) -> np.ndarray:
-    """``x`` standardised over its own entries, clamped to +-3."""
-    apart = x - mean(x)
-    return np.minimum(np.maximum(apart / (np.sqrt(apart @ apart / max(1, x.size - 1)) + 1e-8), -3), 3)

@@ -34,6 +34,18 @@ def test_steps_are_those_of_torchs_adam(shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_a_single_number_goes_as_an_array_of_one_goes() -> None:
+    value, array, alone, together = 0.5, np.array([0.5], np.float32), Adam((), 0.1), Adam((1,), 0.1)
+    for step in range(6):
+        slope = gradient(step, (1,))
+        value = alone.moved(value, float(slope[0]))
+        together.step(array, slope)
+        assert value == pytest.approx(array[0], rel=1e-5)
+        kept, alone = alone.state_dict(), Adam((), 0.1)
+        alone.load_state_dict(kept)
+    assert abs(value - 0.5) > 0.1
+
+
 def test_pieces_are_views_of_all_there_is() -> None:
     one, other = np.zeros((2, PIECE)), np.ones((1, 2 * PIECE))
     for mine, theirs in pieces(one, other):

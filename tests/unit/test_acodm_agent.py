@@ -516,7 +516,7 @@ def test_twin_critics_differ_and_the_lesser_is_believed() -> None:
     ours.random.bit_generator.state = drawn.bit_generator.state
     both = ours.target_critic(beside(following, ahead))[..., 0]
     assert (both[0] < both[1]).any() and (both[1] < both[0]).any()
-    soft = both.min(0) - np.exp(ours.log_temperature[0]) * density
+    soft = both.min(0) - np.exp(ours.log_temperature) * density
     values = ours.critic(beside(states, actions))[0, :, 0]
     expected = np.abs(rewards[:, 0] + 0.7 * soft - values).mean()
     assert ours.update(minibatch(data))["td_error"] == pytest.approx(expected, rel=1e-5)
@@ -526,7 +526,7 @@ def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
     """Actor: through noise, limits of the deviations, floor and the lesser critic. Temperature: towards the target entropy."""
     still = dict(actor_lr=0.0, critic_lr=0.0, tau=0.0, zero_head=False)
     ours, rng = sac(SKEWED, layers=2, **still), np.random.default_rng(3)
-    ours.log_temperature[0] = 0.3
+    ours.log_temperature = 0.3
     ours.actor.head[1][..., 3:] = [LOG_STD[1], 0.2, LOG_STD[0]]  # about half of the outer two lie beyond
     data, drawn_by = batch(rng, ours, size=32), copy.deepcopy(ours.random)
     s, a, _, n = (torch.from_numpy(part).double() for part in data)
@@ -557,7 +557,7 @@ def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
     np.testing.assert_allclose(gradients(ours.actor), gradient, rtol=1e-3, atol=1e-5)
     assert found["actor_grad_norm"] == pytest.approx(norm, rel=1e-4)
     assert found["objective"] == pytest.approx(gain.item(), rel=1e-5)
-    assert ours.temperature_grad[0] == pytest.approx(3 - density.mean().item(), rel=1e-4)
+    assert ours.temperature_optimiser.sum == pytest.approx(3 - density.mean().item(), rel=1e-4)
 
 
 def test_soft_agent_is_paid_the_mixtures_reward() -> None:
