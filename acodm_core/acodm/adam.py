@@ -45,8 +45,10 @@ class Adam:
     def _next_rate(self) -> tuple[float, float]:
         """Count a step: what its quotient of sums is multiplied by, and what is added to its divisor."""
         self.steps += 1
-        first, second = ((1 - beta) / (1 - beta**self.steps) for beta in BETAS)  # from the sums to unbiased averages
-        return self.lr * first / math.sqrt(second), EPS / math.sqrt(second)
+        # From the sums to unbiased averages.
+        first = (1 - BETAS[0]) / (1 - BETAS[0] ** self.steps)
+        second = math.sqrt((1 - BETAS[1]) / (1 - BETAS[1] ** self.steps))
+        return self.lr * first / second, EPS / second
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "sum": np.array(self.sum), "squares": np.array(self.squares)}
@@ -68,8 +70,7 @@ def pieces(*arrays: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
 
 def clip(grad: np.ndarray) -> float:
     """Hold ``grad`` to a norm of 1, in place; returns the norm before."""
-    flat = grad.reshape(-1)
-    norm = math.sqrt(flat @ flat)
+    norm = math.sqrt(np.vdot(grad, grad))
     if norm > 1:
         grad *= 1 / norm
     return norm

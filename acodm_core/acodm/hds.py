@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Hds(AcOdm):
 
     cite = "hds2026"
 
-    @property
+    @cached_property
     def agent_needs(self) -> frozenset[Signal]:
         return super().agent_needs | ({Signal.TYPE_TOKEN_RATIO} if self.learns else frozenset())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,7 +99,7 @@ class AcOdm(Mixer):
         """Only what the options look at."""
         return self.agent_needs | self._warm_needs
 
-    @property
+    @cached_property
     def agent_needs(self) -> frozenset[Signal]:
         """What state and rewards are made of."""
         needs = {Signal.LOSS, Signal.PARAM_NORM} | ({Signal.PARAM_STEP_NORM} if self.form != "relative" else set())
@@ -205,12 +206,15 @@ class AcOdm(Mixer):
                 self.found_ |= self.agent_.learn(Transition(self.state_, before, reward_K, state), self.rng_)
             apart_K = reward_K - mean(reward_K)
             self.found_ |= {"reward": float(before @ reward_K), "rewards": reward_K}
-            self.found_ |= {"reward_std": math.sqrt(apart_K @ apart_K / len(apart_K)), "certainty": self.reward_.certainty}
+            self.found_ |= {
+                "reward_std": math.sqrt(apart_K @ apart_K / len(apart_K)),
+                "certainty": self.reward_.certainty,
+            }
         self.state_ = state
         self.share_ = self._warm_share(ahead) if self._warms(ahead) else self._decide(state, ahead)
         self.found_["entropy"] = -float(self.share_ @ np.log(np.maximum(self.share_, 1e-300)))
-        self.found_["from_uniform"] = float(np.abs(self.share_ - 1 / len(self.share_)).sum() / 2)
-        self.found_["moved"] = float(np.abs(self.share_ - before).sum() / 2)
+        self.found_["from_uniform"] = float(np.add.reduce(np.abs(self.share_ - 1 / len(self.share_)))) / 2
+        self.found_["moved"] = float(np.add.reduce(np.abs(self.share_ - before))) / 2
 
     def rewards(self, stats: StepStats) -> np.ndarray:
         """(K,) what this step is worth to the agent, domain by domain."""
@@ -229,8 +233,8 @@ class AcOdm(Mixer):
         if self.subtract:  # below the floor, which the release adds as whole micro-batches
             free_K = (share_K - self.floor / len(share_K)) / (1 - self.floor)
             free_K = np.maximum(free_K - self.subtract * self.rng_.random(len(share_K)), 0.0)
-            share_K = self._above_floor(simplex(free_K))
-        return simplex(share_K)
+            return self._above_floor(simplex(free_K))
+        return share_K
 
     def _above_floor(self, share_K: np.ndarray) -> np.ndarray:
         return (1 - self.floor) * share_K + self.floor / len(share_K)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -99,16 +100,15 @@ class Network:
     def backward(self, tape: Tape, grad: np.ndarray) -> None:
         """Write the parameters' gradient into ``grad``, from the outputs' (C, B, outputs)."""
         (x,) = tape[-1]
-        every = np.ones((1, grad.shape[-2]), np.float32)  # a product with it is faster than a sum over the batch
+        every = _ones(grad.shape[-2])
         _linear_backward(grad, x, every, *self._head_grads)
         weight_above = self.head[0]
         for (values, grads), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
             grad = grad @ weight_above.mT
             grad *= x > 0
-            along = grad * normal
             np.matmul(every, grad, out=grads[3])
-            np.matmul(every, along, out=grads[2])
-            self._norm_backward(grad, along, normal, rate, values[2])
+            np.matmul(every, grad * normal, out=grads[2])
+            self._norm_backward(grad, normal, rate, values[2])
             _linear_backward(grad, before, every, *grads[:2])
             x, weight_above = before, values[0]
 
@@ -119,19 +119,18 @@ class Network:
         for (values, _), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
             grad = grad @ weight_above.mT
             grad *= x > 0
-            self._norm_backward(grad, grad * normal, normal, rate, values[2])
+            self._norm_backward(grad, normal, rate, values[2])
             x, weight_above = before, values[0]
         return grad @ weight_above[..., -last:, :].mT
 
-    def _norm_backward(
-        self, grad: np.ndarray, along: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray
-    ) -> None:
-        """Turn the gradient by a LayerNorm's output into that by its input, in place; ``along`` is its product with ``normal``."""
-        scaled_mean = scale.mT * self._mean
-        middle = grad @ scaled_mean
+    def _norm_backward(self, grad: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray) -> None:
+        """Turn the gradient by a LayerNorm's output into that by its input, in place."""
         grad *= scale
+        along = grad * normal
+        middle = grad @ self._mean
+        np.multiply(normal, along @ self._mean, out=along)
         grad -= middle
-        grad -= np.multiply(normal, along @ scaled_mean, out=along)
+        grad -= along
         grad *= rate
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -177,6 +176,12 @@ class Pair:
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         self._both.load_state_dict(state)
+
+
+@cache
+def _ones(size: int) -> np.ndarray:
+    """(1, size): a product with it is faster than a sum over the batch."""
+    return np.ones((1, size), np.float32)
 
 
 def _linear_backward(

@@ -86,7 +86,8 @@ class StateTracker:
         """The state after ``step``; a domain that was absent keeps its last loss. ``step_norm_L`` is unread if ``relative``."""
         memory = self.memory if self.form == "relative" else 0.0
         self.tokens_K = self.tokens_K + tokens_K
-        change_K = (1 - memory) * (loss_K - self.loss_K)  # of `self.loss_K`; NaN where absent and at the first appearance
+        # NaN where absent and at the first appearance.
+        change_K = (1 - memory) * (loss_K - self.loss_K)
         self.change_K = average(self.change_K, change_K, memory)
         self.loss_K = average(self.loss_K, loss_K, memory)
         if self.first_norm_L is None:
@@ -110,7 +111,11 @@ class StateTracker:
             norms = np.concatenate([standardised(norm_L), standardised(step_norm_L)])
             self.first_loss_K = np.where(np.isnan(self.first_loss_K), self.loss_K, self.first_loss_K)
             from_first_K = np.where(np.isnan(self.first_loss_K), 0.0, loss_K - self.first_loss_K)
-            shown = {"counts": standardised(tokens_K), "loss": standardised(loss_K), "change": standardised(from_first_K)}
+            shown = {
+                "counts": standardised(tokens_K),
+                "loss": standardised(loss_K),
+                "change": standardised(from_first_K),
+            }
             shown |= {"norms": norms, "time": np.array([100 * (step + 1) / self.total_steps])}
         state = np.concatenate([shown[block] for block in self.blocks]) if self.blocks else np.ones(1)
         if self.form != "relative":

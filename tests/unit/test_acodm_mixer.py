@@ -155,7 +155,7 @@ def test_what_only_the_warmup_needs_is_measured_only_for_the_steps_that_it_draws
     mixer = start(acodm(warmup=0.2, warmup_mixer="pike"))
     assert Signal.GRAD_SELF in mixer.needs
     measured = [Signal.GRAD_SELF in mixer.wants(step) for step in range(20)]
-    assert measured == [True] * 9 + [False] * 11, "step 9 is the last of its ten, and what that shows is of no use to it"
+    assert measured == [True] * 9 + [False] * 11, "what the last of its ten steps shows is of no use"
 
 
 def test_transitions_of_the_warmup_are_stored() -> None:
