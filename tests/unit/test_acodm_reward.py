@@ -18,7 +18,9 @@ from acodm_core.acodm.reward import (
     Reward,
     Scale,
     alignment,
+    average,
     cosines,
+    filled,
     relative_alignment,
     released_reward,
 )
@@ -263,6 +265,19 @@ def test_progress_by_hand() -> None:
 
 
 # --- memory and scale ---
+
+
+@pytest.mark.parametrize(("memory", "mixed"), [(0.0, 5.0), (0.75, 2.0)])
+def test_averages_go_entry_by_entry(memory: float, mixed: float) -> None:
+    old, new = np.array([[NAN, NAN], [NAN, 5.0], [1.0, NAN], [1.0, 5.0]]).T
+    np.testing.assert_array_equal(average(old, new, memory), [NAN, 5.0, 1.0, mixed])
+    np.testing.assert_array_equal(average(old[3:], new[3:], memory), [mixed])
+
+
+def test_what_is_missing_is_filled_with_the_mean_of_what_is_not() -> None:
+    assert filled(np.array([1.0, NAN, 4.0])).tolist() == [1.0, 2.5, 4.0]
+    whole = np.array([1.0, 4.0])
+    assert filled(whole) is whole
 
 
 def test_moving_average_starts_at_the_first_reward_and_holds_while_absent() -> None:
