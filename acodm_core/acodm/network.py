@@ -104,7 +104,7 @@ class Network:
         _linear_backward(grad, x, every, *self._head_grads)
         weight_above = self.head[0]
         for (values, grads), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
-            grad = grad @ weight_above.mT
+            grad = _through(grad, weight_above)
             grad *= x > 0
             np.matmul(every, grad, out=grads[3])
             np.matmul(every, grad * normal, out=grads[2])
@@ -117,11 +117,11 @@ class Network:
         (x,) = tape[-1]
         weight_above = self.head[0]
         for (values, _), (before, normal, rate) in zip(self._blocks[::-1], tape[-2::-1], strict=True):
-            grad = grad @ weight_above.mT
+            grad = _through(grad, weight_above)
             grad *= x > 0
             self._norm_backward(grad, normal, rate, values[2])
             x, weight_above = before, values[0]
-        return grad @ weight_above[..., -last:, :].mT
+        return _through(grad, weight_above[..., -last:, :])
 
     def _norm_backward(self, grad: np.ndarray, normal: np.ndarray, rate: np.ndarray, scale: np.ndarray) -> None:
         """Turn the gradient by a LayerNorm's output into that by its input, in place."""
@@ -182,6 +182,11 @@ class Pair:
 def _ones(size: int) -> np.ndarray:
     """(1, size): a product with it is faster than a sum over the batch."""
     return np.ones((1, size), np.float32)
+
+
+def _through(grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The gradient by a Linear's inputs, from that by its outputs; of a single output numpy makes no BLAS call, but a slow loop."""
+    return grad @ weight.mT if grad.shape[-1] > 1 else grad * weight.mT
 
 
 def _linear_backward(
