@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm import transfer
+from acodm_core.acodm import controls, transfer
+from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac
 from acodm_core.acodm.replay import Transition
 from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale, mean
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
@@ -164,8 +165,6 @@ class AcOdm(Mixer):
         self.found_: dict[str, float | np.ndarray] = {}
 
     def _build_agent(self, anchor_K: np.ndarray) -> Any:
-        from acodm_core.acodm import controls
-
         match self.agent:
             case "mirror":
                 return controls.MirrorAscent(anchor_K, floor=self.floor, rate=self.rate)
@@ -173,8 +172,6 @@ class AcOdm(Mixer):
                 return controls.Bandit(anchor_K, floor=self.floor, total_steps=self._total)
             case "random":
                 return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.spread, rng=self.rng_)
-        from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac  # torch is imported only where a run starts
-
         settings = dict(
             hidden=self.hidden, layers=self.layers, actor_lr=self.actor_lr, critic_lr=self.critic_lr, gamma=self.gamma,
             tau=self.tau, floor=self.floor, zero_head=self.zero_head, minibatch=self.minibatch, min_pool=self.min_pool,
