@@ -244,7 +244,7 @@ class Sac(Learner):
         """The lesser critic's value, a mean over (B, S + K) states and mixtures for them, and its (B, K) gradient by these."""
         size = len(inputs)
         values, tape = self.critic.forward(inputs)
-        least = np.minimum(*values)  # of both critics, should they agree to the last bit
+        least = np.minimum(*values)  # where they agree to the last bit, both count
         slope = self.critic.inputs_backward(tape, (values == least) * np.float32(1 / size), len(self.log_anchor_K))
         return float(least.sum()) / size, slope[0] + slope[1]
 

@@ -117,7 +117,7 @@ class Reward:
         self.memory, self.shrink = memory, shrink
         self._target_K = target_K
         self.average_K, self.square_K = np.full(k, np.nan), np.zeros(k)  # of the reward, and of its squared surprises
-        self.seen_K = np.zeros(k)  # how often it was measured, where that is counted, as for `shrink`
+        self.seen_K = np.zeros(k)  # how often it was measured; counted for `shrink` alone
         self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
         self.products_KK = np.full((k, k), np.nan)  # instant: averages so far
         self.loss_K = np.full(k, np.nan)  # progress: averages so far
