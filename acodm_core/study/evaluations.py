@@ -7,7 +7,6 @@ and what one of them asks does not disturb another.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +56,9 @@ class Evaluation:
         return Path(self.run, "downstream", self.name)
 
     @property
-    def arguments(self) -> str:
-        """The command with the snapshot, for a shell."""
-        at = () if self.step is None else ("--step", str(self.step))
-        return shlex.join((*self.command, *at))
+    def arguments(self) -> list[str]:
+        """The command with the snapshot, word by word."""
+        return [*self.command, *([] if self.step is None else ["--step", str(self.step)])]
 
 
 def evaluations(plan: Plan, asked: DownstreamConfig | None) -> dict[tuple[str, str], Evaluation]:

@@ -22,7 +22,7 @@ RESULTS = f"results/{EXPERIMENT.experiment}"
 DEVICE = "cuda" if EXPERIMENT.resources.gpus else "cpu"
 ARCHIVES = EXPERIMENT.corpus.archives()
 if EXPERIMENT.downstream:
-    from acodm_core.downstream.questions import ARCHIVE, mirror_name
+    from acodm_core.downstream.questions import ARCHIVE, mirror_name, questions_name
 
     ARCHIVES |= {ARCHIVE.filename: ARCHIVE}
 

@@ -12,12 +12,12 @@ rule corpus_spec:
     output:
         f"{CORPUS}/spec.json",
     params:
-        spec=EXPERIMENT.corpus.model_dump_json(),
+        spec=lambda w: EXPERIMENT.corpus.model_dump_json(),  # a function: text may hold braces
     log:
         "logs/corpus/spec.log",
     localrule: True
     shell:
-        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.spec:q} > {output:q} 2> {log:q}"
 
 
 rule fetch:
@@ -32,7 +32,7 @@ rule fetch:
     resources:
         downloads=1,
     shell:
-        "acodm data fetch {params.pin:q} --out data/archives > {log} 2>&1"
+        "acodm data fetch {params.pin:q} --out data/archives > {log:q} 2>&1"
 
 
 rule documents:
@@ -48,7 +48,7 @@ rule documents:
         "Reading, cleaning, de-duplicating and splitting {wildcards.domain}"
     priority: 10
     shell:
-        "acodm data documents {input.spec} {wildcards.domain} --archives data/archives --out {output} > {log} 2>&1"
+        "acodm data documents {input.spec:q} {wildcards.domain:q} --archives data/archives --out {output:q} > {log:q} 2>&1"
 
 
 rule tokenizer:
@@ -57,13 +57,16 @@ rule tokenizer:
         documents=expand(f"{CORPUS}/documents/{{domain}}.parquet", domain=EXPERIMENT.corpus.unsharded),
     output:
         f"{CORPUS}/tokenizer.json",
+    params:
+        documents=f"{CORPUS}/documents",
     log:
         "logs/corpus/tokenizer.log",
     message:
         "Learning the vocabulary"
     threads: machine
     shell:
-        "RAYON_NUM_THREADS={threads} acodm data tokenizer {input.spec} --documents " + CORPUS + "/documents --out {output} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} acodm data tokenizer {input.spec:q} --documents {params.documents:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule tokenize:
@@ -82,8 +85,8 @@ rule tokenize:
     message:
         "Tokenising {wildcards.domain}"
     shell:
-        "RAYON_NUM_THREADS={threads} acodm data tokenize {input.spec} {wildcards.domain} --documents {input.documents}"
-        " --tokenizer {input.tokenizer} --out {params.folder} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} acodm data tokenize {input.spec:q} {wildcards.domain:q} --documents {input.documents:q}"
+        " --tokenizer {input.tokenizer:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule shards:
@@ -96,7 +99,7 @@ rule shards:
     message:
         "Listing the shards"
     shell:
-        "acodm data shards {input.spec} --out {output} > {log} 2>&1"
+        "acodm data shards {input.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule piece:
@@ -122,8 +125,8 @@ rule piece:
         mem_mb=2000,
         runtime=lambda w, input: piece_minutes(input.shards, PIECES),
     shell:
-        "RAYON_NUM_THREADS={threads} acodm data piece {input.spec} {params.number} --shards {input.shards}"
-        " --tokenizer {input.tokenizer} --out {params.folder} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} acodm data piece {input.spec:q} {params.number:q} --shards {input.shards:q}"
+        " --tokenizer {input.tokenizer:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule join:
@@ -145,7 +148,7 @@ rule join:
     resources:
         mem_mb=2000,
     shell:
-        "acodm data join {input.spec} {wildcards.domain} --parts {params.parts} --out {params.folder} > {log} 2>&1"
+        "acodm data join {input.spec:q} {wildcards.domain:q} --parts {params.parts:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule seal:
@@ -166,4 +169,4 @@ rule seal:
     message:
         "Sealing the corpus"
     shell:
-        "acodm data seal {input.spec} {params.folder} > {log} 2>&1"
+        "acodm data seal {input.spec:q} {params.folder:q} > {log:q} 2>&1"

@@ -2,13 +2,11 @@
 # Included where the experiment has a section `downstream`.
 
 ASKED = EXPERIMENT.downstream
-QUESTIONS = []  # the folder with MMLU's questions; none on the hub
+QUESTIONS = {"packages": f"data/archives/{mirror_name()}", "hub": []}.get(ASKED.source, ASKED.source)  # a folder; none on the hub
 CONTAMINATION = []
 
-if ASKED.source != "hub":
-    QUESTIONS = [f"data/archives/{mirror_name()}" if ASKED.source == "packages" else ASKED.source]
-    if ASKED.contamination:
-        CONTAMINATION = [f"{CORPUS}/contamination/{Path(QUESTIONS[0]).name}/contamination.json"]
+if QUESTIONS and ASKED.contamination:
+    CONTAMINATION = [f"{CORPUS}/contamination/{questions_name(ASKED.source)}/contamination.json"]
 
 
 rule questions:
@@ -21,7 +19,7 @@ rule questions:
     message:
         "Making a copy of MMLU from packages"
     shell:
-        "acodm downstream questions --archives data/archives > {log} 2>&1"
+        "acodm downstream questions --archives data/archives > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -34,7 +32,7 @@ rule evaluate:
         manifest="results/runs/{run}/downstream/{evaluation}/manifest.json",
     params:
         command=lambda w: EVALUATIONS[w.run, w.evaluation].arguments,
-        launch="acodm on-gpus 1 acodm" if EXPERIMENT.resources.gpus else "acodm",
+        launch=["acodm", "on-gpus", 1, "acodm"] if EXPERIMENT.resources.gpus else ["acodm"],
         offline=int(ASKED.source != "hub"),
         corpus=CORPUS,
         device=DEVICE,
@@ -48,40 +46,40 @@ rule evaluate:
         mem_mb=lambda w, attempt: REQUESTS.memory_mb(w.run, attempt),
         runtime=REQUESTS.evaluation_minutes(),
     shell:
-        "HF_HUB_OFFLINE={params.offline} OMP_NUM_THREADS={threads} {params.launch} downstream {params.command} results/runs/{wildcards.run}"
-        " --corpus {params.corpus} --out results/runs/{wildcards.run}/downstream/{wildcards.evaluation}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        "HF_HUB_OFFLINE={params.offline:q} OMP_NUM_THREADS={threads} {params.launch:q} downstream {params.command:q} results/runs/{wildcards.run:q}"
+        " --corpus {params.corpus:q} --out results/runs/{wildcards.run:q}/downstream/{wildcards.evaluation:q}"
+        " --device {params.device:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule contamination:
     input:
         corpus=f"{CORPUS}/manifest.json",
-        questions=QUESTIONS,
+        questions=lambda w: QUESTIONS,  # a function: a path may hold braces
     output:
         f"{CORPUS}/contamination/{{questions}}/contamination.json",
         f"{CORPUS}/contamination/{{questions}}/contamination.parquet",
     params:
         corpus=CORPUS,
-        source=ASKED.source,
+        source=lambda w: ASKED.source,
     log:
         "logs/corpus/contamination-{questions}.log",
     message:
         "Counting the questions that stand in the training text"
     shell:
-        "acodm downstream contamination --corpus {params.corpus} --source {params.source:q}"
-        " --out {params.corpus}/contamination/{wildcards.questions} > {log} 2>&1"
+        "acodm downstream contamination --corpus {params.corpus:q} --source {params.source:q}"
+        " --out {params.corpus:q}/contamination/{wildcards.questions:q} > {log:q} 2>&1"
 
 
 rule asked:
     output:
         f"{RESULTS}/downstream.json",
     params:
-        asked=ASKED.model_dump_json(),
+        asked=lambda w: ASKED.model_dump_json(),
     log:
         "logs/asked.log",
     localrule: True
     shell:
-        "printf '%s\\n' {params.asked:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.asked:q} > {output:q} 2> {log:q}"
 
 
 rule scores:
@@ -93,7 +91,7 @@ rule scores:
     output:
         f"{RESULTS}/downstream.parquet",
     params:
-        contamination=lambda w, input: f"--contamination {input.contamination}" if input.contamination else "",
+        contamination=lambda w, input: ["--contamination", str(input.contamination)] if input.contamination else [],
     log:
         f"logs/scores/{EXPERIMENT.experiment}.log",
     message:
@@ -101,4 +99,4 @@ rule scores:
     group:
         "tables"
     shell:
-        "acodm downstream collect {input.plan} {input.asked} {params.contamination} > {log} 2>&1"
+        "acodm downstream collect {input.plan:q} {input.asked:q} {params.contamination:q} > {log:q} 2>&1"

@@ -26,7 +26,7 @@ rule paper:
     message:
         "The AC-ODM paper's tables and figures, beside {EXPERIMENT.experiment}"
     shell:
-        "python -m acodm_analysis.paper {params.results} {params.paper} > {log} 2>&1"
+        "python -m acodm_analysis.paper {params.results:q} {params.paper:q} > {log:q} 2>&1"
 
 
 rule export:
@@ -45,4 +45,4 @@ rule export:
     message:
         "Exporting {EXPERIMENT.experiment} for a paper"
     shell:
-        "acodm export {params.results} --out {params.out} > {log} 2>&1"
+        "acodm export {params.results:q} --out {params.out:q} > {log:q} 2>&1"

@@ -64,7 +64,7 @@ rule render:
     group:
         "tables"
     shell:
-        "python -m acodm_analysis.render {params.results} {params.rendered} > {log} 2>&1"
+        "python -m acodm_analysis.render {params.results:q} {params.rendered:q} > {log:q} 2>&1"
 
 
 rule cards:
@@ -77,7 +77,7 @@ rule cards:
     group:
         "tables"
     shell:
-        "acodm reference methods > {output} 2> {log}"
+        "acodm reference methods > {output:q} 2> {log:q}"
 
 
 rule report:
@@ -97,4 +97,4 @@ rule report:
     group:
         "tables"
     shell:
-        "python -m acodm_analysis.report {params.results} {params.rendered} {output} > {log} 2>&1"
+        "python -m acodm_analysis.report {params.results:q} {params.rendered:q} {output:q} > {log:q} 2>&1"

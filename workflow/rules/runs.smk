@@ -11,16 +11,16 @@ rule spec:
         "logs/spec/{run}.log",
     localrule: True
     shell:
-        "printf '%s\\n' {params.spec:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.spec:q} > {output:q} 2> {log:q}"
 
 
 # A GPU job gets devices of its own, and where they are several a process for each.
-LAUNCH = "acodm"
+LAUNCH = ["acodm"]
 if EXPERIMENT.resources.gpus:
-    LAUNCH = f"acodm on-gpus {EXPERIMENT.resources.gpus} acodm"
+    LAUNCH = ["acodm", "on-gpus", EXPERIMENT.resources.gpus, "acodm"]
 if EXPERIMENT.resources.gpus > 1:
-    torchrun = f"torchrun --standalone --nproc-per-node={EXPERIMENT.resources.gpus}"
-    LAUNCH = f"acodm on-gpus {EXPERIMENT.resources.gpus} {torchrun} -m acodm_core.cli"
+    torchrun = ["torchrun", "--standalone", f"--nproc-per-node={EXPERIMENT.resources.gpus}"]
+    LAUNCH = ["acodm", "on-gpus", EXPERIMENT.resources.gpus, *torchrun, "-m", "acodm_core.cli"]
 
 
 rule train:
@@ -38,7 +38,7 @@ rule train:
         corpus=CORPUS,
         launch=LAUNCH,
         device=DEVICE,
-        shard="--shard " if EXPERIMENT.resources.sharded else "",
+        shard=["--shard"] if EXPERIMENT.resources.sharded else [],
         inputs=lambda w: input_flags(PLAN.runs[w.run]),
     log:
         "logs/train/{run}.log",
@@ -50,8 +50,8 @@ rule train:
         mem_mb=lambda w, attempt: REQUESTS.memory_mb(w.run, attempt),
         runtime=lambda w: REQUESTS.minutes(w.run),
     shell:
-        "OMP_NUM_THREADS={threads} {params.launch} train {input.spec} --corpus {params.corpus} --device {params.device}"
-        " --threads {threads} {params.shard}{params.inputs} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} {params.launch:q} train {input.spec:q} --corpus {params.corpus:q} --device {params.device:q}"
+        " --threads {threads} {params.shard:q} {params.inputs:q} > {log:q} 2>&1"
 
 
 # Runs that others wait for go first, or the machine would stand half idle at the end.
@@ -68,12 +68,12 @@ rule experiment:
     output:
         f"{RESULTS}/plan.json",
     params:
-        experiment=EXPERIMENT.model_dump_json(),
+        experiment=lambda w: EXPERIMENT.model_dump_json(),
     log:
         "logs/experiment.log",
     localrule: True
     shell:
-        "printf '%s\\n' {params.experiment:q} > {output} 2> {log}"
+        "printf '%s\\n' {params.experiment:q} > {output:q} 2> {log:q}"
 
 
 rule probe:
@@ -86,7 +86,7 @@ rule probe:
         memory=f"{RESULTS}/probe/memory.parquet",
     params:
         corpus=CORPUS,
-        launch="acodm on-gpus 1 acodm" if EXPERIMENT.resources.gpus else "acodm",
+        launch=["acodm", "on-gpus", 1, "acodm"] if EXPERIMENT.resources.gpus else ["acodm"],
         device=DEVICE,
         threads=EXPERIMENT.resources.threads,
     log:
@@ -99,8 +99,8 @@ rule probe:
         mem_mb=lambda w, threads: REQUESTS.probe_memory_mb(threads),
         runtime=REQUESTS.probe_minutes(),
     shell:
-        "OMP_NUM_THREADS={params.threads} {params.launch} probe {input.plan} --corpus {params.corpus} --device {params.device}"
-        " --threads {params.threads} --jobs {threads} > {log} 2>&1"
+        "OMP_NUM_THREADS={params.threads:q} {params.launch:q} probe {input.plan:q} --corpus {params.corpus:q} --device {params.device:q}"
+        " --threads {params.threads:q} --jobs {threads} > {log:q} 2>&1"
 
 
 rule collect:
@@ -119,4 +119,4 @@ rule collect:
     group:
         "tables"
     shell:
-        "acodm collect {input.plan} --corpus {params.corpus} > {log} 2>&1"
+        "acodm collect {input.plan:q} --corpus {params.corpus:q} > {log:q} 2>&1"
