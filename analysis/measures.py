@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from acodm_core.study.ratio import ratio_of_medians
 from acodm_core.study.results import SCORES, Results, read_parquet
 
 from .cost import step_seconds
@@ -23,13 +24,10 @@ from .frames import by_domain, finals, horizon, losses, runs_of
 from .plausibility import agent_parameters
 from .statistics import (
     MIN_SEEDS,
-    bootstrap,
     crossing,
-    generator,
     mean_interval,
     median,
     perplexity,
-    ratio_of_medians,
     spread,
 )
 
@@ -230,8 +228,7 @@ def time_ratio(results: Results, method: str, to: str) -> Measured:
     pairs = blocks.dropna().to_numpy()
     if not len(pairs):
         return Measured(why=f"the probe has not timed {method} beside {to}")
-    interval = bootstrap(pairs, generator("time_ratio", method, to), ratio_of_medians)
-    return Measured(float(ratio_of_medians(pairs)), *interval, len(pairs), "blocks")
+    return Measured(*ratio_of_medians(*pairs.T), len(pairs), "blocks")
 
 
 def memory_ratio(results: Results, method: str, to: str) -> Measured:

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from acodm_core.study.ratio import ratio_of_medians
 from acodm_core.study.results import Results
 
 from . import style
 from .frames import runs_of, title
-from .statistics import bootstrap, generator, ratio_of_medians
 from .tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
 
 PARTS = ("data", "forward", "backward", "signals", "mixer", "communication", "optimiser", "other")
@@ -46,9 +46,7 @@ def _row(results: Results, method: str, model: str | None) -> dict:
     if len(arms):
         pairs = arms.to_numpy()
         row["step_seconds"], row["plain_seconds"] = np.median(pairs, axis=0)
-        row["time_ratio"] = float(ratio_of_medians(pairs))
-        interval = bootstrap(pairs, generator("overhead", method), ratio_of_medians)
-        row["time_ratio_low"], row["time_ratio_high"] = interval
+        row["time_ratio"], row["time_ratio_low"], row["time_ratio_high"] = ratio_of_medians(*pairs.T)
     memory = results.memory[(results.memory["method"] == method) & (results.memory["model"] == model)]
     for kind in ("device", "host"):
         peaks = memory.groupby("arm")[f"{kind}_bytes"].median().reindex(["method", "plain"]).astype(float)
@@ -67,8 +65,7 @@ def gradients_alone(results: Results) -> str:
     if "gradients" not in blocks or len(models) != 1:
         return ""
     pairs = blocks[["gradients", "plain"]].dropna().to_numpy()
-    low, high = bootstrap(pairs, generator("overhead", "gradients"), ratio_of_medians)
-    cell = between(*(number(float(value)) for value in (ratio_of_medians(pairs), low, high)))
+    cell = between(*map(number, ratio_of_medians(*pairs.T)))
     return f" The per-domain gradients alone: {cell} × plain."
 
 

@@ -163,12 +163,6 @@ def interval_name(n: int) -> str:
     return "95 % interval of the median" if n >= MIN_SEEDS else "smallest and largest seed"
 
 
-def ratio_of_medians(pairs: ArrayLike, axis: int = 0) -> Array:
-    """median(first column) / median(second column): for blocks that timed two arms."""
-    pairs = np.asarray(pairs, dtype=float)
-    return np.median(pairs[..., 0], axis=axis) / np.median(pairs[..., 1], axis=axis)
-
-
 def improvement(values: ArrayLike, baseline: ArrayLike) -> float:
     """P(a seed of the method is lower than a seed of the baseline), over all pairs of seeds, ties counting half."""
     x, y = np.asarray(values, dtype=float)[:, None], np.asarray(baseline, dtype=float)[None, :]

@@ -105,9 +105,8 @@ def main() -> None:
     table.to_csv(options.out.with_suffix(".csv"), index=False, float_format="%.3f")
     tenth = max(1, len(table) // 10)
     early, late = table[1 : 1 + tenth], table[-tenth:]
-    rng = np.random.default_rng(0)
     steady = [(part.processor_ms / part.reference_ms).to_numpy() for part in (late, early)]
-    ratio, low, high = ratio_of_medians(*steady, rng)
+    ratio, low, high = ratio_of_medians(*steady)
     growth = late.resident_mb.median() - early.resident_mb.median()
     title = f"{options.method}, {options.steps:,} steps: the last tenth takes {ratio:.3f} of the first's time, {growth:+.1f} MB"
     draw(table, title, options.out.with_suffix(".svg"))

@@ -205,7 +205,7 @@ def summarise(timed: pd.DataFrame, peaks: dict[str, int]) -> Iterator[dict[str, 
     plain = wide["step"]["plain"]
     for arm in (a for a in ARMS if a in wide["step"]):
         ran = wide["step"][arm].dropna()
-        ratio, low, high = ratio_of_medians(ran.to_numpy(), plain[ran.index].to_numpy(), np.random.default_rng(0))
+        ratio, low, high = ratio_of_medians(ran.to_numpy(), plain[ran.index].to_numpy())
         share = {n: 100 * wide[n][arm].median() / plain.median() for n in ("signals", "agent")}
         yield {
             "way": arm,

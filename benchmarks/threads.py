@@ -60,9 +60,7 @@ def main() -> None:
         threads = 1 if way == "side by side" else options.cores
         rate = options.batch * options.context / np.median(found)
         console.print(f"{len(ways[way])} x {threads} thread{'s' * (threads > 1)}: {rate:,.0f} tokens/s together")
-    ratio, low, high = ratio_of_medians(
-        np.array(seconds["one"]), np.array(seconds["side by side"]), np.random.default_rng(0)
-    )
+    ratio, low, high = ratio_of_medians(np.array(seconds["one"]), np.array(seconds["side by side"]))
     console.print(f"side by side over one: {ratio:.2f} [{low:.2f}, {high:.2f}]")
 
 

@@ -126,7 +126,7 @@ def tokenising(spec: CorpusSpec, tokenizer: Path, folder: Path, jobs: int, block
             cores[processes].append(sum(t.text_bytes / 1e6 / t.cpu_seconds for t in done))
     for name, rates in (("by the clock", clock), ("by processor time", cores)):
         alone, together = np.array(rates[1]), np.array(rates[jobs])
-        ratio, low, high = ratio_of_medians(together, alone, np.random.default_rng(0))
+        ratio, low, high = ratio_of_medians(together, alone)
         print(
             f"tokenising, {name:17} {np.median(alone):8.2f} MB/s [{alone.min():.2f}, {alone.max():.2f}] with 1 process,"
             f" {np.median(together):.2f} [{together.min():.2f}, {together.max():.2f}] with {jobs}:"

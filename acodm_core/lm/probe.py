@@ -225,8 +225,7 @@ def summary(frame: pd.DataFrame) -> list[str]:
         first = model not in seen and GRADIENTS in block
         seen.add(model)
         for arm, name in [*([(GRADIENTS, "per-domain gradients alone")] if first else []), ("method", method)]:
-            rng = np.random.default_rng(0)
-            ratio, low, high = ratio_of_medians(block[arm].to_numpy(), block[PLAIN].to_numpy(), rng)
+            ratio, low, high = ratio_of_medians(block[arm].to_numpy(), block[PLAIN].to_numpy())
             lines.append(
                 f"{model}  {name}: {block[arm].median() * 1e3:.1f} ms a step, {ratio:.4f} of plain [{low:.4f}, {high:.4f}]"
             )

@@ -17,6 +17,7 @@ ALLOWED = {
         "acodm_core",
         "acodm_core.downstream.scores",
         "acodm_core.study.power",
+        "acodm_core.study.ratio",
         "acodm_core.study.results",
         "acodm_core.files",
         "acodm_core.errors",

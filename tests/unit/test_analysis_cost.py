@@ -9,7 +9,7 @@ import canned
 import numpy as np
 import pandas as pd
 import pytest
-from acodm_analysis import amortised, comparison, compute_matched, cost, currencies, frames
+from acodm_analysis import amortised, comparison, compute_matched, cost, currencies, frames, overhead
 
 from acodm_core.study.results import Results
 
@@ -207,3 +207,13 @@ def test_a_budget_spent_up_front_and_a_failed_run_are_said(results):
     cells = compute_matched.shown(compute_matched.table(changed(results, runs=runs))).set_index("Method")
     assert cells.loc["AC-ODM (proxy)", "Loss at one plain run's compute"] == "spent up front"
     assert cells.loc["ODM", "Difference (nats)"] == "failed"
+
+
+def test_the_probe_and_the_table_of_overheads_print_one_interval(canned_results):
+    from acodm_core.lm.probe import summary
+
+    results = canned_results("plain")
+    printed = " ".join(summary(results.probe))
+    for row in overhead.table(results).itertuples():
+        cell = f"{row.time_ratio:.4f} of plain [{row.time_ratio_low:.4f}, {row.time_ratio_high:.4f}]"
+        assert cell in printed
