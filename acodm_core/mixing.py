@@ -126,6 +126,9 @@ class Mixer(ABC):
     The state an attribute ``name_`` may hold: None, a number, a numpy array, a ``np.random.Generator``, a list of these, a
     dictionary of plain values, or any object with ``state_dict()`` and ``load_state_dict()`` (a torch module or optimiser).
     ``start`` creates it.
+
+    A run is named by its mixer's code and options. A file that an option names has the type ``Path``: then its content, too, is a
+    part of the name.
     """
 
     needs: ClassVar[frozenset[Signal]] = frozenset()
@@ -157,6 +160,10 @@ class Mixer(ABC):
 
     def required_inputs(self) -> tuple[str, ...]:
         """Roles that `inputs` in the configuration must name, given this mixer's options."""
+        return ()
+
+    def built_mixers(self) -> tuple[str, ...]:
+        """Names of the mixers that this one builds itself with ``build_mixer``: their code, too, decides what it does."""
         return ()
 
     def check(self, domains: tuple[str, ...], *, where: str) -> None:
@@ -262,13 +269,18 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def mixer_module(name: str) -> str:
+    """The module of mixer ``name``: a dotted one is itself, every other a file of the baselines folder."""
+    return name if "." in name else f"acodm_baselines.{name}"
+
+
 def find_mixer(name: str, *, where: str = "") -> type[Mixer]:
     """The one Mixer defined in module ``name``: a file of the baselines folder, or any importable dotted module.
 
     Raises:
         UserError: no such module, or not exactly one Mixer in it.
     """
-    dotted = name if "." in name else f"acodm_baselines.{name}"
+    dotted = mixer_module(name)
     try:
         module = importlib.import_module(dotted)
     except ModuleNotFoundError as error:

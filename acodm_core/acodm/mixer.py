@@ -134,6 +134,9 @@ class AcOdm(Mixer):
     def required_inputs(self) -> tuple[str, ...]:
         return () if self.learn else ("actor",)
 
+    def built_mixers(self) -> tuple[str, ...]:
+        return (*((self.warmup_mixer,) if self.warmup_mixer else ()), *(("odm",) if self.agent == "bandit" else ()))
+
     def start(self, start: Start) -> None:
         k = len(start.domains)
         self._domains, self._prior, self._total = start.domains, start.prior, start.total_steps

@@ -32,7 +32,7 @@ from acodm_core.files import atomic, digest
 from acodm_core.study.results import write_scores
 
 TASK = "mmlu"
-KINDS = yaml.safe_load(Path(__file__).with_name("tasks").joinpath("mmlu.yaml").read_text(encoding="utf-8"))
+KINDS = yaml.safe_load(Path(__file__).parent.joinpath("tasks/mmlu.yaml").read_text(encoding="utf-8"))
 RECIPE = 1  # part of what names an evaluation: raise it when a change of code changes scores
 
 # One row a question. nats: minus the log likelihood of what was scored; NaN where an answer alone is longer than the context.

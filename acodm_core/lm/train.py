@@ -30,11 +30,11 @@ from acodm_core.lm.ranks import from_first_rank, on_any_rank, rank, ranks, sum_o
 from acodm_core.lm.recorded import kept
 from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
-from acodm_core.mixing import Inputs, Signal, StepStats, simplex
+from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.energy import Meter
-from acodm_core.study.planner import RunSpec
+from acodm_core.study.planner import RunSpec, check_current
 
 INIT_STREAM = 0  # of the run's seed: first weights; the mixer and the sampler have their own
 
@@ -66,6 +66,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         spec, training = self.spec, self.spec.training
+        check_current(spec)
+        self.code = provenance.code(mixer_module(spec.mixer))  # as it is now: it may be edited while the run goes on
         if tuple(self.corpus.domains) != spec.domains:
             raise UserError(f"corpus has domains {list(self.corpus.domains)}, the run wants {list(spec.domains)}")
         self.leads = rank() == 0
@@ -286,7 +288,7 @@ class Trainer:
                 for role, path in self.inputs.items()
             },
             "corpus": self.corpus.digest,
-            "code": provenance.code(),
+            "code": self.code,
             "environment": provenance.environment(),
             "hardware": provenance.hardware(self.device),
             "artefacts": {name: sha256(self.folder / name) for name in names},

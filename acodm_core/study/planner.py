@@ -16,12 +16,13 @@ from typing import Any
 
 from pydantic import Field
 
-from acodm_core import PROTOCOL
+from acodm_core import ARITHMETIC, PROTOCOL
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import digest, read_json
+from acodm_core.files import digest, read_json, sha256
 from acodm_core.grouping import partition
-from acodm_core.mixing import Inputs, baseline_names, build_mixer
+from acodm_core.mixing import Inputs, Mixer, baseline_names, build_mixer, mixer_module
 from acodm_core.study.axes import Variant, variants
+from acodm_core.study.code import code_digest
 from acodm_core.study.config import (
     EvaluationConfig,
     Experiment,
@@ -39,9 +40,12 @@ class RunSpec(Section):
     """Everything that decides a run's result."""
 
     protocol: int = PROTOCOL
+    arithmetic: int = Field(ARITHMETIC, description="Number of what the trainer computes.")
     method: str
     mixer: str
     options: dict[str, Any] = Field(description="All options of the mixer, defaults written out.")
+    code: str = Field(description="Digest of the mixer's code.")
+    files: dict[str, str] = Field(description="Option that names a file -> SHA-256 of the file.")
     model_name: str
     model: ModelConfig
     corpus: str = Field(description="Id of the corpus: its name and digest.")
@@ -143,6 +147,12 @@ def plan(experiment: Experiment) -> Plan:
         return resolved_options(methods[method])
 
     @cache
+    def code_and_files(method: str) -> tuple[str, dict[str, str]]:
+        entry = methods[method]
+        mixer = build_mixer(entry.mixer, entry.options)
+        return mixer_code(entry.mixer, mixer), option_files(mixer, where=f"methods.{method}.options")
+
+    @cache
     def groups(method: str) -> dict[str, tuple[str, ...]] | None:
         return resolved_groups(methods[method], tuple(corpus.domains))
 
@@ -162,6 +172,8 @@ def plan(experiment: Experiment) -> Plan:
             method=method,
             mixer=entry.mixer,
             options=options(method) if member is None else options(method) | {MEMBER: member},
+            code=code_and_files(method)[0],
+            files=code_and_files(method)[1],
             model_name=model_name,
             model=experiment.models[model_name],
             corpus=corpus.id,
@@ -207,7 +219,52 @@ def plan(experiment: Experiment) -> Plan:
 def resolved_options(entry: MethodConfig) -> dict[str, Any]:
     """The mixer's options with its defaults written out: a changed default is a changed run."""
     options = dataclasses.asdict(build_mixer(entry.mixer, entry.options))
-    return json.loads(json.dumps(options))  # tuples as the lists that they are in a spec
+    return json.loads(json.dumps(options, default=str))  # tuples as the lists that they are in a spec, paths as text
+
+
+def mixer_code(name: str, mixer: Mixer) -> str:
+    """Digest of the code of mixer ``name``, and of the mixers that it builds itself."""
+    return code_digest(mixer_module(name), *map(mixer_module, mixer.built_mixers()))
+
+
+def option_files(mixer: Mixer, *, where: str = "") -> dict[str, str]:
+    """Option -> SHA-256, of every option of ``mixer`` that is a ``Path``.
+
+    Raises:
+        UserError: a file that is not there.
+    """
+    options = {f.name: getattr(mixer, f.name) for f in dataclasses.fields(mixer)}
+    hashes = {}
+    for name, path in options.items():
+        if isinstance(path, Path):
+            try:
+                hashes[name] = sha256(path)
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {error.strerror}", where=f"{where}.{name}") from None
+    return hashes
+
+
+def check_current(spec: RunSpec) -> None:
+    """Refuse a spec of other code than is there: its run would stand under the name of results that it does not have.
+
+    Raises:
+        UserError: another protocol, another arithmetic of the trainer, a mixer or a file of its options that changed.
+    """
+    mixer = build_mixer(spec.mixer, spec.options)
+    now = {
+        "protocol": PROTOCOL,
+        "arithmetic": ARITHMETIC,
+        "code": mixer_code(spec.mixer, mixer),
+        "files": option_files(mixer),
+    }
+    changed = [name for name, value in now.items() if getattr(spec, name) != value]
+    if changed:
+        words = {"code": f"the code of mixer {spec.mixer!r}", "files": "a file that its options name"}
+        raise UserError(
+            f"planned before {' and '.join(words.get(name, f'the {name} number') for name in changed)} changed",
+            where=spec.run,
+            fix="plan again: snakemake, or acodm plan --write; the changed run gets a new name",
+        )
 
 
 def resolved_groups(

@@ -12,17 +12,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from acodm_core.study.code import code_files
+
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "pandas", "pyarrow", "snakemake")
 
 
-def code() -> dict[str, Any]:
-    """This project's version and, in a git checkout, its commit and whether files differ from it."""
-    here = Path(__file__).parent
+CODE = ("acodm_core", "baselines", "analysis", "workflow", "Snakefile", "pyproject.toml", "constraints.txt")
+
+
+def code(*modules: str) -> dict[str, Any]:
+    """This project's version and, in its git checkout, the commit and the files that differ from it, new ones included.
+
+    Args:
+        modules: whose code decided the result; they and what they import of their own package are listed with digests.
+    """
+    root = _checkout()
+    changed = (
+        _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=all", "--", *CODE) if root else None
+    )
     return {
         "version": importlib.metadata.version("acodm-bench"),
-        "commit": _output("git", "-C", str(here), "rev-parse", "HEAD"),
-        "modified": bool(_output("git", "-C", str(here), "status", "--porcelain", "--untracked-files=no")),
+        "commit": _output("git", "-C", str(root), "rev-parse", "HEAD") if root else None,
+        "modified": None if changed is None else bool(changed),
+        "changed": [line[3:] for line in (changed or "").splitlines()],
+        "modules": code_files(*modules),
     }
+
+
+def _checkout() -> Path | None:
+    """The git checkout that this file is tracked in; None for an installed copy, also inside another project's checkout."""
+    here = Path(__file__).resolve()
+    if _output("git", "-C", str(here.parent), "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    top = _output("git", "-C", str(here.parent), "rev-parse", "--show-toplevel")
+    return Path(top) if top else None
 
 
 def environment() -> dict[str, Any]:
@@ -85,4 +108,4 @@ def _output(*command: str) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.rstrip()

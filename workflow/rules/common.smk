@@ -3,6 +3,7 @@
 from snakemake.exceptions import WorkflowError
 
 from acodm_core.errors import UserError
+from acodm_core.study.code import code_digest, text_digest
 from acodm_core.study.config import load_experiment
 from acodm_core.study.evaluations import evaluations
 from acodm_core.study.planner import plan

@@ -4,6 +4,7 @@
 ASKED = EXPERIMENT.downstream
 QUESTIONS = {"packages": f"data/archives/{mirror_name()}", "hub": []}.get(ASKED.source, ASKED.source)  # a folder; none on the hub
 CONTAMINATION = []
+SCORING = code_digest("acodm_core.downstream.programs")
 
 if QUESTIONS and ASKED.contamination:
     CONTAMINATION = [f"{CORPUS}/contamination/{questions_name(ASKED.source)}/contamination.json"]
@@ -31,6 +32,7 @@ rule evaluate:
         scores="results/runs/{run}/downstream/{evaluation}/scores.parquet",
         manifest="results/runs/{run}/downstream/{evaluation}/manifest.json",
     params:
+        code=SCORING,
         command=lambda w: EVALUATIONS[w.run, w.evaluation].arguments,
         launch=["acodm", "on-gpus", 1, "acodm"] if EXPERIMENT.resources.gpus else ["acodm"],
         offline=int(ASKED.source != "hub"),
@@ -59,6 +61,7 @@ rule contamination:
         f"{CORPUS}/contamination/{{questions}}/contamination.json",
         f"{CORPUS}/contamination/{{questions}}/contamination.parquet",
     params:
+        code=SCORING,
         corpus=CORPUS,
         source=lambda w: ASKED.source,
     log:
@@ -91,6 +94,7 @@ rule scores:
     output:
         f"{RESULTS}/downstream.parquet",
     params:
+        code=SCORING,
         contamination=lambda w, input: ["--contamination", str(input.contamination)] if input.contamination else [],
     log:
         f"logs/scores/{EXPERIMENT.experiment}.log",

@@ -19,6 +19,7 @@ rule paper:
         [report(f"{PAPER}/{name}.svg", caption=f"../report/{name}.rst", category="The paper") for name in PAPER_FIGURES],
         [report(f"{PAPER}/paper_{name}.md", caption="../report/paper_table.rst", category="The paper") for name in PAPER_TABLES],
     params:
+        code=code_digest("acodm_analysis.paper"),
         results=RESULTS,
         paper=PAPER,
     log:
@@ -38,6 +39,7 @@ rule export:
     output:
         expand(f"{RESULTS}/export/{{name}}", name=["README.md", "protocol.tex", "references.bib"]),
     params:
+        code=code_digest("acodm_analysis.export"),
         results=RESULTS,
         out=f"{RESULTS}/export",
     log:

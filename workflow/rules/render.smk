@@ -55,6 +55,7 @@ rule render:
         expand(f"{RENDERED}/{{name}}.{{kind}}", name=TABLES, kind=["csv", "tex"]),
         [report(f"{RENDERED}/{name}.md", caption=CAPTIONS[name], category="Tables") for name in TABLES],
     params:
+        code=code_digest("acodm_analysis.render"),
         results=RESULTS,
         rendered=RENDERED,
     log:
@@ -70,6 +71,9 @@ rule render:
 rule cards:
     output:
         f"{RENDERED}/cards.md",
+    params:
+        code=code_digest("acodm_core.study.reference"),
+        text=text_digest("acodm_baselines", "acodm_core.acodm"),  # cards are docstrings
     log:
         f"logs/cards/{EXPERIMENT.experiment}.log",
     message:
@@ -88,6 +92,7 @@ rule report:
     output:
         f"{RESULTS}/report.html",
     params:
+        code=code_digest("acodm_analysis.report"),
         results=RESULTS,
         rendered=RENDERED,
     log:

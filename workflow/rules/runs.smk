@@ -85,6 +85,8 @@ rule probe:
         time=f"{RESULTS}/probe/probe.parquet",
         memory=f"{RESULTS}/probe/memory.parquet",
     params:
+        code=code_digest("acodm_core.lm.probe"),
+        runs=sorted(PLAN.probed().values()),
         corpus=CORPUS,
         launch=["acodm", "on-gpus", 1, "acodm"] if EXPERIMENT.resources.gpus else ["acodm"],
         device=DEVICE,
@@ -111,6 +113,7 @@ rule collect:
     output:
         expand(f"{RESULTS}/{{name}}", name=["experiment.json", "runs.parquet", "metrics.parquet", "mixture.parquet", "diagnostics.parquet"]),
     params:
+        code=code_digest("acodm_core.study.collect"),
         corpus=CORPUS,
     log:
         f"logs/collect/{EXPERIMENT.experiment}.log",
