@@ -76,7 +76,7 @@ def test_folder_imports_these_parts_of_the_library_only(folder: str) -> None:
 def test_rule_files_import_config_and_plan_only() -> None:
     for path in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
         lines = [line for line in path.read_text().splitlines() if line.startswith(("from acodm", "import acodm"))]
-        names = ("config", "evaluations", "planner", "resources")
+        names = ("code", "config", "evaluations", "planner", "resources")
         allowed = ("acodm_core.errors", *(f"acodm_core.study.{name}" for name in names))
         assert all(line.split()[1] in allowed for line in lines), f"{path.name}: {lines}"
 
