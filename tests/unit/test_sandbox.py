@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +19,7 @@ import psutil
 import pytest
 from orphans import adopted
 
-from acodm_core.downstream import sandbox
+from acodm_core.downstream import calls, sandbox
 from acodm_core.downstream.checker import Verdict, check
 from acodm_core.downstream.sandbox import Backend, Limits
 from acodm_core.errors import UserError
@@ -195,12 +197,13 @@ def test_files_of_the_host_are_not_read(host: Path, backend: Backend, monkeypatc
     program = f"""
         def act():
             found = [os.environ.get("ACODM_TEST_SECRET"), os.path.exists("{Path.home()}/.bashrc")]
+            found.append(os.uname().nodename != "sandbox")
             for folder in ("{host}", "{Path.cwd()}", "/etc/passwd", "/var", "/home", "/proc", "/sys", "/dev/shm"):
                 found.append(os.path.exists(folder))
             return str(found) + str(os.listdir(os.path.expanduser("~"))) + str(sorted(os.environ))
         """
     found = outcome(program, backend)
-    assert found.startswith("[None" + ", False" * 9 + "][]['HOME', 'LC_ALL'"), found
+    assert found.startswith("[None" + ", False" * 10 + "][]['HOME', 'LC_ALL'"), found
     assert "in the environment" in unprotected(program)
 
 
@@ -244,7 +247,9 @@ def test_files_are_bounded(backend: Backend) -> None:
             with open(path, "wb", buffering=0) as file:
                 while file.write(bytes(1 << 20)): pass
         def act():
-            tries = [attempt(fill, f"/tmp/{number}") for number in range(6)]
+            tries = [attempt(lambda: [open(f"/tmp/empty{number}", "x").close() for number in range(5000)])]
+            shutil.rmtree("/tmp", ignore_errors=True)
+            tries += [attempt(fill, f"/tmp/{number}") for number in range(6)]
             used = sum(os.path.getsize(f"/tmp/{number}") for number in range(6))
             return f"{set(tries)} {used <= 64 << 20} {os.path.getsize('/tmp/0') <= 16 << 20}"
         """
@@ -338,6 +343,79 @@ def test_no_descriptors_and_no_terminal_are_inherited(backend: Backend, tmp_path
         assert outcome(program, backend) == "cccpp OSError"
 
 
+# -- devices, descriptors and the kernel --------------------------------------------------------------------------------
+
+
+def test_devices_of_the_host_stay_as_they_are(backend: Backend) -> None:
+    """Also for a scorer that is root, who owns them: by name, by a descriptor given, by one opened, by another name."""
+    program = """
+        def act():
+            changes = [os.utime, lambda at: os.utime(at, (1, 1)), lambda at: os.chmod(at, 0o640)]
+            changes += [lambda at: os.chown(at, os.getuid(), os.getgid()), lambda at: os.setxattr(at, "user.x", b"")]
+            places = ["/dev/null", "/dev/../dev/null", 0, 1, 2, os.dup(0), os.open("/dev/null", os.O_RDWR)]
+            names = [os.unlink, lambda at: os.rename(at, "/tmp/x"), lambda at: os.link(at, "/tmp/x"), os.rmdir]
+            tries = [attempt(change, place) for change in changes for place in places]
+            tries += [attempt(change, place) for change in names for place in ("/dev/null", "/dev")]
+            tries += [attempt(os.mknod, "/tmp/device", kind | 0o666, os.makedev(1, 3)) for kind in (0o20000, 0o60000)]
+            return str(sorted(set(tries)) + os.listdir("/dev"))
+        """
+    before = os.stat("/dev/null")
+    assert outcome(program, backend) == "['OSError', 'PermissionError', 'null']"
+    after = os.stat("/dev/null")
+    for part in ("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns", "st_atime_ns"):
+        assert getattr(after, part) == getattr(before, part), part
+
+
+def test_nothing_goes_to_a_terminal_and_output_goes_nowhere(backend: Backend) -> None:
+    program = """
+        import fcntl
+        def act():
+            push, console, steal = 0x5412, 0x541C, 0x540E  # TIOCSTI, TIOCLINUX, TIOCSCTTY
+            tries = [attempt(fcntl.ioctl, fd, request, b"x") for fd in range(3) for request in (push, console, steal)]
+            tries += [attempt(open, f"/dev/{name}") for name in ("tty", "console", "ptmx", "stdin", "mem", "kmsg")]
+            print("x" * 9999, flush=True)
+            return f"{sorted(set(tries))} {os.isatty(1)} {sys.stdin.read()!r} {attempt(os.openpty)}"
+        """
+    assert outcome(program, backend) == "['FileNotFoundError', 'PermissionError'] False '' FileNotFoundError"
+
+
+DENIED = """
+    fork clone execve execveat ptrace process_vm_readv process_vm_writev kcmp socket socketpair shmget semget msgget
+    mq_open memfd_create unshare setns mount umount2 pivot_root chroot mknodat quotactl acct swapon swapoff syslog add_key
+    request_key keyctl perf_event_open bpf userfaultfd init_module finit_module delete_module kexec_load kexec_file_load
+    reboot iopl ioperm modify_ldt vhangup io_setup settimeofday clock_settime adjtimex clock_adjtime sethostname
+    name_to_handle_at open_by_handle_at inotify_init1 fanotify_init flock sync syncfs splice tee vmsplice prctl seccomp
+    personality mbind move_pages migrate_pages
+"""
+
+
+def test_system_calls_that_reach_the_kernel_or_the_host_are_refused(backend: Backend) -> None:
+    program = """
+        import calls, fcntl
+        def act():
+            recent = [libc.syscall(number, 0, 0, 0, 0) for number in (425, 428, 434, 435, 438, 442, 447, 452)]
+            lease, notify, larger, lock = 1024, 1026, 1031, 6
+            tries = {attempt(fcntl.fcntl, fd, how, 1) for fd in (0, 3) for how in (lease, notify, larger, lock)}
+            return f"{calls.let_through()} {set(recent)} {tries}"
+        """
+    assert outcome(program, backend) == "[] {-1} {'PermissionError'}"
+    assert set(DENIED.split()) <= calls._NUMBERS.keys()
+
+
+@pytest.mark.parametrize(
+    ("column", "header"),
+    [(0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), (1, "/usr/include/asm-generic/unistd.h")],
+)
+def test_the_numbers_of_system_calls_are_the_kernels(column: int, header: str) -> None:
+    if not Path(header).exists():
+        pytest.skip(f"{header} is not installed")
+    known = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text()))
+    ours = calls._NUMBERS | {name: numbers for name, (numbers, _) in calls._NARROWED.items()}
+    assert {name: numbers[column] for name, numbers in ours.items()} == {
+        name: int(known[name]) if name in known else None for name in ours
+    }
+
+
 # -- forged verdicts ---------------------------------------------------------------------------------------------------
 
 FORGING = {
@@ -374,6 +452,19 @@ FORGING = {
         "    def __hash__(self): return 5\ndef add(a, b): return Liar()"
     ),
     "a liar that is no data": "class Liar:\n    def __eq__(self, other): return True\ndef add(a, b): return Liar()",
+    "a farewell": "import atexit, os\natexit.register(lambda: os._exit(0))\nadd = None",
+    "an exception that will not be described": (
+        "class E(BaseException):\n    def __str__(self): raise SystemExit(0)\ndef add(a, b): raise E"
+    ),
+    "an edited number": "import ctypes\nctypes.memset(id(5) + 24, 4, 1)\ndef add(a, b): return 4",
+    "answers in advance": (
+        "import os, sys\nframe = b'\\0\\0\\0\\x12{\"returned\": true}'\nos.write(int(sys.argv[-1]), frame * 9)\nadd = None"
+    ),
+    "colliding hashes": (
+        "import json, os, struct, sys\nmany = [{'int': hex(i * ((1 << 61) - 1))} for i in range(99_999)]\n"
+        "data = json.dumps({'returned': {'set': many}}).encode()\n"
+        "os.write(int(sys.argv[-1]), struct.pack('>I', len(data)) + data)"
+    ),
     "a pickle": "import pickle\nclass P:\n    def __reduce__(self): return (exit, ())\ndef add(a, b): return pickle.dumps(P())",
 }
 
@@ -382,7 +473,7 @@ FORGING = {
 def test_a_verdict_is_not_forged(name: str, backend: Backend) -> None:
     verdict = run(ADD, "    return 4\n" + FORGING[name] + "\n", backend)
     assert not verdict.passed, verdict
-    assert verdict.reason.startswith(("failed", "ended", "garbled")), verdict
+    assert verdict.reason.startswith(("failed", "ended", "garbled", "timed out: the checker")), verdict
 
 
 def test_helpers_of_the_prompt_are_the_checkers_own(backend: Backend) -> None:
@@ -410,6 +501,58 @@ def test_the_probe_sees_a_hole(hole: str, wall: str, backend: Backend, monkeypat
         torn = [word for word in torn if hole != "--pid" or word != "--as-pid-1"]
     monkeypatch.setattr(sandbox, "_launcher", lambda *_: torn)
     assert sandbox.faults.__wrapped__(backend) == (f"a program in it can {wall}",)
+
+
+def test_the_probe_sees_a_device_and_a_name_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    if found := sandbox.faults(Backend.BWRAP):
+        pytest.skip(f"bwrap does not work here: {found}")
+    whole = sandbox._launcher(Backend.BWRAP, LIMITS)
+    where = whole.index("--dev-bind")
+    for torn, wall in (
+        ([*whole[:where], "--dev-bind", "/dev/zero", "/dev/zero", *whole[where:]], "change devices of the host"),
+        ([word if word != sandbox._HOSTNAME else "elsewhere" for word in whole], "see the name of the host"),
+    ):
+        monkeypatch.setattr(sandbox, "_launcher", lambda *_, torn=torn: torn)
+        assert sandbox.faults.__wrapped__(Backend.BWRAP) == (f"a program in it can {wall}",)
+
+
+def test_the_probe_sees_a_descriptor_of_a_file_of_the_host(host: Path, backend: Backend) -> None:
+    task = {"port": 9, "secret": "/nowhere", "problems": "/nowhere", "hostname": sandbox._HOSTNAME}
+    with open(host / "marker", "r+") as file, sandbox.pipe() as (out, into):
+        fds = [into.fileno(), file.fileno()]
+        with sandbox.start("probe", task, fds, LIMITS, backend):
+            assert sandbox.receive(out, 20) == ["change files of the host that it was given"]
+
+
+@pytest.mark.parametrize("folder", ["absolute", "relative"])
+def test_programs_are_found_by_our_path(
+    folder: str, backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in sandbox._PROGRAMS[backend]:
+        script = tmp_path / "bin" / name
+        script.write_text(f'#!/bin/sh\necho {name} >> {tmp_path}/used\nexec {shutil.which(name)} "$@"\n')
+        script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "bin" if folder == "relative" else str(tmp_path / "bin"))
+    assert sandbox.faults.__wrapped__(backend) == ()
+    assert (tmp_path / "used").read_text().split() == list(sandbox._PROGRAMS[backend])
+
+
+def test_a_program_that_is_none_leaves_the_other_backend(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in sandbox._PROGRAMS[backend]:
+        (tmp_path / name).write_bytes(b"\x7fELF and nothing else")
+        (tmp_path / name).chmod(0o755)
+    working = set(sandbox.available()) - {backend}
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for cached in (sandbox.available, sandbox.faults):
+        monkeypatch.setattr(sandbox, cached.__name__, cached.__wrapped__)
+    assert set(sandbox.available()) == working
+    assert sandbox.faults(backend)[0].startswith("[Errno 8] Exec format error")
+    with pytest.raises(UserError, match=f"{backend}.*does not start.*Exec format"):
+        check(ADD, "    return a + b\n", LIMITS, backend)
 
 
 def test_no_sandbox_is_an_error_that_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
