@@ -74,9 +74,10 @@ def plan(
     Runs, tokens, FLOPs, hours, disk, memory, and the difference that the chosen seeds can detect.
     """
     from acodm_core.study.config import load_experiment
+    from acodm_core.study.ground import grounded
     from acodm_core.study.planner import plan as make_plan
 
-    experiment = load_experiment(*config)
+    experiment = grounded(load_experiment(*config), files_may_lack=not (write or runs))
     planned = make_plan(experiment)
     if write or runs:
         _list(experiment, planned)

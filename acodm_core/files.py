@@ -1,17 +1,32 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent; files that are found, held by one process, and known by their content."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from glob import escape, iglob
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from acodm_core.errors import UserError
+
+#: Remembers the hashes of large files by path, size and times, so that they are read once. Safe to delete.
+CONTENTS = Path("data", ".contents.json")
+_ALWAYS_READ_BYTES = 1 << 27  # so much is read in a tenth of a second: remembering it would save nothing
+_SETTLED_NS = 3 * 10**9  # a file changed within this time may change again without a new time stamp
+_RECURSIVE = re.compile(r"((?:.*?/)?)\*\*(?:/(.*))?", re.DOTALL)
+_SLOW_BYTES = 1 << 31  # a person should know what takes so long
 
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -52,6 +67,111 @@ def clear_leftovers(folder: Path) -> None:
         left.unlink()
 
 
+@contextlib.contextmanager
+def exclusive(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder for this process by a lock that ends with it; UserError if another process holds it.
+
+    Args:
+        doing: what the other one does there, as in "training this run".
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"another process is {doing}", where=str(folder), fix="wait for it, or stop it, and try again"
+            ) from None
+        yield
+
+
+def find_files(patterns: Sequence[str], *, where: str) -> list[Path]:
+    """The regular files that the patterns match, sorted by name, each once however many names it has.
+
+    A pattern that is the name of a file means this file, whatever brackets it has.
+
+    Raises:
+        UserError: a pattern matches no file, or it is the name of something else: a folder, a pipe, a broken link.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        name = os.path.expanduser(pattern.removeprefix("file://"))
+        if os.path.lexists(name) and not os.path.isfile(name):
+            raise UserError(f"{_kind(name)}, not a file: {pattern!r}", where=where, fix="name files, or write a glob")
+        matches = [name] if os.path.isfile(name) else [path for path in _expand(name) if os.path.isfile(path)]
+        if not matches:
+            raise UserError(f"no file matches {pattern!r}", where=where, fix="correct `paths`, or bring the files")
+        found.update(matches)
+    once: dict[str, str] = {}
+    for path in sorted(found):
+        once.setdefault(os.path.realpath(path), path)
+    return [Path(path) for path in once.values()]
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """What a glob matches. ``**`` enters each folder once: by links that form a loop the standard library walks for ever."""
+    recursive = _RECURSIVE.fullmatch(pattern)
+    if not recursive:
+        yield from iglob(pattern)
+        return
+    before, after = recursive.groups()
+    for root in iglob(before) if before else [os.curdir]:
+        seen: set[str] = set()
+        for folder, below, _ in os.walk(root, followlinks=True):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            if (real := os.path.realpath(folder)) in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            inner = folder if before else folder.removeprefix(os.curdir).removeprefix(os.sep)
+            yield from _expand(os.path.join(escape(inner), after or "*"))
+
+
+def _kind(path: str) -> str:
+    if os.path.isdir(path):
+        return "a folder"
+    return "a pipe or device" if os.path.exists(path) else "a broken link"
+
+
+def contents(paths: Sequence[Path]) -> list[str]:
+    """Hex XXH3-128 of the bytes of each file. Large files are read once: ``CONTENTS`` remembers them.
+
+    What is remembered counts only while a file's inode, size and times are the same, and had settled when it was read.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    try:
+        marks = {str(path.absolute()): _mark(path) for path in paths}
+        if sum(size for size, *_ in marks.values()) <= _ALWAYS_READ_BYTES:
+            return [xxh3(path) for path in paths]
+        known = _remembered()
+        left = [path for path, mark in marks.items() if known.get(path, [None])[0] != mark]
+        if (unread := sum(marks[path][0] for path in left)) > _SLOW_BYTES:
+            print(f"Reading {unread / 1e9:.1f} GB in {len(left)} files, once, to know their content", file=sys.stderr)
+        now = time.time_ns()
+        with ThreadPoolExecutor(4) as pool:
+            fresh = {path: [marks[path], hashed] for path, hashed in zip(left, pool.map(xxh3, left), strict=True)}
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(error.filename)) from error
+    if settled := {path: entry for path, entry in fresh.items() if now - max(entry[0][1:3]) > _SETTLED_NS}:
+        with contextlib.suppress(OSError):  # it only saves time
+            write_json(CONTENTS, _remembered() | settled)
+    return [(known | fresh)[str(path.absolute())][1] for path in paths]
+
+
+def _mark(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        return read_json(CONTENTS)
+    except (UserError, OSError):
+        return {}
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON that a person can read; whole or not at all."""
     with atomic(path) as temporary:
@@ -75,6 +195,15 @@ def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def xxh3(path: Path | str) -> str:
+    """Hex XXH3-128 of a file's bytes: tells any change by accident, at the speed of the disk."""
+    hasher = xxhash.xxh3_128()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
 
 
 def digest(value: Any, length: int = 10) -> str:

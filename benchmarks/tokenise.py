@@ -27,11 +27,12 @@ from typing import NamedTuple
 import numpy as np
 import zstandard
 
-from acodm_core.data.catalogue import CorpusSpec, TrainedTokenizer
+from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import read_documents
 from acodm_core.data.join import join_domain
 from acodm_core.data.pieces import RECORD, PieceRecord, piece_folder, tokenize_piece
 from acodm_core.data.shards import ShardReader, divide, find_shards
+from acodm_core.data.sources import TrainedTokenizer
 from acodm_core.data.tokenizer import _train
 from acodm_core.study.ratio import ratio_of_medians
 

@@ -21,8 +21,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from acodm_core.data.catalogue import Archive
 from acodm_core.data.readers import Member
+from acodm_core.data.sources import Archive
 from acodm_core.errors import UserError
 from acodm_core.files import sha256
 

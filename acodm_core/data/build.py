@@ -13,7 +13,7 @@ from pathlib import Path
 from acodm_core.data import archives, corpus, documents, join, pieces, shards, tokenizer, tokens
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS
-from acodm_core.files import atomic, clear_leftovers
+from acodm_core.files import atomic, clear_leftovers, exclusive
 
 
 def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
@@ -21,11 +21,20 @@ def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
 
     Args:
         jobs: pieces of shards that are tokenised at once, a process each.
+
+    Raises:
+        UserError: another process builds this corpus, or what a step says.
     """
-    folder, archives_dir = data / "corpora" / spec.id, data / "archives"
-    if (folder / corpus.MANIFEST).exists():
-        corpus.Corpus.open(folder)
-        return folder
+    spec = spec.pinned()
+    folder = data / "corpora" / spec.id
+    if not (folder / corpus.MANIFEST).exists():
+        with exclusive(folder, "building this corpus"):
+            _build(spec, folder, data / "archives", jobs)
+    corpus.Corpus.open(folder)
+    return folder
+
+
+def _build(spec: CorpusSpec, folder: Path, archives_dir: Path, jobs: int) -> None:
     clear_leftovers(folder)
     with atomic(folder / "spec.json") as temporary:
         temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -48,7 +57,6 @@ def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
         _from_shards(spec, folder, jobs)
     with _step("seal"):
         corpus.seal(spec, folder)
-    return folder
 
 
 def _from_shards(spec: CorpusSpec, folder: Path, jobs: int) -> None:

@@ -183,6 +183,26 @@ class Corpus:
             raise unknown_name("split", split, SPLITS)
         return self.manifest.domains[domain][split]
 
+    def require_context(self, context: int) -> None:
+        """Refuse a corpus that has a split too short for one sequence of ``context`` tokens and the last one's target.
+
+        Raises:
+            UserError: naming every such domain and split, its tokens and how many it needs.
+        """
+        short = [
+            f"domain {domain!r} has {record.tokens:,} {split} tokens"
+            for domain, splits in self.manifest.domains.items()
+            for split, record in splits.items()
+            if record.tokens < context + 1
+        ]
+        if short:
+            raise UserError(
+                "\n  ".join([f"shorter than one context, which needs {context + 1:,} tokens:", *short]),
+                where=str(self.folder),
+                fix="give the domain more text, raise `corpus.valid_fraction` and `corpus.test_fraction`, drop the domain, or"
+                " lower `training.context`",
+            )
+
     def verify(self, full: bool = False) -> None:
         """Check sizes and, if ``full``, the hash of every file.
 
@@ -231,6 +251,8 @@ def _record(folder: Path, split: Split, dtype: np.dtype, length_V: np.ndarray) -
             raise UserError("missing", where=str(path), fix="run the tokenize step of this domain")
     offsets = np.load(idx_path, mmap_mode="r")
     tokens = int(offsets[-1])
+    if not tokens:
+        raise UserError("no token", where=str(bin_path), fix="give the domain more text, or drop it")
     _require_size(bin_path, tokens * dtype.itemsize)
     text_bytes, digest = 0, hashlib.sha256()
     with bin_path.open("rb") as file:  # mapped, the file would count as this process's memory

@@ -13,7 +13,8 @@ import typer
 from acodm_core.errors import UserError
 
 if TYPE_CHECKING:
-    from acodm_core.data.catalogue import CorpusSpec, Shards
+    from acodm_core.data.catalogue import CorpusSpec
+    from acodm_core.data.sources import Shards
 
 app = typer.Typer(help="From archives to memory-mapped domains.", no_args_is_help=True)
 
@@ -33,7 +34,8 @@ def fetch(
     from pydantic import ValidationError
 
     from acodm_core.data import archives
-    from acodm_core.data.catalogue import Archive, PackagesDomain, load_catalogue
+    from acodm_core.data.catalogue import load_catalogue
+    from acodm_core.data.sources import Archive, PackagesDomain
 
     try:
         pin = Archive.model_validate_json(archive)

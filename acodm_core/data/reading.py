@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from acodm_core.data import archives, mathematics, readers, synthetic
-from acodm_core.data.catalogue import (
-    CorpusSpec,
+from acodm_core.data.catalogue import CorpusSpec
+from acodm_core.data.sources import (
     FilesDomain,
     GeneratorDomain,
     HubDomain,
+    OnDisk,
     PackagesDomain,
     SyntheticDomain,
 )
@@ -24,6 +25,19 @@ def read_domain(spec: CorpusSpec, domain: str, archives_dir: Path) -> Iterator[s
     Raises:
         UserError: an archive or file is missing or damaged, or a library or the network is.
     """
+    entry = spec.entry(domain)
+    documents = _read(spec, domain, archives_dir)
+    return _checked(documents, entry, f"corpus.domains.{domain}") if isinstance(entry, OnDisk) else documents
+
+
+def _checked(documents: Iterator[str], entry: OnDisk, where: str) -> Iterator[str]:
+    """The documents, of files that are what the corpus is named after: not only when they are opened, but to the end."""
+    entry.check(where)
+    yield from documents
+    entry.check(where)
+
+
+def _read(spec: CorpusSpec, domain: str, archives_dir: Path) -> Iterator[str]:
     entry = spec.entry(domain)
     match entry:
         case PackagesDomain():

@@ -8,17 +8,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import xxhash
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from acodm_core.data.catalogue import Shards
 from acodm_core.data.lines import Damaged, lines
+from acodm_core.data.sources import Shards, remote
 from acodm_core.errors import UserError
-from acodm_core.files import atomic
+from acodm_core.files import atomic, contents
 
 LONGEST_BYTES = 1 << 25  # a longer line is a fault: it could not be held in bounded memory
 
@@ -30,6 +30,7 @@ class Shard(BaseModel):
 
     path: str = Field(description="Path or URL.")
     bytes: int = Field(description="Its size.")
+    content: str | None = Field(None, description="XXH3-128 of a local file.")
 
 
 _LISTING = TypeAdapter(list[Shard])
@@ -41,13 +42,15 @@ def find_shards(shards: Shards) -> list[Shard]:
     Raises:
         UserError: a pattern matches nothing, or its host cannot be reached.
     """
-    found: dict[str, int] = {}
-    for pattern in shards.paths:
-        matches = _remote(pattern) if "://" in pattern else _local(pattern)
-        if not matches:
-            raise UserError(f"no file matches {pattern!r}", where="corpus.shards.paths", fix="correct the pattern")
-        found |= matches
-    return [Shard(path=path, bytes=size) for path, size in sorted(found.items())]
+    shards.check("corpus.shards")
+    local = shards.files()
+    found = {
+        str(path): Shard(path=str(path), bytes=path.stat().st_size, content=content)
+        for path, content in zip(local, contents(local), strict=True)
+    }
+    for pattern in filter(remote, shards.paths):
+        found |= {path: Shard(path=path, bytes=size) for path, size in _remote(pattern).items()}
+    return [found[path] for path in sorted(found)]
 
 
 def write_listing(listing: Sequence[Shard], path: Path) -> None:
@@ -112,9 +115,9 @@ class ShardReader:
             except Damaged as error:
                 self.damage = str(error)
             hashed.rest()
-        if hashed.bytes != self.shard.bytes:
+        if hashed.bytes != self.shard.bytes or self.shard.content not in (None, hashed.content()):
             raise UserError(
-                f"{hashed.bytes} bytes, and {self.shard.bytes} when it was listed: changed, or cut off on its way",
+                f"not what was listed ({hashed.bytes} bytes, {self.shard.bytes} then): changed, or cut off on its way",
                 where=self.shard.path,
                 fix="try again; if the file was changed, list the shards again and begin the corpus anew",
             )
@@ -166,8 +169,9 @@ class _Hashed:
     """A stream that hashes and counts what is read of it."""
 
     def __init__(self, stream: BinaryIO, path: str) -> None:
-        self._stream, self._path, self._hash, self.bytes = stream, path, hashlib.sha256(), 0
-        self.hexdigest = self._hash.hexdigest
+        self._stream, self._path, self.bytes = stream, path, 0
+        self._hashes = hashlib.sha256(), xxhash.xxh3_128()
+        self.hexdigest, self.content = (one.hexdigest for one in self._hashes)
 
     def read(self, size: int) -> bytes:
         try:
@@ -178,18 +182,14 @@ class _Hashed:
                 where=self._path,
                 fix="run the same command again: finished pieces are kept",
             ) from error
-        self._hash.update(block)
+        for one in self._hashes:
+            one.update(block)
         self.bytes += len(block)
         return block
 
     def rest(self) -> None:
         while self.read(1 << 20):
             pass
-
-
-def _local(pattern: str) -> dict[str, int]:
-    paths = (Path(match) for match in glob(pattern, recursive=True))
-    return {str(path): path.stat().st_size for path in paths if path.is_file()}
 
 
 def _remote(pattern: str) -> dict[str, int]:
@@ -204,12 +204,15 @@ def _remote(pattern: str) -> dict[str, int]:
             where="corpus.shards.paths",
             fix="check the address and the network, or give the path of a local copy",
         ) from error
-    return {files.unstrip_protocol(name): info["size"] for name, info in found.items() if info["type"] == "file"}
+    matches = {files.unstrip_protocol(name): info["size"] for name, info in found.items() if info["type"] == "file"}
+    if not matches:
+        raise UserError(f"no file matches {pattern!r}", where="corpus.shards.paths", fix="correct the pattern")
+    return matches
 
 
 def _open(shard: Shard) -> BinaryIO:
     try:
-        if "://" not in shard.path:
+        if not remote(shard.path):
             return open(shard.path, "rb")
         import fsspec
 

@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from acodm_core.data.catalogue import Language
+from acodm_core.data.sources import Language
 
 WORDS_PER_DOCUMENT = 200
 _CONSONANTS, _VOWELS = "bdfghjklmnprstvwxyzc", "aeiou"  # a word is its language's name and one of 100 syllables

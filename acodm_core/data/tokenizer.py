@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acodm_core.data.catalogue import CorpusSpec, ExistingTokenizer, TrainedTokenizer
+from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import read_documents
 from acodm_core.data.hashing import fingerprint, unit
+from acodm_core.data.sources import ExistingTokenizer, TrainedTokenizer
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
 
@@ -118,10 +119,11 @@ def _sample(spec: CorpusSpec, documents_dir: Path, domain: str, wanted: TrainedT
 def _existing(existing: ExistingTokenizer) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    path = Path(existing.name)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if path.is_file():
-        tokenizer = load_tokenizer(path)
+    where = "corpus.tokenizer"
+    existing.check(where)
+    if local := existing.files():
+        tokenizer = load_tokenizer(local[0])
+        existing.check(where)
     else:
         try:
             tokenizer = Tokenizer.from_pretrained(existing.name)

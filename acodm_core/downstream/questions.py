@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from acodm_core.data import archives
-from acodm_core.data.catalogue import Archive
+from acodm_core.data.sources import Archive
 from acodm_core.errors import UserError
 from acodm_core.files import digest, sha256
 

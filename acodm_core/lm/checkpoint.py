@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import pickle
 import re
@@ -115,19 +114,3 @@ def save_weights(path: Path, model: torch.nn.Module) -> None:
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
         except SafetensorError as error:
             raise OSError(errno.EIO, str(error), str(path)) from error
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the run's folder for this process; UserError if another process trains there (an orphan of a killed workflow)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                "another process is training this run",
-                where=str(folder.parent),
-                fix="wait for it, or stop it, and try again",
-            ) from None
-        yield

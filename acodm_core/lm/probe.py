@@ -53,6 +53,7 @@ class Arms:
     def __init__(self, specs: Mapping[str, RunSpec], corpus: Corpus, inputs: Mapping[str, Inputs], device: str) -> None:
         spec = next(iter(specs.values()))
         training = spec.training
+        corpus.require_context(training.context)
         self.clock, self.context, self.domains = Clock(), training.context, len(corpus.domains)
         self.taken: Counter[str] = Counter()  # arm -> steps
         self.seen: dict[str, dict[Signal, np.ndarray]] = defaultdict(dict)  # arm -> what its mixer was shown last

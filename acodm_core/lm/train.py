@@ -17,7 +17,7 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
-from acodm_core.files import clear_leftovers, sha256, writable, write_json
+from acodm_core.files import clear_leftovers, exclusive, sha256, writable, write_json
 from acodm_core.lm import checkpoint
 from acodm_core.lm.adapters import adapter_losses_of
 from acodm_core.lm.begin import held_out_of, reference_of, rows, start_mixer
@@ -70,6 +70,7 @@ class Trainer:
         self.code = provenance.code(mixer_module(spec.mixer))  # as it is now: it may be edited while the run goes on
         if tuple(self.corpus.domains) != spec.domains:
             raise UserError(f"corpus has domains {list(self.corpus.domains)}, the run wants {list(spec.domains)}")
+        self.corpus.require_context(training.context)
         self.leads = rank() == 0
         self.clock, self.meter = Clock(), Meter(self.device)
         self.model = build_model(
@@ -113,7 +114,7 @@ class Trainer:
         fix = "make room, or mend the folder's rights, and run the same command: it continues from the last checkpoint"
         with writable(self.folder, fix=fix), _sigterm() as stop, ExitStack() as held:
             if self.leads:
-                held.enter_context(checkpoint.exclusive(self.state_folder))
+                held.enter_context(exclusive(self.state_folder, "training this run"))
                 clear_leftovers(self.folder)
             first = self._resume()
             if self.leads:

@@ -18,8 +18,7 @@ import torch
 from lives import Bench, assert_same_bytes, checkpoints, log
 
 from acodm_core.errors import UserError
-from acodm_core.files import read_json, sha256
-from acodm_core.lm import checkpoint
+from acodm_core.files import exclusive, read_json, sha256
 from acodm_core.lm.train import Trainer
 from acodm_core.study.planner import RunSpec, plan
 
@@ -183,7 +182,7 @@ def test_a_read_only_folder_ends_in_a_message(
 
 
 def test_a_second_process_is_refused_and_touches_nothing(bench: Bench, copy: Path) -> None:
-    with checkpoint.exclusive(copy / "state"):
+    with exclusive(copy / "state", "training this run"):
         half = copy / "state" / ".step-00000099.pt.1.part"  # what the first is writing
         half.write_bytes(b"half")
         before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file() and path.name != "log"}

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from acodm_core.data.catalogue import TrainedTokenizer
 from acodm_core.data.documents import Document, choose, clean, split_documents
 from acodm_core.data.hashing import fingerprint, unit
+from acodm_core.data.sources import TrainedTokenizer
 from acodm_core.data.tokenizer import _train, token_bytes
 
 documents = st.lists(

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from acodm_core.errors import UserError
+from acodm_core.files import exclusive
 from acodm_core.lm import checkpoint
 
 
@@ -160,9 +161,9 @@ def test_a_pickled_call_is_refused_and_not_run(tmp_path: Path) -> None:
 HOLD = """
 import sys, pathlib
 from acodm_core.errors import UserError
-from acodm_core.lm.checkpoint import exclusive
+from acodm_core.files import exclusive
 try:
-    with exclusive(pathlib.Path(sys.argv[1])):
+    with exclusive(pathlib.Path(sys.argv[1]), "training this run"):
         print("held", flush=True)
         if sys.argv[2] == "wait":
             sys.stdin.read()
@@ -179,17 +180,17 @@ def hold(folder: Path, mode: str) -> subprocess.Popen:
 
 def test_one_process_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "state"
-    with checkpoint.exclusive(folder):
+    with exclusive(folder, "training this run"):
         second = hold(folder, "go")
         out, _ = second.communicate(timeout=60)
         assert second.returncode == 3 and "another process" in out and str(folder.parent) in out
     holder = hold(folder, "wait")
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another process"), checkpoint.exclusive(folder):
+        with pytest.raises(UserError, match="another process"), exclusive(folder, "training this run"):
             pass
     finally:
         holder.kill()  # a killed process holds nothing
         holder.wait()
-    with checkpoint.exclusive(folder):
+    with exclusive(folder, "training this run"):
         pass

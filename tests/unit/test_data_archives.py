@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from acodm_core.data import archives
-from acodm_core.data.catalogue import Archive
+from acodm_core.data.sources import Archive
 from acodm_core.errors import UserError
 from acodm_core.files import sha256
 

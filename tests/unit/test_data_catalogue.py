@@ -10,7 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from acodm_core.data.catalogue import CorpusSpec, FilesDomain, PackagesDomain, embedded_spec, load_catalogue, read_spec
+from acodm_core.data.catalogue import CorpusSpec, embedded_spec, load_catalogue, read_spec
+from acodm_core.data.sources import FilesDomain, PackagesDomain
 from acodm_core.errors import UserError
 
 FILES = {"from": "files", "paths": ["*.txt"]}

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from acodm_core.data.catalogue import Archive
+from acodm_core.data.sources import Archive
 from acodm_core.downstream import mmlu, questions
 from acodm_core.downstream.checkpoint import Checkpoint, hf_tokenizer
 from acodm_core.downstream.mmlu import Settings, evaluate

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from acodm_core.data.build import build_corpus
-from acodm_core.data.catalogue import CorpusSpec, Language, SyntheticDomain, catalogue_entry
+from acodm_core.data.catalogue import CorpusSpec, catalogue_entry
 from acodm_core.data.documents import SPLITS, read_documents
+from acodm_core.data.sources import Language, SyntheticDomain
 from acodm_core.data.synthetic import documents, entropy_nats, ignorance_nats, transitions, words
 from acodm_core.data.tokenizer import load_tokenizer
 from acodm_core.study.config import load_experiment

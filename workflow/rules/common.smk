@@ -6,11 +6,12 @@ from acodm_core.errors import UserError
 from acodm_core.study.code import code_digest, text_digest
 from acodm_core.study.config import load_experiment
 from acodm_core.study.evaluations import evaluations
+from acodm_core.study.ground import grounded
 from acodm_core.study.planner import plan
 from acodm_core.study.resources import Requests, piece_minutes
 
 try:
-    EXPERIMENT = load_experiment(config)
+    EXPERIMENT = grounded(load_experiment(config))
     PLAN = plan(EXPERIMENT)
     EVALUATIONS = evaluations(PLAN, EXPERIMENT.downstream)
     REQUESTS = Requests(EXPERIMENT, PLAN, Path("results", EXPERIMENT.experiment))

@@ -1,6 +1,7 @@
 # Archives -> documents -> tokens: every domain by itself, the tokenizer over all of them. Shards that hold many domains are
 # tokenised piece by piece, for all of these in one pass, and joined domain by domain.
-# The spec is `ancient`: its digest is in the folder's name, so its age says nothing.
+# The spec is `ancient`: its digest is in the folder's name, so its age says nothing. Files of one's own are no inputs here:
+# their content is part of that digest, and the rules that read them check it.
 
 SPLIT_FILES = expand("{split}.{kind}", split=["train", "valid", "test"], kind=["bin", "idx.npy"])
 SHARDED = EXPERIMENT.corpus.sharded
@@ -39,7 +40,6 @@ rule documents:
     input:
         spec=ancient(f"{CORPUS}/spec.json"),
         archives=lambda w: [f"data/archives/{a}" for a in EXPERIMENT.corpus.archives_of(w.domain)],
-        files=lambda w: EXPERIMENT.corpus.files_of(w.domain),
     output:
         f"{CORPUS}/documents/{{domain}}.parquet",
     log:
