@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acodm_core import mixing
 from acodm_core.acodm.network import Network
 from acodm_core.contract import checks
 from acodm_core.contract.case import STEPS, Case, case_of, domain_names, places, start
@@ -208,3 +209,19 @@ def test_undeclared_signal_says_what_to_add() -> None:
     stats = StepStats(3, np.ones(2), {Signal.LOSS: np.ones(2)})
     with pytest.raises(KeyError, match=r"add Signal\.GRAD_GRAM to `needs`"):
         stats[Signal.GRAD_GRAM]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mixer_says_which_others_it_builds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or an edit of ODM would leave the runs that warm up with it under their old names."""
+    case, domains = CASES[name], domain_names(3)
+    stages = [
+        stage
+        for given in case.inputs_of(domains).values()
+        for stage in (given if isinstance(given, tuple) else (given,))
+    ]
+    built, find = set(), mixing.find_mixer
+    monkeypatch.setattr(mixing, "find_mixer", lambda name, **where: built.add(name) or find(name, **where))
+    mixer = start(case, domains)
+    declared = {case.mixer, *mixer.built_mixers()}
+    assert declared <= built <= declared | {stage.mixer for stage in stages if isinstance(stage, Case)}

@@ -1,0 +1,1 @@
+"""Mixers that only tests use."""
