@@ -24,9 +24,9 @@ from acodm_core.files import read_json
 from acodm_core.study.results import Results
 
 from . import panels, style
+from .evaluated import downstream
 from .frames import baseline, runs_of, title
-from .measures import downstream
-from .statistics import MIN_SEEDS
+from .statistics import NO_VERDICT, enough
 from .tables import NOT_RUN, between, number, program, write_table
 
 SAME = "not distinguishable"
@@ -96,14 +96,16 @@ def table(results: Results) -> pd.DataFrame:
             difference, error_of_difference = _difference(mine, own) if method != baseline(results) else (math.nan,) * 2
             detectable = detectable_difference(error_of_difference / math.sqrt(2))
             verdict = against(difference, 0.0, detectable)
-            if verdict and len(mine) < MIN_SEEDS:
-                verdict = SAME
+            at_chance = against(score, chance, WIDTH_95 * error)
+            if not enough(len(mine)):  # that it cannot be told from chance is a warning and stays
+                verdict = verdict and NO_VERDICT
+                at_chance = at_chance and at_chance.replace("higher", NO_VERDICT).replace("lower", NO_VERDICT)
             found.append(
                 dict(zip(KEYS, key, strict=True))
                 | {"step": step, "last": last, "method": method, "title": title(results, method), "seeds": len(mine)}
                 | {"score": score, "standard_error": error, "low": max(score - WIDTH_95 * error, lowest)}
                 | {"high": min(score + WIDTH_95 * error, highest), "n": int(mine["n"].max()), "chance": chance}
-                | {"against_chance": against(score, chance, WIDTH_95 * error), "difference": difference}
+                | {"against_chance": at_chance, "difference": difference}
                 | {"detectable": detectable, "against_baseline": verdict}
             )
     columns = [
@@ -206,8 +208,9 @@ def caption(results: Results, frame: pd.DataFrame) -> str:
         f"Means{counted}, in brackets the 95 % interval over questions and seeds; error: the standard error behind it; n: the"
         " questions, the same for all seeds. Chance: what knowing nothing scores; a score"
         f" whose interval holds it is {SAME}. Difference: to {title(results, baseline(results))}, seed by seed; detectable: the"
-        " smallest difference that a test at 5 % finds in 80 % of cases; a smaller one, and any with fewer than five seeds, is"
-        f" {SAME}. None (or all) of n right counts with the error of one. Of bits per byte and the unigram ratio, lower is better."
+        f" smallest difference that a test at 5 % finds in 80 % of cases; a smaller one is {SAME}. Fewer than five seeds give"
+        f" {NO_VERDICT}. None (or all) of n right counts with the error of one. Of bits per byte and the unigram ratio, lower is"
+        " better."
     )
 
 

@@ -23,8 +23,8 @@ from acodm_core.study.results import Results
 
 from . import paper, render, style
 from .claims import amount
+from .evaluated import downstream
 from .frames import baseline, horizon, losses, mean_name, runs_of, targets, title, weighting
-from .measures import downstream
 from .statistics import interval_name
 from .tables import NOT_RUN, column_types, escape, program, read_markdown
 

@@ -16,10 +16,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from acodm_core.study.results import Results
 
 from . import curves, style
-from .frames import losses, mean_name, title
+from .frames import losses, title
 from .measures import fewer_steps, final_perplexity, steps_to
 from .published import published
-from .statistics import crossing, median, perplexity
+from .statistics import crossing, median
 from .tables import NOT_RUN, write_csv
 
 REFERENCE = "odm"  # whose final perplexity the marks of "x % fewer steps" are at
@@ -36,12 +36,20 @@ def validation(results: Results) -> pd.DataFrame:
         for name, values in table.rows.items()
         for step, value in zip(table.steps, values, strict=True)
     ]
-    measured = curves.table(results)
     for name in table.rows:
         for method in known.stand_ins(results, name):
-            for row in measured[(measured["method"] == method) & np.isfinite(measured["loss"])].itertuples():
-                rows.append((HERE, name, method, row.title, row.step, float(perplexity(row.loss))))
+            for step, value in mean_perplexities(results, method).items():
+                rows.append((HERE, name, method, title(results, method), step, value))
     return pd.DataFrame(rows, columns=["panel", "of", "method", "title", "step", "perplexity"])
+
+
+def mean_perplexities(results: Results, method: str) -> pd.Series:
+    """Step -> the mean over domains of their validation perplexities, median over seeds; a failed seed is the worst throughout."""
+    found = losses(results, "valid", [method])
+    wide = found.pivot(index="step", columns="run", values="mean_of_perplexities")
+    wide[found.loc[found["status"] != "finished", "run"].unique().tolist()] = np.inf
+    medians = pd.Series(median(wide), wide.index)
+    return medians[np.isfinite(medians)]
 
 
 def marks(results: Results) -> pd.DataFrame:
@@ -156,7 +164,7 @@ def draw_domains(frame: pd.DataFrame) -> Figure:
         style.tag(dots, method, rows["title"].iloc[0])
     for i in range(0, len(domains), 2):
         right.axhspan(i - 0.5, i + 0.5, color="#f6f6f6", lw=0, zorder=0)
-    right.axhline(len(domains) - 1.5, color=style.FAINT, lw=0.7)
+    right.axhline(len(domains) - 2.5, color=style.FAINT, lw=0.7)  # below it two means
     right.set_xscale("log")
     right.xaxis.set_minor_formatter(NullFormatter())
     shown = frame.loc[np.isfinite(frame["perplexity"]), "perplexity"]
@@ -190,17 +198,13 @@ def axes_curves(results: Results) -> pd.DataFrame:
     for axis in AXES:
         about = results.axes.get(axis, {"methods": {}})
         for label, method in about["methods"].items():
-            found = losses(results, "valid", [method]).groupby("step")["mean"].agg(median)
-            rows += [
-                (axis, about["title"], label, method, step, float(perplexity(loss))) for step, loss in found.items()
-            ]
+            found = mean_perplexities(results, method)
+            rows += [(axis, about["title"], label, method, step, value) for step, value in found.items()]
     return pd.DataFrame(rows, columns=["axis", "title", "label", "method", "step", "perplexity"])
 
 
 def draw_axes(frame: pd.DataFrame) -> Figure:
     """One panel an axis, a line a value."""
-    if frame.empty:
-        return style.said("Granularity, sizes of the proxy, architecture: no such axis in this experiment, not run.")
     style.use()
     names = frame["axis"].unique()
     figure, axes = plt.subplots(1, len(names), figsize=(style.WIDTH, 2.6), squeeze=False)
@@ -224,20 +228,26 @@ def draw_axes(frame: pd.DataFrame) -> Figure:
 
 
 def render(results: Results, domains: pd.DataFrame, out: Path) -> dict[str, str]:
-    """Write the figures, each with the CSV behind it; returns name -> caption. ``domains``: test perplexity by domain."""
+    """Write the figures, each with the CSV behind it; returns name -> caption. ``domains``: test perplexity by domain.
+
+    The figure of axes is written where the experiment has one of AXES.
+    """
     table = published().tables["validation"]
     frames = {"paper_curves": validation(results), "paper_domains_figure": domains, "paper_axes": axes_curves(results)}
+    if not len(frames["paper_axes"]):
+        del frames["paper_axes"]
+    else:
+        style.save(draw_axes(frames["paper_axes"]), "paper_axes", out)
     for name, frame in frames.items():
         write_csv(frame, out / f"{name}.csv")
     write_csv(marks(results), out / "paper_marks.csv")
     style.save(draw_validation(frames["paper_curves"], marks(results)), "paper_curves", out)
     style.save(draw_domains(domains), "paper_domains_figure", out)
-    style.save(draw_axes(frames["paper_axes"]), "paper_axes", out)
     reference = next((title(results, name) for name in published().stand_ins(results, REFERENCE)), NOT_RUN)
-    return {
+    captions = {
         "paper_curves": (
-            f"Validation perplexity against step. Left: {table.setting}, mean of perplexities over domains ({table.source})."
-            f" Right: here, exp of the {mean_name(results)}, medians over seeds; (above): so far off that the line leaves the"
+            f"Mean over domains of their validation perplexities, against step. Left: {table.setting} ({table.source})."
+            f" Right: here, medians over seeds; (above): so far off that the line leaves the"
             f" axes. Dashed: the final perplexity of ODM (left) and"
             f" {reference} (right), with the steps that AC-ODM's rows save against ODM's whole run; a row without a mark never"
             " reaches it."
@@ -246,5 +256,9 @@ def render(results: Results, domains: pd.DataFrame, out: Path) -> dict[str, str]
             "Test perplexity: published means over the Pile's domains, and our domains; the scales have nothing to do with each"
             " other."
         ),
-        "paper_axes": "What the paper varies, here: median validation perplexity of each value of an axis.",
+        "paper_axes": (
+            "What the paper varies, here: mean over domains of their validation perplexities, median over seeds, for each value of"
+            " an axis."
+        ),
     }
+    return {name: captions[name] for name in frames}

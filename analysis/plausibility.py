@@ -47,6 +47,14 @@ def crossing_on_curve(steps: Sequence[int], curve: Sequence[float], to: float, p
     return _against(found, printed, 0.1 * printed, f"its curve, as read off, reaches {to:g} at step {found:,.0f}")
 
 
+def faster_on_curve(steps: Sequence[int], curve: Sequence[float], to: float, of: float, printed: float) -> Finding:
+    """How long before step ``of`` the digitised curve falls to ``to``, against a percentage (two points are the reading's)."""
+    at = crossing(steps, np.log(curve), math.log(to))
+    found = 100 * (1 - at / of)
+    text = f"its curve, as read off, reaches {to:g} at step {at:,.0f}, which is {found:.1f} % before step {of:,}"
+    return _against(found, printed, 2, text)
+
+
 def lead_on_curve(steps: Sequence[int], ahead: Sequence[float], behind: Sequence[float], at: int) -> Finding:
     """How many times as many steps the method behind takes to where the one ahead is at step ``at``; odd from two on."""
     level = ahead[list(steps).index(at)]
@@ -56,8 +64,9 @@ def lead_on_curve(steps: Sequence[int], ahead: Sequence[float], behind: Sequence
 
 
 def step_time_ratio(seconds: float, of: float, printed: float) -> Finding:
-    """Seconds a step over seconds a step."""
-    return _against(seconds / of, printed, 0.001, f"{seconds:g} s over {of:g} s is {seconds / of:.4f}")
+    """How much longer one step is than another, against the percentage in the text."""
+    found = 100 * (seconds / of - 1)
+    return _against(found, printed, 0.1, f"{seconds:g} s is {found:.2f} % longer than {of:g} s")
 
 
 def host_traffic(
@@ -133,8 +142,9 @@ def other_measurement(perplexity: float, than: float, who: str) -> Finding:
 
 
 def quotient(of: float, by: float, printed: float) -> Finding:
-    """One figure over another, against the printed ratio (a tenth of it is rounding)."""
-    return _against(of / by, printed, 0.1 * printed, f"{of:.3g} over {by:.3g} is {of / by:.2f}")
+    """One figure over another, against the printed percentage (a tenth of it is rounding)."""
+    found = 100 * of / by
+    return _against(found, printed, 0.1 * printed, f"{of:.3g} is {found:.0f} % of {by:.3g}")
 
 
 def sign_test(won: int, of: int) -> Finding:
@@ -228,6 +238,7 @@ CHECKS: dict[str, Callable[..., Finding]] = {
     for function in (
         fewer_steps_from,
         crossing_on_curve,
+        faster_on_curve,
         lead_on_curve,
         step_time_ratio,
         host_traffic,

@@ -88,6 +88,8 @@ class Claim(_Part):
     says: str
     value: float | None = None
     unit: str = ""
+    printed: str = ""  # what the source prints, where it has another form than `value`
+    derived: str = ""  # from which printed figures we computed `value`, where the source prints none
     none: float | None = None
     side: Literal["above", "below", "at most"]
     setting: str
@@ -95,6 +97,7 @@ class Claim(_Part):
     measure: Call | None = None
     unmeasured: str = ""  # why nothing here measures it
     only: dict[Literal["corpus", "model"], str] = {}  # what the corpus's or the model's name must contain
+    variants: list[str] = []  # of its method, the only ones it is tested on; empty: all
     plausible: list[Call] = []
 
     def findings(self) -> list[Finding]:
@@ -123,6 +126,8 @@ class Claim(_Part):
     def _fits_together(self) -> Claim:
         if (self.measure is None) == (self.unmeasured == ""):
             raise ValueError("give either `measure` or, with the reason, `unmeasured`")
+        if self.printed and self.derived:
+            raise ValueError("a figure is either `printed` or `derived` from others")
         if self.side == "at most":
             if self.value is None or self.none is not None:
                 raise ValueError("a claim of `at most` has a `value`, its bound, and no `none`")
@@ -184,6 +189,10 @@ def read(path: Path) -> Published:
         if names.count(claim.name) > 1:
             raise UserError("there are two claims of that name", where=where)
         arguments = claim.measure.arguments if claim.measure else {}
+        for variant in claim.variants:
+            known = dict(published.methods[claim.of].variants()) if claim.of in published.methods else {variant: ""}
+            if variant not in known:
+                raise unknown_name("variant", variant, known, where=where)
         for name in [
             claim.of,
             *(arguments[key] for key in METHOD_ARGUMENTS if arguments.get(key, BEST_STATIC) != BEST_STATIC),

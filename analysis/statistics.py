@@ -17,11 +17,21 @@ from scipy import stats
 
 from acodm_core.files import digest
 
-MIN_SEEDS = 5  # protocol, section 5: with fewer there is no interval, no rank and no verdict
+MIN_SEEDS = 5  # see ``enough``
+NO_VERDICT = "no verdict"  # what stands in the place of a judgement where n is not ``enough``
 RESAMPLES = 10_000
 LEVEL = 0.95
 
 Array = NDArray[np.float64]
+
+
+def enough(n: int) -> bool:
+    """The one rule for small n (protocol, section 5): may ``n`` paired seeds carry a judgement?
+
+    With fewer than five there is no verdict, rank, bold figure, probability of improvement, interquartile mean, p value or 95 %
+    interval of seeds, in any table or figure. What is left is the median with the smallest and the largest seed.
+    """
+    return n >= MIN_SEEDS
 
 
 def generator(*names: object) -> np.random.Generator:
@@ -63,9 +73,9 @@ def median(values: ArrayLike, axis: int = -1) -> Array:
     return np.median(np.asarray(values, dtype=float), axis=axis)
 
 
-def interquartile_mean(values: ArrayLike, axis: int = -1) -> Array:
-    """The mean of the middle half: a quarter of the values, rounded down, is cut at each end."""
-    return stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=axis)
+def interquartile_mean(values: ArrayLike) -> float:
+    """The mean of the middle half: a quarter of the values, rounded down, is cut at each end; NaN where n is not ``enough``."""
+    return float(stats.trim_mean(np.asarray(values, dtype=float), 0.25)) if enough(len(values)) else float("nan")
 
 
 def median_interval(values: ArrayLike) -> tuple[float, float]:
@@ -121,7 +131,7 @@ def interquartile_mean_interval(values: ArrayLike) -> tuple[float, float]:
     ordered = np.sort(np.asarray(values, dtype=float))
     n, cut = len(ordered), len(ordered) // 4
     kept = ordered[cut : n - cut]
-    if len(kept) < 2 or not np.isfinite(kept).all():
+    if not enough(n) or not np.isfinite(kept).all():
         return float("nan"), float("nan")
     squares = (n - 1) * np.clip(ordered, kept[0], kept[-1]).var(ddof=1)
     half = _t(len(kept) - 1) * np.sqrt(squares / (len(kept) * (len(kept) - 1)))
@@ -155,27 +165,50 @@ def spread(values: ArrayLike) -> tuple[float, float]:
     values = np.asarray(values, dtype=float)
     if len(values) == 0 or np.isnan(values).any():
         return float("nan"), float("nan")
-    return median_interval(values) if len(values) >= MIN_SEEDS else (float(values.min()), float(values.max()))
+    return median_interval(values) if enough(len(values)) else (float(values.min()), float(values.max()))
+
+
+def mean_spread(values: ArrayLike) -> tuple[float, float]:
+    """The interval of a mean difference: Student's t from five seeds on; below that, or with a failed run, the two extremes."""
+    values = np.asarray(values, dtype=float)
+    if enough(len(values)) and np.isfinite(values).all():
+        return mean_interval(values)
+    return float(values.min()), float(values.max())
 
 
 def interval_name(n: int) -> str:
     """What ``spread`` gives for ``n`` seeds, in words."""
-    return "95 % interval of the median" if n >= MIN_SEEDS else "smallest and largest seed"
+    return "95 % interval of the median" if enough(n) else "smallest and largest seed"
+
+
+def speedups(to_beat: ArrayLike, costs: ArrayLike) -> Array:
+    """``to_beat`` over ``costs``; -inf ("never") where a cost is ``inf``.
+
+    So a median that falls between a number and a "never" is "never": a mean never contains one.
+    """
+    to_beat, costs = np.broadcast_arrays(np.asarray(to_beat, dtype=float), np.asarray(costs, dtype=float))
+    found = to_beat / costs
+    return np.where(np.isinf(costs) & ~np.isnan(to_beat), -np.inf, found)
 
 
 def improvement(values: ArrayLike, baseline: ArrayLike) -> float:
-    """P(a seed of the method is lower than a seed of the baseline), over all pairs of seeds, ties counting half."""
+    """P(a seed of the method is lower than a seed of the baseline), over all pairs of seeds, ties counting half.
+
+    NaN where the seeds of either are not ``enough``.
+    """
+    if not enough(min(len(values), len(baseline))):
+        return float("nan")
     x, y = np.asarray(values, dtype=float)[:, None], np.asarray(baseline, dtype=float)[None, :]
     return float(np.mean((x < y) + 0.5 * (x == y)))
 
 
 def paired_p(differences: ArrayLike) -> float:
-    """Two-sided p of the paired t-test of "the mean difference is 0"; NaN below two pairs or with a failed run.
+    """Two-sided p of the paired t-test of "the mean difference is 0"; NaN where n is not ``enough`` or with a failed run.
 
     Not a sign or rank test: with five seeds those cannot go below 1/16 whatever the data say.
     """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) < 2 or not np.isfinite(differences).all():
+    if not enough(len(differences)) or not np.isfinite(differences).all():
         return float("nan")
     if np.ptp(differences) == 0:
         return 1.0 if differences[0] == 0 else 0.0

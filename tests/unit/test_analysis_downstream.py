@@ -93,7 +93,8 @@ def test_two_seeds_call_no_difference(tmp_path):
     few = downstream.table(Results(canned.asked(canned.make(tmp_path, 2), 2)))
     others = few[few.method != "natural"]
     assert (others.difference.abs() > others.detectable).any()
-    assert (others.against_baseline == SAME).all()
+    assert (others.against_baseline == "no verdict").all()
+    assert set(few.against_chance) <= {"", SAME, "no verdict"}
 
 
 def test_what_was_skipped_stands_in_the_table_with_its_reason(cells):

@@ -58,7 +58,7 @@ def test_crossing_without_a_target_is_not_run():
 
 
 def test_interquartile_mean_drops_a_quarter_at_each_end():
-    assert st.interquartile_mean([1, 2, 3, 100]) == 2.5
+    assert st.interquartile_mean([0, 0, 1, 2, 3, 4, 9, 100]) == 2.5
     assert st.interquartile_mean([1, 2, 3, 4, INF]) == 3.0
 
 
@@ -134,9 +134,27 @@ def test_ratio_of_medians_keeps_blocks_together():
 
 
 def test_probability_of_improvement():
-    assert st.improvement([1, 2], [3, 4]) == 1.0
-    assert st.improvement([1, 2], [1, 2]) == 0.5
-    assert st.improvement([INF, 0], [1, 1]) == 0.5
+    low, high = np.arange(5), np.arange(5, 10)
+    assert st.improvement(low, high) == 1.0 and st.improvement(high, low) == 0.0
+    assert st.improvement(low, low) == 0.5
+    assert st.improvement([INF, 0, INF, 0, INF, 0], [1] * 6) == 0.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_fewer_than_five_seeds_carry_no_judgement(n):
+    few, failed = np.arange(1.0, n + 1), np.append(np.arange(1.0, n), INF)
+    assert not st.enough(n) and st.enough(5)
+    for values in (few, failed):
+        judged = [st.improvement(values, np.arange(9)), st.improvement(np.arange(9), values), st.paired_p(values)]
+        judged += [st.interquartile_mean(values), *st.interquartile_mean_interval(values)]
+        assert all(math.isnan(value) for value in judged)
+        assert st.mean_spread(values) == st.spread(values) == (values.min(), values.max())
+
+
+def test_a_median_never_averages_a_never_with_a_number():
+    assert st.median(st.speedups(8.0, [INF, 7.0])) == -INF
+    assert st.median(st.speedups(8.0, [INF, 4.0, 2.0])) == 2.0
+    assert st.speedups([8.0, NAN], INF).tolist()[0] == -INF and math.isnan(st.speedups([8.0, NAN], INF)[1])
 
 
 def test_paired_p():
@@ -144,8 +162,8 @@ def test_paired_p():
 
     x, y = np.array([1.0, 2, 3, 4, 5]), np.array([1.2, 2.1, 3.4, 4.1, 5.2])
     assert st.paired_p(x - y) == pytest.approx(ttest_rel(x, y).pvalue)
-    assert st.paired_p([0, 0, 0]) == 1.0
-    assert math.isnan(st.paired_p([1.0])) and math.isnan(st.paired_p([1, 2, INF]))
+    assert st.paired_p([0] * 5) == 1.0
+    assert math.isnan(st.paired_p([1, 2, 3, 4, INF]))
 
 
 def test_holm_by_hand():

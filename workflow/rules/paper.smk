@@ -2,7 +2,9 @@
 # tables, figures, protocol and BibTeX (`snakemake export`).
 
 PAPER = f"{RESULTS}/paper"
-PAPER_FIGURES = ["paper_curves", "paper_domains_figure", "paper_axes"]
+PAPER_FIGURES = ["paper_curves", "paper_domains_figure"]
+if {"granularity", "proxy_size", "architecture"} & set(EXPERIMENT.axes):
+    PAPER_FIGURES.append("paper_axes")
 PAPER_TABLES = ["downstream", "cost", "domains_published", "domains", "granularity", "llama", "proxy"]
 
 
