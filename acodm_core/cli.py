@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acodm_core import entry
 from acodm_core.contract.programs import check, new_mixer
 from acodm_core.data.programs import app as data_app
 from acodm_core.downstream.programs import app as downstream_app
@@ -148,7 +149,8 @@ def train(
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
     from acodm_core.lm.ranks import rank, together
-    from acodm_core.lm.train import Interrupted, Trainer
+    from acodm_core.lm.stop import Interrupted
+    from acodm_core.lm.train import Trainer
 
     with together(device) as device:
         try:
@@ -156,7 +158,7 @@ def train(
         except Interrupted as stop:
             if rank() == 0:
                 print(stop, file=sys.stderr)
-            raise typer.Exit(143) from None
+            raise typer.Exit(stop.status) from None
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -264,7 +266,7 @@ def blend(
         print(text, end="")
         return
     with atomic(out) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 @app.command(hidden=True)
@@ -309,13 +311,13 @@ def _inputs(pairs: list[str]) -> dict[str, Path | tuple[Path, ...]]:
 
 
 def main() -> None:
-    """Entry point: a UserError is a message and exit status 1, never a traceback."""
+    """Entry point of ``acodm``."""
+    entry.run("acodm", _program)
+
+
+def _program() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        app()
-    except UserError as error:
-        print(f"acodm: {error}", file=sys.stderr)
-        sys.exit(1)
+    app()
 
 
 if __name__ == "__main__":

@@ -28,37 +28,91 @@ _SETTLED_NS = 3 * 10**9  # a file changed within this time may change again with
 _RECURSIVE = re.compile(r"((?:.*?/)?)\*\*(?:/(.*))?", re.DOTALL)
 _SLOW_BYTES = 1 << 31  # a person should know what takes so long
 
-_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_FULL = "make room, and run the same command again: what is finished is kept"
+_FORBIDDEN = "change the folder's rights, or name another folder"
+# Why a disk takes no more writing, and what to do about it.
+_NO_WRITING = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and run the same command again",
+    errno.EROFS: "name a folder on a disk that can be written to",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EIO: "look after the disk: it fails",
+}
+# What else a path may be refused for: told only where the error itself names the path.
+_NO_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY, errno.EXDEV, errno.ETXTBSY, errno.EMFILE, errno.ENFILE}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how libraries that are written in Rust say it
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it, synced to disk, when the block ends without an error."""
+    """A temporary path beside ``path`` that replaces it, synced to disk, when the block ends without an error.
+
+    The file's mode is what the umask leaves, whoever wrote it: some libraries make files that only their owner may read.
+    An error of the disk that names no file gets the name of ``path``.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def writable(folder: Path, *, fix: str) -> Iterator[None]:
-    """A UserError in place of what goes wrong where ``folder`` takes no more writing: full, over quota, read-only, failing."""
+def writable(folder: Path, *, fix: str = "") -> Iterator[None]:
+    """A UserError in place of what goes wrong where ``folder`` takes no more writing: full, over quota, read-only, failing.
+
+    Args:
+        fix: what to do; by default what fits the reason.
+    """
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) not in _NO_WRITING:
-            cause = cause.__cause__ or cause.__context__  # some libraries hide it behind an error of their own
-        if not isinstance(cause, OSError):
-            raise
-        reason = cause.strerror or str(cause)
-        raise UserError(f"cannot be written: {reason}", where=str(cause.filename or folder), fix=fix) from error
+        if trouble := disk_trouble(error, folder, fix=fix):
+            raise trouble from error
+        raise
+
+
+def disk_trouble(error: BaseException, folder: Path | str = "", *, fix: str = "") -> UserError | None:
+    """The UserError for an error that comes of a disk that takes no more writing; None for any other.
+
+    Args:
+        folder: named where the error names no file.
+        fix: what to do; by default what fits the reason.
+    """
+    cause: BaseException | None = error
+    while cause is not None:  # some libraries hide it behind an error of their own
+        number = getattr(cause, "errno", None)
+        if number is None and not isinstance(cause, OSError) and (told := _OS_ERROR.search(str(cause))):
+            number = int(told[1])
+        if number in _NO_WRITING:
+            where = getattr(cause, "filename", None) or folder
+            return UserError(
+                f"cannot be written: {os.strerror(number)}", where=str(where), fix=fix or _NO_WRITING[number]
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def path_trouble(error: BaseException) -> UserError | None:
+    """The UserError for an error that says of a path that it is not there, or not what is needed; None for any other."""
+    if isinstance(error, OSError) and error.filename and (isinstance(error, _NO_PATH) or error.errno in _NO_NAME):
+        return UserError(str(error.strerror), where=str(error.filename), fix="name another path, or mend this one")
+    return None
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -175,7 +229,7 @@ def _remembered() -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON that a person can read; whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -314,7 +314,7 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
     """
     prefix = f"{where}." if where else ""
     cls = find_mixer(name, where=f"{prefix}mixer")
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = option_fields(cls)
     for option in options:
         if option not in fields:
             raise unknown_name(f"option of mixer {name!r}", option, fields, where=f"{prefix}options.{option}")
@@ -325,6 +325,11 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
         raise UserError(error.what, where=f"{prefix}options.{error.where}", fix=error.fix) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error
+
+
+def option_fields(cls: type[Mixer]) -> dict[str, dataclasses.Field]:
+    """What a configuration may set of a mixer, by name: its dataclass fields, but for those whose name begins with ``_``."""
+    return {f.name: f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")}
 
 
 def _typed(cls: type[Mixer], options: Mapping[str, Any], *, where: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.study.results import Results, disagreements
 
@@ -249,10 +249,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the files; made when it is missing")
     arguments = parser.parse_args()
-    try:
-        render([Results(folder) for folder in arguments.results], arguments.out)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    entry.run("error", lambda: render([Results(folder) for folder in arguments.results], arguments.out))
 
 
 if __name__ == "__main__":

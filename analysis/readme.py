@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
+from acodm_core import entry
 from acodm_core.errors import UserError
+from acodm_core.files import atomic
 from acodm_core.study.results import Results
 
 from . import comparison
@@ -38,7 +39,8 @@ def write(results: Results, rendered: Path, readme: Path) -> None:
     )
     table = markdown(comparison.short(results), comparison.caption(results))
     picture = f"![Validation perplexity against step](docs/figures/{name})"
-    readme.write_text(f"{before}{begin}\n{table}\n{made}\n\n{picture}\n{end}{after}", encoding="utf-8")
+    with atomic(readme) as temporary:
+        temporary.write_text(f"{before}{begin}\n{table}\n{made}\n\n{picture}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -47,10 +49,7 @@ def main() -> None:
     parser.add_argument("rendered", type=Path, metavar="RENDERED", help="folder that `render` wrote")
     parser.add_argument("readme", type=Path, metavar="README", help="the file to change")
     arguments = parser.parse_args()
-    try:
-        write(Results(arguments.results), arguments.rendered, arguments.readme)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    entry.run("error", lambda: write(Results(arguments.results), arguments.rendered, arguments.readme))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import gzip
 import json
 import os
 import re
-import sys
 from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
@@ -23,6 +22,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
 from acodm_core.study.results import Results
@@ -324,12 +324,13 @@ def main() -> None:
     parser.add_argument("rendered", type=Path, metavar="RENDERED", help="folder with the tables and figures")
     parser.add_argument("out", type=Path, metavar="OUT_HTML", help="the page to write")
     arguments = parser.parse_args()
-    try:
+
+    def body() -> None:
         text = page(Results(arguments.results), arguments.rendered, arguments.out.parent)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    with atomic(arguments.out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        with atomic(arguments.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    entry.run("error", body)
 
 
 if __name__ == "__main__":

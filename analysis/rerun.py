@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from acodm_core import entry
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import atomic
 from acodm_core.study.results import Results
@@ -105,7 +105,8 @@ def main() -> None:
     )
     parser.add_argument("--method", action="append", default=[], help="only these; default: all compared; repeat")
     arguments = parser.parse_args()
-    try:
+
+    def body() -> None:
         parts = arguments.part or [1.0]
         if not all(0 < part <= 1 for part in parts):
             raise UserError(f"got {parts}", where="--part", fix="shares above 0 and at most 1")
@@ -115,11 +116,12 @@ def main() -> None:
             raise UserError(
                 "nothing to run again: no method crossed before its end, and none cost more than a plain run"
             )
+        text = overlay(results, arguments.target, found)
         with atomic(arguments.out) as temporary:
-            temporary.write_text(overlay(results, arguments.target, found), encoding="utf-8")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    print(arguments.out.read_text(), end="")
+            temporary.write_text(text, encoding="utf-8")
+        print(text, end="")
+
+    entry.run("error", body)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from acodm_core.errors import UserError
+from acodm_core import entry
 from acodm_core.files import atomic
 from acodm_core.study.results import Results
 
@@ -145,10 +144,11 @@ def program(
     if printer:
         parser.add_argument("--print", action="store_true", help="also print the table to the terminal")
     arguments = parser.parse_args()
-    try:
+
+    def body() -> None:
         results = Results(arguments.results)
         render(results, arguments.out)
         if printer and arguments.print:
             printer(results)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+
+    entry.run("error", body)

@@ -60,7 +60,7 @@ class Static(Mixer):
 
 
 def _published(name: str) -> Mapping[str, float]:
-    vectors = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+    vectors = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
     if name not in vectors:
         raise unknown_name("published vector", name, vectors, where="published")
     return vectors[name]["weights"]
@@ -68,7 +68,7 @@ def _published(name: str) -> Mapping[str, float]:
 
 def _read(path: Path, where: str) -> Mapping[str, float]:
     try:
-        weights = json.loads(path.read_text())
+        weights = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(weights, dict) or not weights:
             raise ValueError("not a JSON object of weights")
     except (OSError, ValueError) as error:

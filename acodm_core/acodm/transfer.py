@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from acodm_core.errors import UserError
+from acodm_core.files import atomic
 
 if TYPE_CHECKING:
     from acodm_core.acodm.mixer import AcOdm
@@ -24,7 +25,8 @@ def save(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:
     tensors = {f"actor.{name}": np.ascontiguousarray(value) for name, value in mixer.agent_.actor.named().items()}
     normaliser = mixer.tracker_.normaliser.state_dict()
     tensors |= {f"state.{name}": np.asarray(value) for name, value in normaliser.items()}
-    save_file(tensors, path, metadata={"domains": json.dumps(domains), "options": json.dumps(_shape(mixer))})
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"domains": json.dumps(domains), "options": json.dumps(_shape(mixer))})
 
 
 def load(path: Path, mixer: AcOdm, domains: tuple[str, ...]) -> None:

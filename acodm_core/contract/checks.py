@@ -20,7 +20,7 @@ import numpy as np
 from acodm_core.contract.case import STEPS, Case, Domains, domain_names, places, run, start, step_once, step_stats
 from acodm_core.contract.feed import KINDS
 from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Signal, build_mixer, find_mixer
+from acodm_core.mixing import Mixer, Signal, build_mixer, find_mixer, option_fields
 from acodm_core.study.planner import MEMBER
 
 BLOCKS = ("Idea", "Update", "Source", "Differences")
@@ -81,7 +81,7 @@ def options_teach(case: Case) -> None:
     cls = find_mixer(case.mixer)
     if "__dataclass_fields__" not in vars(cls):
         raise Broken(f"{cls.__name__} is no dataclass", f"write @dataclass above class {cls.__name__}")
-    fields = [f for f in dataclasses.fields(cls) if f.init]
+    fields = option_fields(cls).values()
     for f in fields:
         if {f.default, f.default_factory} == {dataclasses.MISSING}:
             raise Broken(f"option {f.name} has no default", f"give one: {f.name}: TYPE = VALUE")
@@ -247,7 +247,7 @@ def keeps_no_hold(case: Case) -> None:
 
 def permutes_with_domains(case: Case) -> None:
     """Does not care in which order the domains come"""
-    if MEMBER in {f.name for f in dataclasses.fields(find_mixer(case.mixer))}:
+    if MEMBER in option_fields(find_mixer(case.mixer)):
         raise NotAsked("the number of a run in its swarm may stand for the place of a domain")
     domains = domain_names(6)
     there = tuple(domains[i] for i in (3, 0, 5, 1, 4, 2))

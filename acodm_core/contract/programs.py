@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from acodm_core.errors import UserError
+from acodm_core.files import atomic
 
 SLOW_SECONDS = 1e-3  # a step's own arithmetic should stay under this
 WORDS = {True: ("ok", "green"), False: ("failed", "bold red"), None: ("not asked", "yellow")}
@@ -41,7 +42,8 @@ def new_mixer(
         raise UserError("the file exists, and is left as it is", where=str(path), fix="choose another name or --out")
     text = (folder / "_template.py").read_text(encoding="utf-8")
     class_name = "".join(part.capitalize() for part in name.split("_"))
-    path.write_text(text.replace("class Template(", f"class {class_name}("), encoding="utf-8")
+    with atomic(path) as temporary:
+        temporary.write_text(text.replace("class Template(", f"class {class_name}("), encoding="utf-8")
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     print(f"wrote {shown}; edit it, then")
     print(f"  acodm check {name if out is None else shown}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import pickle
 import re
@@ -46,7 +45,7 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> No
             torch.save({"format": FORMAT, **state}, file)
         checksum = sha256(temporary)
     with atomic(path.with_suffix(".sha256")) as temporary:
-        temporary.write_text(checksum + "\n")
+        temporary.write_text(checksum + "\n", encoding="ascii")
     marked = sorted(mark.stem for mark in folder.glob("step-*.sha256"))
     end = marked.index(path.stem) + 1  # a later one is damaged: we began before it
     kept = marked[max(0, end - keep) : end]
@@ -64,7 +63,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     marks = sorted(folder.glob("step-*.sha256"), reverse=True)
     for mark in marks:
         path = mark.with_suffix(".pt")
-        if not path.exists() or sha256(path) != mark.read_text().strip():
+        if not path.exists() or sha256(path) != mark.read_text(encoding="ascii").strip():
             way = "beginning again" if mark == marks[-1] else "falling back to the one before"
             log.warning("%s is damaged (its SHA-256 differs from the one written): %s", path, way)
             continue
@@ -98,19 +97,11 @@ def _reason(error: Exception) -> str:
 
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:
-    """Write the model's parameters as safetensors. Every rank calls it, and the first one writes.
-
-    Raises:
-        OSError: no room, or no right to write.
-    """
-    from safetensors import SafetensorError
+    """Write the model's parameters as safetensors. Every rank calls it, and the first one writes."""
     from safetensors.torch import save_file
 
     state = whole_state(model.state_dict())
     if rank() > 0:
         return
     with atomic(path) as temporary:
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-        except SafetensorError as error:
-            raise OSError(errno.EIO, str(error), str(path)) from error
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)

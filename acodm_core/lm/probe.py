@@ -180,7 +180,7 @@ def probe_memory(
     def measure(model: str, arm: str, spec: RunSpec, repeat: int) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             path, out = Path(folder) / "spec.json", Path(folder) / "memory.json"
-            path.write_text(spec.model_dump_json())
+            path.write_text(spec.model_dump_json(), encoding="utf-8")
             inputs = [f"--input={role}={runs / run}" for role, run in spec.needed()]
             command = [sys.executable, "-m", "acodm_core.cli", "probe-memory", str(path), f"--corpus={corpus_folder}"]
             subprocess.run(

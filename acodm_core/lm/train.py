@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from acodm_core.lm.ranks import from_first_rank, on_any_rank, rank, ranks, sum_o
 from acodm_core.lm.recorded import kept
 from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
+from acodm_core.lm.stop import Interrupted, Stop
 from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
@@ -37,10 +37,6 @@ from acodm_core.study.energy import Meter
 from acodm_core.study.planner import RunSpec, check_current
 
 INIT_STREAM = 0  # of the run's seed: first weights; the mixer and the sampler have their own
-
-
-class Interrupted(Exception):
-    """SIGTERM arrived: the run was checkpointed and can be continued."""
 
 
 @dataclass
@@ -109,10 +105,10 @@ class Trainer:
 
         Raises:
             UserError: another process trains in this folder, it cannot be written, or its checkpoint does not fit.
-            Interrupted: SIGTERM; a checkpoint was written.
+            Interrupted: SIGTERM, SIGINT or SIGHUP; a checkpoint was written.
         """
         fix = "make room, or mend the folder's rights, and run the same command: it continues from the last checkpoint"
-        with writable(self.folder, fix=fix), _sigterm() as stop, ExitStack() as held:
+        with writable(self.folder, fix=fix), Stop() as stop, ExitStack() as held:
             if self.leads:
                 held.enter_context(exclusive(self.state_folder, "training this run"))
                 clear_leftovers(self.folder)
@@ -126,7 +122,7 @@ class Trainer:
             self._finish(status)
         return status
 
-    def _loop(self, first: int, stop: _sigterm) -> str:
+    def _loop(self, first: int, stop: Stop) -> str:
         training, lap = self.spec.training, self.clock.lap
         evaluator = _evaluator(self.spec, self.corpus, "valid")
         snapshots = self.spec.evaluation.snapshot_steps(training.steps)
@@ -153,7 +149,8 @@ class Trainer:
                 with lap("checkpoint"):
                     self._save(done)
             if stopping:
-                raise Interrupted(f"stopped at step {done} of {training.steps}; run the same command to continue")
+                message = f"stopped at step {done} of {training.steps}; run the same command to continue"
+                raise Interrupted(message, stop.status)
         return "finished"
 
     def _decide(self, step: int) -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
@@ -317,19 +314,3 @@ def snapshot_name(step: int) -> str:
 
 def _stream(seed: int, stream: int) -> int:
     return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint32)[0])
-
-
-class _sigterm:
-    """While entered, SIGTERM sets ``requested`` instead of killing the process; the loop stops at the next step."""
-
-    requested = False
-
-    def __enter__(self) -> _sigterm:
-        self._before = signal.signal(signal.SIGTERM, self._request)
-        return self
-
-    def _request(self, *_: object) -> None:
-        self.requested = True
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)

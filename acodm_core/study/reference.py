@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from acodm_core.mixing import Mixer, baseline_names, build_mixer, find_mixer
+from acodm_core.mixing import Mixer, baseline_names, build_mixer, find_mixer, option_fields
 from acodm_core.study.config import Experiment, ModelConfig, load_experiment
 from acodm_core.study.planner import RunSpec, plan
 
@@ -162,10 +162,15 @@ def _anchor(mixer: str) -> str:
 def _options(cls: type[Mixer]) -> list[str]:
     """The mixer's options and defaults; of a variant of another mixer, those that it changes or adds."""
     parent = cls.__mro__[1]
-    inherited = vars(parent()) if parent is not Mixer else {}
-    mine = {name: value for name, value in vars(cls()).items() if inherited.get(name, inherited) != value}
+    inherited = _defaults(parent) if parent is not Mixer else {}
+    mine = {name: value for name, value in _defaults(cls).items() if inherited.get(name, inherited) != value}
     shown = ", ".join(f"`{name}={value!r}`" for name, value in mine.items()) or "none"
     return [f"**Options.** {shown}" + (f"; the rest as `{parent.__name__}`." if inherited else ".")]
+
+
+def _defaults(cls: type[Mixer]) -> dict[str, Any]:
+    mixer = cls()
+    return {name: getattr(mixer, name) for name in option_fields(cls)}
 
 
 def _card(doc: str) -> list[str]:

@@ -107,18 +107,21 @@ def test_both_checkpoints_damaged_begins_again(specs: dict[str, RunSpec], bench:
     assert_same_bytes(copy, bench.undisturbed(specs["odm"]))
 
 
-def test_sigterm_saves_and_exits_143(specs: dict[str, RunSpec], bench: Bench) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_that_asks_to_stop_saves_a_checkpoint(
+    number: signal.Signals, specs: dict[str, RunSpec], bench: Bench
+) -> None:
     spec = specs["acodm"]
-    whole, folder = bench.undisturbed(spec), bench.folder(spec, "terminated")
+    whole, folder = bench.undisturbed(spec), bench.folder(spec, number.name)
     stops, journal = [0], folder / "state" / "journal.jsonl"
     for more in (0, 2):  # at once, before any checkpoint is due; then later
         life = bench.start(folder)
         goal = [stops[-1] + more * EVERY] if more else []
         life.wait_for(lambda goal=goal: journal.exists() and checkpoints(folder)[-1:] >= goal)
-        life.kill(signal.SIGTERM)
-        assert life.wait() == 143
+        life.kill(number)
+        assert life.wait() == 128 + number
         stops.append(checkpoints(folder)[-1])
-        assert f"stopped at step {stops[-1]} of {STEPS}" in log(folder)
+        assert f"stopped at step {stops[-1]} of {STEPS}" in log(folder) and "Traceback" not in log(folder)
         assert not (folder / "manifest.json").exists()
     assert 0 < stops[1] < EVERY < stops[2] < STEPS, "a checkpoint was written when it was asked for"
     assert bench.start(folder).wait() == 0
