@@ -61,10 +61,10 @@ class Grouped(Mixer):
     """``mixer`` on groups of domains; to everybody else a mixer of domains.
 
     Inside a group, domains are drawn by their natural shares. A group's loss and gradient are those of the mean loss over the
-    tokens that the step drew from it: with A (G, K) the shares of a group's tokens that came from its members, losses and
-    sketches merge as A S and the Gram as A H A^T. (So do a type-token ratio, which counts a word that two members share
-    twice, and squared norms and noise, of which the mean over members is not that of their mean gradient.) A group's held-out
-    loss and embedding do not depend on the draw: there its members weigh what they do inside the group.
+    tokens that the step drew from it: with A (G, K) the shares of a group's tokens that came from its members, losses,
+    type-token ratios and sketches merge as A S and the Gram as A H A^T. (So do squared norms and noise, of which the mean over
+    members is not that of their mean gradient.) A group's held-out loss and embedding do not depend on the draw: there its
+    members weigh what they do inside the group.
 
     Args:
         groups: group -> domains, a partition as ``partition`` gives it.

@@ -42,7 +42,9 @@ class Signal(StrEnum):
     EMBEDDING = "embedding"  # (K, H) mean hidden state half-way up, on each domain's held-out text, after this step
     PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
     PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
-    TYPE_TOKEN_RATIO = "type_token_ratio"  # (K,) distinct tokens over tokens of this step's sequences; NaN where absent
+    TYPE_TOKEN_RATIO = (
+        "type_token_ratio"  # (K,) mean over the domain's sequences of distinct tokens over tokens; NaN where absent
+    )
 
 
 Inputs = Mapping[str, Path | tuple[Path, ...]]  # role -> folder of the run that plays it, or of each run of a swarm
@@ -228,6 +230,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax of a vector, safe for large entries."""
     z = np.exp(logits - np.max(logits))
     return z / z.sum()
+
+
+def rescaled(rate: float, *, of: float, to: float) -> float:
+    """A rate per step of a run of ``of`` steps, as one per step of a run of ``to`` steps.
+
+    What a step keeps, 1 - rate, becomes (1 - rate)^(of / to), so that the half-life is the same share of either run.
+    """
+    return 1.0 - (1.0 - rate) ** (of / to)
 
 
 def save_weights(folder: Path, domains: tuple[str, ...], weight_K: np.ndarray) -> None:

@@ -22,7 +22,7 @@ class Ado(Mixer):
         L_i(n) = exp(e_i) + exp(a_i) n^-alpha_i, refitted now and then to all training losses, smoothed (Savitzky-Golay, 101
         steps, cubic), by the Huber loss of log L;  s_i = max(alpha_i, 0.05) (L_i(n) - exp(e_i)) / n;  every step
         h <- memory h + (1 - memory) (shares drawn);  rho = N(max(N(mu s h^credit), floor)), mu the prior, N(x) = x / sum x;
-        p = (1 - mix) m + mix rho;  m <- m (1 - 1/(t+1)) + rho/(t+1).  h and m begin at mu; p is mu until the first fit.
+        p = (1 - mix) m + mix rho;  m <- m + (rho - m) / t, t the steps so far.  h and m begin at mu; p is mu until the first fit.
     Source:
         arXiv 2410.11820. Release at bc3d8d0, src/data_selectors/ado.py, which has all constants below; its first commit has
         sqrt(h (1 - h)) where later ones have sqrt(h), as here.
@@ -72,7 +72,7 @@ class Ado(Mixer):
         if np.isfinite(self.law_).all():
             rho_K = simplex(np.maximum(self._favour(done), self.floor))
             self.share_ = (1 - self.mix) * self.mean_ + self.mix * rho_K
-            self.mean_ = self.mean_ * (1 - 1 / (done + 1)) + rho_K / (done + 1)
+            self.mean_ = self.mean_ + (rho_K - self.mean_) / done
 
     def _favour(self, done: int) -> np.ndarray:
         """(K,) N(mu s h^credit), from logarithms: a law far off its data over- or underflows."""

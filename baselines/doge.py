@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,22 +16,26 @@ class Doge(Mixer):
     Idea:
         Learn from the domain whose step lowers the loss that counts, all domains' or that of given ones.
     Update:
-        every g_i clipped to norm 5;    s_i = <g_i, K sum_j w_j g_j> / (mean_j |g_j| + 1e-6), cut to [0, 5]
+        g_i, and the gradient g of the loss that is compared by, each clipped to norm 5;
+        s_i = <g_i, g> / (mean_j |g_j| + 1e-6), cut to [0, 5]
         a <- a exp(lr s / mu) / sum_j a_j exp(lr s_j / mu), then (1 - c) a + c / K;    weights.json: the mean of a
         drawn uniformly; tokens of domain i weigh a_i in the loss
-        w: the weights of the loss that is compared by: uniform is the paper's universal generalisation (sum_j g_j), anything
-        else its out-of-domain one
+        ``released``: g = sum_j w_j g_j, w the weights of the compared loss: uniform w is the release's universal configuration,
+        whose target is the mean loss of a domain "mix"; w on one domain is its out-of-domain one
+        ``sum``:      g = K sum_j w_j g_j of clipped g_j: the sum over all domains where w is uniform, K times as strong
     Source:
-        arXiv 2310.15393, Algorithm 1. Release at 88400e9, trainer.py, update_domain_weights_distributed: mu = 0.01 (its
-        configuration; 0.05 in the class), c = 0.
+        arXiv 2310.15393, Algorithm 1. Release at 88400e9, trainer.py, update_domain_weights_distributed, and config/doge.json:
+        mu = 0.01, cut at 5, clipped at 5, c = 0 (mu is 0.05 in the class). ``sum`` is that function's rule for targets that are
+        the training domains themselves.
     Differences:
         c = 1e-3: gradients are measured through the weighted loss and would vanish with a weight. They are those of the
-        probed layers, not of all. A step's loss is weighted with a from before the step. The term j = i is of the same
-        samples, as in the paper's sum (the release takes the sum's gradient from samples of its own), so a domain's own
-        sampling noise counts in its favour. A domain that a step misses keeps its last score (the release: its stale
-        gradient); one never drawn has the mean of the others. Out-of-domain targets are drawn and weighted, too.
+        probed layers, not of all. A step's loss is weighted with a from before the step. g is made of the step's own gradients,
+        where the release's "mix" has samples of its own, so a domain's sampling noise counts in its favour. A domain that a step
+        misses keeps its last score (the release: its stale gradient); one never drawn has the mean of the others.
+        Out-of-domain targets are drawn and weighted, too. mu and c are step sizes, and the same for runs of any length.
     """
 
+    rule: Literal["released", "sum"] = "released"
     mu: float = 0.01
     smoothing: float = 1e-3  # c
     clip: float = 5.0  # largest norm of a domain's gradient
@@ -73,9 +78,13 @@ class Doge(Mixer):
         target_K = self._target_K * present_K
         if not target_K.any():
             return np.full(len(norm_K), np.nan)
-        shrink_K = self.clip / np.maximum(norm_K, self.clip)
-        along_K = np.nan_to_num(gram_KK * np.outer(shrink_K, shrink_K)) @ target_K * len(norm_K) / target_K.sum()
-        score_K = along_K / (np.nanmean(norm_K * shrink_K) + 1e-6)
+        target_K, gram_KK = target_K / target_K.sum(), np.nan_to_num(gram_KK)
+        shrink_K = self.clip / np.fmax(norm_K, self.clip)
+        if self.rule == "sum":
+            target_K = len(norm_K) * target_K * shrink_K
+        else:
+            target_K = target_K * self.clip / np.sqrt(max(target_K @ gram_KK @ target_K, self.clip**2))
+        score_K = shrink_K * (gram_KK @ target_K) / (np.nanmean(norm_K * shrink_K) + 1e-6)
         return np.where(present_K, np.clip(score_K, 0.0, self.cap), np.nan)
 
     def save(self, folder: Path) -> None:

@@ -18,7 +18,7 @@ from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, save
 GOLDEN = json.loads(worked.FILE.read_text())
 # What two searches for the law nearest to smoothed losses may differ by, in a, e and alpha, and in the weights that follow:
 # the mixer's stops once its objective is flat, the reference's at the last digit.
-LAW, FITTED = 1e-3, 2e-5
+LAW, FITTED = 1e-3, 5e-5
 
 
 def cases(method: str) -> pytest.MarkDecorator:
@@ -43,11 +43,11 @@ def nans(values: list[float | None]) -> np.ndarray:
     return np.array(values, dtype=float)
 
 
-def same(weights: list[np.ndarray], case: dict, atol: float = 1e-6) -> None:
+def same(weights: list[np.ndarray], case: dict, rtol: float = 1e-6) -> None:
     """Weights after every update (T, K)."""
     golden_TK = np.array(case["weights"])
     assert np.ptp(golden_TK, axis=0).max() > 5e-3, "the golden path moves"
-    np.testing.assert_allclose(weights, golden_TK, rtol=0, atol=atol)
+    np.testing.assert_allclose(weights, golden_TK, rtol=rtol)
 
 
 class Told:
@@ -170,7 +170,7 @@ def test_ado_from_losses_to_weights() -> None:
         weights.append(mixer.sampling(step + 1))
         if str(step + 1) in case["laws"]:
             np.testing.assert_allclose(mixer.law_, laws_of(case["laws"][str(step + 1)]), rtol=0, atol=LAW)
-    same(weights, case, atol=FITTED)
+    same(weights, case, rtol=FITTED)
     assert None in case["losses"][44]
 
 
@@ -179,7 +179,7 @@ def test_ados_fit_is_the_grid_searchs(case: dict) -> None:
     np.testing.assert_allclose(case["law"], case["true"], rtol=0, atol=1e-9)
     losses = np.array(case["losses"])
     found = fit(np.array(case["steps"]), losses, np.log(0.2 * losses.min()), np.full(3, np.nan))
-    np.testing.assert_allclose(found, laws_of([case["law"]])[0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, laws_of([case["law"]])[0], rtol=1e-6)
 
 
 def test_regmixs_random_mixtures() -> None:
@@ -189,7 +189,7 @@ def test_regmixs_random_mixtures() -> None:
     for number, mixture in enumerate(case["mixtures"]):
         told = Told([x for pair in zip(case["strengths"], case["draws"], strict=True) for x in pair])
         mixer = started("swarm", {"member": number}, case, rng=told)
-        np.testing.assert_allclose(mixer.sampling(0), mixture, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(mixer.sampling(0), mixture, rtol=1e-6)
         np.testing.assert_allclose(told.asked, case["concentrations"][: len(told.asked)], rtol=0, atol=1e-12)
     assert len(told.asked) == len(case["draws"])
 
@@ -204,19 +204,17 @@ def regmix(case: dict, folder: Path, fit: str, candidates: list[list[float]]) ->
 def test_regmix_with_planes(tmp_path: Path) -> None:
     case = GOLDEN["regmix"]["linear"]
     candidates = reference.lattice(case["domains"], case["parts"])
-    np.testing.assert_allclose(
-        regmix(case, tmp_path, "linear", candidates).sampling(0), case["weights"], rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(regmix(case, tmp_path, "linear", candidates).sampling(0), case["weights"], rtol=1e-6)
 
 
 def test_regmix_with_trees(tmp_path: Path) -> None:
     case = GOLDEN["regmix"]["trees"]
     mixer = regmix(case, tmp_path, "trees", case["swarm"])
-    np.testing.assert_allclose(mixer.sampling(0), case["weights"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(mixer.sampling(0), case["weights"], rtol=1e-6)
     swarm_NK, loss_NK = np.array(case["swarm"]), np.array(case["losses"])
     for loss_N, golden_N in zip(loss_NK.T, case["predicted"], strict=True):
         predicted_N = mixer._regression(len(swarm_NK)).fit(swarm_NK, loss_N).predict(swarm_NK)
-        np.testing.assert_allclose(predicted_N, golden_N, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(predicted_N, golden_N, rtol=1e-6)
         assert np.abs(golden_N - loss_N).max() > 1e-4, "trees of two runs a leaf do not go through every run"
 
 

@@ -110,7 +110,7 @@ def test_the_mixture_is_the_rule_worked_out_step_by_step() -> None:
         rho = np.maximum(rho / rho.sum(), 0.01)
         rho = rho / rho.sum()
         np.testing.assert_allclose(shares[t], 0.9 * mean + 0.1 * rho, rtol=1e-9, err_msg=str(t))
-        mean = mean * t / (t + 1) + rho / (t + 1)
+        mean = mean * (t - 1) / t + rho / t  # release at bc3d8d0, ado.py, curr_dist: 1 / (itr + 1), itr from 0
 
 
 def test_the_last_loss_of_a_domain_stands_where_a_step_did_not_draw_it() -> None:

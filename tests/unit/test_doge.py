@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, softmax
 
 HELPER, ONE, OTHER, OPPOSED = range(4)  # the first goes along the next two, which know nothing of each other
 GRADIENTS_KP = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.2], [0.0, 1.0, 0.2], [-0.9, -0.9, 0.1]])
 
 
-def started(k: int = 4, target: list[float] | None = None, **options: float) -> Mixer:
+def started(k: int = 4, target: list[float] | None = None, **options: object) -> Mixer:
     mixer = build_mixer("doge", {"smoothing": 0.0, **options})
     names, target_K = tuple(f"d{i}" for i in range(k)), None if target is None else np.array(target)
     mixer.start(Start(names, np.full(k, 1 / k), np.ones(k), 100, np.random.default_rng(0), target=target_K))
@@ -49,14 +49,32 @@ def test_the_step_goes_with_the_learning_rate() -> None:
     np.testing.assert_array_equal(none.loss_weights(1), np.full(4, 0.25))
 
 
-def test_a_long_gradient_is_clipped_first() -> None:
+@pytest.mark.parametrize("rule", ["released", "sum"])
+def test_a_long_gradient_is_clipped_first(rule: str) -> None:
+    """A domain's own, and the target's: in ``sum`` that is a sum of clipped ones, else it is clipped as a whole."""
     long_KP, clipped_KP = GRADIENTS_KP.copy(), GRADIENTS_KP.copy()
     long_KP[ONE] *= 100
     clipped_KP[ONE] *= 5 / np.linalg.norm(GRADIENTS_KP[ONE])
-    one, other = started(), started()
-    observe(one, 0, long_KP)
-    observe(other, 0, clipped_KP)
-    np.testing.assert_allclose(one.loss_weights(1), other.loss_weights(1))
+    target_P = clipped_KP.sum(0) if rule == "sum" else long_KP.mean(0) * 5 / np.linalg.norm(long_KP.mean(0))
+    score_K = np.clip(clipped_KP @ target_P / (np.linalg.norm(clipped_KP, axis=1).mean() + 1e-6), 0, 5)
+    mixer = started(rule=rule)
+    observe(mixer, 0, long_KP)
+    np.testing.assert_allclose(mixer.loss_weights(1), softmax(1e-3 / 0.01 * score_K))
+
+
+def test_the_target_is_one_gradient_however_many_domains_there_are() -> None:
+    """The same domains twice over: scores, and so each pair's shares, stay as they were; the rule of the sum doubles them."""
+    steps = {}
+    for rule in ("released", "sum"):
+        once, twice = started(rule=rule), started(8, rule=rule)
+        observe(once, 0, 0.1 * GRADIENTS_KP)
+        observe(twice, 0, np.vstack([0.1 * GRADIENTS_KP] * 2))
+        steps[rule] = [
+            np.log(mixer.loss_weights(1)[HELPER] / mixer.loss_weights(1)[OPPOSED]) for mixer in (once, twice)
+        ]
+    once, twice = steps["released"]
+    assert once > 0 and twice == pytest.approx(once)
+    assert steps["sum"] == pytest.approx([4 * once, 8 * once])
 
 
 def test_a_missed_domain_keeps_its_score() -> None:

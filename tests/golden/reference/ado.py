@@ -27,7 +27,7 @@ def path(case: dict, laws: Mapping[int, list[Law]]) -> list[list[float]]:
         wish = shares([prior[i] * speed[i] * credit[i] ** case["credit"] for i in range(k)])
         wish = shares([max(value, case["floor"]) for value in wish])
         out.append([(1 - case["mix"]) * average[i] + case["mix"] * wish[i] for i in range(k)])
-        average = [average[i] * (1 - 1 / (step + 1)) + wish[i] / (step + 1) for i in range(k)]
+        average = [average[i] * (1 - 1 / step) + wish[i] / step for i in range(k)]
     return out
 
 
