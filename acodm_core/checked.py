@@ -1,0 +1,155 @@
+"""What a value from outside may be: strict types with bounds, declared once, and errors that name the place.
+
+Strict: ``true`` is no number, ``"5"`` and ``5.0`` are no integers, and no number is infinite or not a number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from acodm_core.errors import UserError, unknown_name
+
+LARGEST = 2**53  # every integer up to here is exact as a float, in JSON and in Parquet
+
+#: What names a method, experiment, axis, model, role, group or domain. It becomes part of files' names and of shell lines.
+NAME_PATTERN = r"^[a-z][a-z0-9_.-]*$"
+LONGEST_NAME = 60
+_NO_NAMES = {"true", "false", "null", "none", "nan", "na", "inf"}  # read back from a table, these would be no text
+_WORDS = {
+    NAME_PATTERN: "a name is a lower-case letter (a to z), then lower-case letters, digits, _ . or -: my_method-2",
+}
+
+
+def _is_a_name(name: str) -> str:
+    if name in _NO_NAMES:
+        raise ValueError(f"{name!r} cannot be a name: tables that hold it would be read as a missing value; choose another")
+    return name
+
+
+def _is_one_line(text: str) -> str:
+    if not text.isprintable():
+        bad = next(character for character in text if not character.isprintable())
+        raise ValueError(f"must be one line of printable characters, and holds {bad!r}: {shown(text)}")
+    return text
+
+
+def _is_a_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"not a regular expression ({error}): {shown(text)}") from None
+    return text
+
+
+def _all_different(values: Any) -> Any:
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise ValueError(f"named twice: {shown(twice[0])}")
+    return values
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME), AfterValidator(_is_a_name)]
+Line = Annotated[str, Field(max_length=1000), AfterValidator(_is_one_line)]  # a path, a name elsewhere
+Title = Annotated[str, Field(max_length=100), AfterValidator(_is_one_line)]  # shown to people as it is
+Label = Annotated[Title, Field(min_length=1)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_is_a_pattern)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Distinct = AfterValidator(_all_different)  # for a list: no value twice
+
+
+class Strict(BaseModel):
+    """A section of a configuration or of a file: no unknown key, no change, no infinite number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def checked(model: type[Checked], value: Any, *, where: str = "") -> Checked:
+    """``value``, as YAML or JSON gave it, as a ``model``.
+
+    Args:
+        where: the place of ``value``: what its YAML paths begin with.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type or out of its bounds; with its YAML path and what is valid.
+    """
+    _refuse_no_numbers(value, where)
+    try:
+        return model.model_validate_json(json.dumps(value), strict=True)  # strict, and a list is also a tuple
+    except ValidationError as error:
+        raise _readable(error, model, value, where) from None
+
+
+def shown(value: Any) -> str:
+    """``value`` as text of bounded length, on one line."""
+    short = reprlib.Repr(maxstring=80, maxother=80, maxlong=60, maxlist=8, maxdict=8, maxtuple=8, maxlevel=3)
+    return short.repr(value)
+
+
+def path_of(*parts: Any) -> str:
+    """A YAML path, also of keys that nobody should have written."""
+    return ".".join(part if part.isprintable() and len(part) <= 100 else shown(part) for part in map(str, parts) if part)
+
+
+def _refuse_no_numbers(value: Any, where: str) -> None:
+    """Refuse, anywhere in ``value``, what JSON cannot hold: NaN, infinity, integers without end."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_no_numbers(item, path_of(where, key))
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _refuse_no_numbers(item, f"{where}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"must be a finite number; got {value}", where=where)
+    elif isinstance(value, int) and abs(value) >= 2**64:
+        raise UserError("must be a number that 64 bits can hold; got a larger one", where=where)
+
+
+def _readable(error: ValidationError, model: type[BaseModel], value: Any, prefix: str) -> UserError:
+    """The first mistake with the YAML path, the value and the valid names."""
+    first, *others = error.errors()
+    path = _yaml_path(first, value)
+    where = path_of(prefix, *path)
+    if first["type"] == "extra_forbidden":
+        return unknown_name("key", str(first["loc"][-1]), _fields(model, first["loc"][:-1]), where=where)
+    ours = first.get("ctx", {}).get("error")  # raised by a validator of this project: it says all there is to say
+    if ours:
+        return UserError(str(ours), where=where)
+    same_place = [_words(one) for one in others if _yaml_path(one, value) == path]  # the other members of a union
+    what = "; or ".join(dict.fromkeys([_words(first), *same_place]))
+    return UserError(what if first["type"] == "missing" else f"{what}; got {shown(first['input'])}", where=where)
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    return _WORDS.get(error.get("ctx", {}).get("pattern"), error["msg"])
+
+
+def _yaml_path(error: Mapping[str, Any], value: Any) -> list[str]:
+    """The error's place without what pydantic puts in between: the names of a union's members, no keys of ``value``."""
+    path: list[str] = []
+    for part in error["loc"]:
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list | tuple) and isinstance(part, int)
+        if inside:
+            value = value[part]
+            path.append(str(part))
+    return [*path, str(error["loc"][-1])] if error["type"] == "missing" else path
+
+
+def _fields(model: type[BaseModel] | None, path: tuple[str | int, ...]) -> list[str]:
+    """Names of the fields of the section that ``path`` leads to; empty where it leads out of the models."""
+    for part in path:
+        field = model.model_fields.get(str(part)) if model is not None else None
+        if field is None:  # a key of a dictionary of sections, as in methods.NAME
+            continue
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    return [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
