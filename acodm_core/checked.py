@@ -18,18 +18,36 @@ from acodm_core.errors import UserError, unknown_name
 
 LARGEST = 2**53  # every integer up to here is exact as a float, in JSON and in Parquet
 
-#: What names a method, experiment, axis, model, role, group or domain. It becomes part of files' names and of shell lines.
-NAME_PATTERN = r"^[a-z][a-z0-9_.-]*$"
-LONGEST_NAME = 60
 _NO_NAMES = {"true", "false", "null", "none", "nan", "na", "inf"}  # read back from a table, these would be no text
-_WORDS = {
-    NAME_PATTERN: "a name is a lower-case letter (a to z), then lower-case letters, digits, _ . or -: my_method-2",
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong, _SHORT.maxlevel = 60, 3
+_SHORT.maxlist = _SHORT.maxdict = 8
+_TYPES = {
+    "int_type": "a whole number (an integer)",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text (in quotes, if it looks like a number)",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a dictionary (key: value)",
+    "model_type": "a dictionary (key: value)",
 }
+_PATTERNS: dict[str, str] = {}  # pattern -> what it asks for, in words
+
+
+def text_like(pattern: str, words: str, *, longest: int = 60) -> Any:
+    """The type of text that matches ``pattern``; an error says ``words``."""
+    _PATTERNS[pattern] = words
+    return Annotated[str, Field(pattern=pattern, max_length=longest)]
 
 
 def _is_a_name(name: str) -> str:
     if name in _NO_NAMES:
-        raise ValueError(f"{name!r} cannot be a name: tables that hold it would be read as a missing value; choose another")
+        raise ValueError(
+            f"{name!r} cannot be a name: tables that hold it would be read as a missing value; choose another"
+        )
     return name
 
 
@@ -50,11 +68,20 @@ def _is_a_pattern(text: str) -> str:
 
 def _all_different(values: Any) -> Any:
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-        raise ValueError(f"named twice: {shown(twice[0])}")
+        raise ValueError(f"named twice: {shown(twice[0])}, in {shown(values)}")
     return values
 
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME), AfterValidator(_is_a_name)]
+#: What names a method, experiment, axis, model, role or group: part of files' names, of tables and of commands.
+Name = Annotated[
+    text_like(r"^[a-z][a-z0-9_.-]*$", "a name is a lower-case letter, then lower-case letters, digits, _ . or -"),
+    AfterValidator(_is_a_name),
+]
+#: What names a domain: also a folder, a column and a colour's key.
+DomainName = Annotated[
+    text_like(r"^[a-z][a-z0-9_]*$", "a domain's name is a lower-case letter, then lower-case letters, digits or _"),
+    AfterValidator(_is_a_name),
+]
 Line = Annotated[str, Field(max_length=1000), AfterValidator(_is_one_line)]  # a path, a name elsewhere
 Title = Annotated[str, Field(max_length=100), AfterValidator(_is_one_line)]  # shown to people as it is
 Label = Annotated[Title, Field(min_length=1)]
@@ -91,13 +118,18 @@ def checked(model: type[Checked], value: Any, *, where: str = "") -> Checked:
 
 def shown(value: Any) -> str:
     """``value`` as text of bounded length, on one line."""
-    short = reprlib.Repr(maxstring=80, maxother=80, maxlong=60, maxlist=8, maxdict=8, maxtuple=8, maxlevel=3)
-    return short.repr(value)
+    return _SHORT.repr(value)
 
 
 def path_of(*parts: Any) -> str:
-    """A YAML path, also of keys that nobody should have written."""
-    return ".".join(part if part.isprintable() and len(part) <= 100 else shown(part) for part in map(str, parts) if part)
+    """A YAML path such as ``horizons.odm[1]``, also of keys that nobody should have written."""
+    path = ""
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif word := str(part):
+            path += "." * bool(path) + (word if word.isprintable() and len(word) <= 200 else shown(word))
+    return path
 
 
 def _refuse_no_numbers(value: Any, where: str) -> None:
@@ -130,17 +162,22 @@ def _readable(error: ValidationError, model: type[BaseModel], value: Any, prefix
 
 
 def _words(error: Mapping[str, Any]) -> str:
-    return _WORDS.get(error.get("ctx", {}).get("pattern"), error["msg"])
+    """What is valid, in the words of YAML."""
+    if error["type"] in _TYPES:
+        return f"must be {_TYPES[error['type']]}"
+    return _PATTERNS.get(error.get("ctx", {}).get("pattern"), error["msg"])
 
 
-def _yaml_path(error: Mapping[str, Any], value: Any) -> list[str]:
+def _yaml_path(error: Mapping[str, Any], value: Any) -> list[str | int]:
     """The error's place without what pydantic puts in between: the names of a union's members, no keys of ``value``."""
-    path: list[str] = []
+    path: list[str | int] = []
     for part in error["loc"]:
-        inside = part in value if isinstance(value, Mapping) else isinstance(value, list | tuple) and isinstance(part, int)
+        inside = (
+            part in value if isinstance(value, Mapping) else isinstance(value, list | tuple) and isinstance(part, int)
+        )
         if inside:
             value = value[part]
-            path.append(str(part))
+            path.append(part)
     return [*path, str(error["loc"][-1])] if error["type"] == "missing" else path
 
 

@@ -289,12 +289,11 @@ def probe_memory(
 
 
 def _read_spec(path: Path):
+    from acodm_core.checked import checked
     from acodm_core.files import read_json
-    from acodm_core.study.config import readable_errors
     from acodm_core.study.planner import RunSpec
 
-    with readable_errors(str(path), RunSpec):
-        return RunSpec.model_validate(read_json(path))
+    return checked(RunSpec, read_json(path), where=str(path))
 
 
 def _inputs(pairs: list[str]) -> dict[str, Path | tuple[Path, ...]]:

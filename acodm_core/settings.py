@@ -18,13 +18,17 @@ import yaml
 from acodm_core.errors import UserError
 
 MOST_BYTES = 250_000
-MOST_VALUES = 100_000  # with everything that aliases repeat: a few lines of aliases can stand for more than memory holds
+MOST_VALUES = (
+    100_000  # with everything that aliases repeat: a few lines of aliases can stand for more than memory holds
+)
 DEEPEST = 32
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _WORDS |= dict.fromkeys(("null", "Null", "NULL", "~", ""))
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})")
 _NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]{0,99})(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}  # what BaseLoader gives to all without a tag
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")
+}  # what BaseLoader gives to all without a tag
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

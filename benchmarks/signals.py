@@ -42,9 +42,10 @@ from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import build_model, matching_layers
 from acodm_core.lm.step import Learner
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer
+from acodm_core.settings import shipped
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
-from acodm_core.study.config import CORE, ModelConfig, TrainingConfig, load_yaml
+from acodm_core.study.config import CORE, ModelConfig, TrainingConfig
 from acodm_core.study.ratio import ratio_of_medians
 
 ARMS = ("plain", "exact", "sketch", "agent", "backwards", "release")
@@ -59,7 +60,7 @@ class Ways:
     """One model and optimiser, trained in turn by every way; ``self.seconds`` collects what the component timers say."""
 
     def __init__(self, shape: str, domains: int, options: argparse.Namespace) -> None:
-        catalogue = ModelConfig.model_validate(load_yaml(CORE / "lm" / "models.yaml")[shape])
+        catalogue = ModelConfig.model_validate(shipped(CORE / "lm" / "models.yaml")[shape])
         self.recipe = TrainingConfig(
             steps=100_000, batch=options.batch, context=options.context, precision=options.precision
         )

@@ -42,9 +42,10 @@ from acodm_core.lm.device import prepare
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.model import build_model
 from acodm_core.lm.step import Learner, resolve_precision
+from acodm_core.settings import shipped
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
-from acodm_core.study.config import CORE, ModelConfig, TrainingConfig, load_yaml
+from acodm_core.study.config import CORE, ModelConfig, TrainingConfig
 from acodm_core.study.ratio import ratio_of_medians
 
 PYTHIA_VOCABULARY = 50304  # of models of that name; others have the corpus's
@@ -57,7 +58,7 @@ class Setting:
     """What every arm gets: a fresh model, the recipe, the corpus."""
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
-        self.catalogue = ModelConfig.model_validate(load_yaml(CORE / "lm" / "models.yaml")[name])
+        self.catalogue = ModelConfig.model_validate(shipped(CORE / "lm" / "models.yaml")[name])
         self.recipe = TrainingConfig(
             steps=100_000, batch=options.batch, context=options.context, precision=options.precision
         )

@@ -17,7 +17,8 @@ import numpy as np
 from acodm_core.contract.feed import BATCH, CONTEXT, LAYERS, reordered, step_signals, wanted
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.mixing import Mixer, Start, StepStats, baseline_names, build_mixer, find_mixer, simplex
-from acodm_core.study.config import CORE, MethodConfig, load_yaml
+from acodm_core.settings import shipped
+from acodm_core.study.config import CORE, MethodConfig
 from acodm_core.study.planner import RunSpec
 
 Domains = tuple[str, ...]
@@ -162,7 +163,7 @@ def _scratch() -> TemporaryDirectory:
 
 @cache
 def _catalogue() -> dict[str, MethodConfig]:
-    methods = load_yaml(CORE / "study" / "methods.yaml")
+    methods = shipped(CORE / "study" / "methods.yaml")
     return {name: MethodConfig.model_validate(entry) for name, entry in methods.items()}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.study.config import Experiment, MethodConfig, merge, readable_errors
+from acodm_core.study.config import Experiment, MethodConfig, merge
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ def variants(experiment: Experiment) -> list[Variant]:
             if overlay.get("mixer", base["mixer"]) != base["mixer"]:
                 base |= {"options": {}, "inputs": {}}  # another mixer starts from its own defaults
             merged = merge(base, overlay)
-            with readable_errors(where, MethodConfig, merged):
-                entry = MethodConfig.model_validate(merged)
+            entry = checked(MethodConfig, merged, where=where)
             method = f"{axis.of}-{name}-{_slug(label, where)}"
             if method in experiment.methods or method in found:
                 taken = found[method].where if method in found else f"methods.{method}"

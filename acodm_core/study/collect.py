@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from acodm_core import PROTOCOL
+from acodm_core.checked import checked
 from acodm_core.data.corpus import Corpus
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json, sha256, write_json
 from acodm_core.study import provenance
-from acodm_core.study.config import Experiment, readable_errors
+from acodm_core.study.config import Experiment
 from acodm_core.study.planner import Plan, RunSpec
 from acodm_core.study.results import RUN_COLUMNS, TABLES, read_parquet, write_table
 
@@ -108,9 +109,7 @@ def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
     manifest = read_json(path)
     if missing := {"spec", "corpus", "artefacts", *MANIFEST_KEYS} - set(manifest):
         raise UserError(f"not the manifest of a run: it has no {', '.join(sorted(missing))}", where=str(path))
-    with readable_errors(str(path), RunSpec):
-        made_from = RunSpec.model_validate(manifest["spec"])
-    if made_from != spec:
+    if checked(RunSpec, manifest["spec"], where=f"{path}: spec") != spec:
         raise UserError("this run was made from another spec than the one planned", where=str(path))
     if manifest["corpus"] != corpus.digest:
         raise UserError(f"trained on corpus {manifest['corpus']}, not on {corpus.digest}", where=str(path))

@@ -6,35 +6,49 @@ domains (``data/catalogue.yaml``). Dictionaries merge, lists are replaced.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
 )
 
+from acodm_core.checked import Distinct, Label, Line, Name, Pattern, Seed, Strict, Title, checked, text_like
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.errors import UserError, unknown_name
 from acodm_core.mixing import simplex
+from acodm_core.settings import read_yaml, shipped
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # part of a file's name
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Steps = Annotated[int, Field(gt=0, le=10**8)]
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Task = text_like(r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$", "a task's name is letters, digits, _ . + or -", longest=100)
+Group = text_like(r"^[a-z][a-z0-9_.+-]*$", "a group's name is lower-case letters, digits, _ . + or -", longest=1000)
+Mixer = text_like(
+    r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$",
+    "a file of baselines/ by its name without .py, or a dotted module that Python can import: mine, my_package.mine",
+    longest=200,
+)
+_A_MIXER = re.compile(r"[a-z][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")  # a name that can stand for a method and its mixer
+MOST_MEMBERS = 1000
 ROLES = {"target": "cpu-mini", "proxy": "cpu-nano"}
 CORE = Path(__file__).resolve().parents[1]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _is_no_folder_of_ours(name: str) -> str:
+    if name == "runs":
+        raise ValueError("'runs' cannot name an experiment: results/runs holds the runs of all of them")
+    return name
+
+
+class Section(Strict):
     later: ClassVar[frozenset[str]] = frozenset()  # fields that came later: unused, they change no digest and no file
 
     @model_serializer(mode="wrap")
@@ -46,22 +60,26 @@ class ModelConfig(Section):
     """A language model: any Hugging Face causal-LM config."""
 
     config: dict[str, Any] = Field(description="Hugging Face config: model_type and its fields, without vocab_size.")
-    lr: float = Field(gt=0, description="Peak learning rate.")
-    gradient_layers: str = Field(description="Regular expression: Linear layers of the per-domain gradients.")
-    norm_layers: str = Field(description="Regular expression: Linear layers whose weight norms are a signal.")
+    lr: float = Field(gt=0, le=100, description="Peak learning rate.")
+    gradient_layers: Pattern = Field(description="Regular expression: Linear layers of the per-domain gradients.")
+    norm_layers: Pattern = Field(description="Regular expression: Linear layers whose weight norms are a signal.")
     gram: Literal["exact", "sketch"] = Field(
         "exact", description="How inner products of domains' gradients are measured: exactly, or by random projections."
     )
-    sketch: int = Field(32, gt=0, description="Columns of the random projections on each side of a probed layer.")
+    sketch: int = Field(
+        32, gt=0, le=4096, description="Columns of the random projections on each side of a probed layer."
+    )
 
 
 class TrainingConfig(Section):
     """The one recipe all runs of the experiment share."""
 
-    steps: int = Field(300, gt=0, description="Optimiser steps.")
-    batch: int = Field(16, gt=0, description="Sequences an optimiser step.")
-    micro_batch: int | None = Field(None, gt=0, description="Sequences a forward pass; default: the whole batch.")
-    context: int = Field(256, gt=1, description="Tokens a sequence.")
+    steps: Steps = Field(300, description="Optimiser steps.")
+    batch: int = Field(16, gt=0, le=10**6, description="Sequences an optimiser step.")
+    micro_batch: int | None = Field(
+        None, gt=0, le=10**6, description="Sequences a forward pass; default: the whole batch."
+    )
+    context: int = Field(256, gt=1, le=2**21, description="Tokens a sequence.")
     draw: Literal["systematic", "multinomial"] = Field(
         "systematic",
         description="How a step's sequences are drawn: within one of batch*share, or independently.",
@@ -70,13 +88,13 @@ class TrainingConfig(Section):
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     min_lr: float = Field(0.1, ge=0, le=1, description="Final learning rate over the peak.")
     decay: float = Field(0.2, gt=0, le=1, description="Share of the steps that decay at the end (wsd only).")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moment decays.")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay of matrices.")
-    clip: float = Field(1.0, gt=0, description="Largest L2 norm of the gradient.")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.95), description="AdamW's moment decays.")
+    weight_decay: float = Field(0.1, ge=0, le=100, description="AdamW's weight decay of matrices.")
+    clip: float = Field(1.0, gt=0, le=1e6, description="Largest L2 norm of the gradient.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Autocast of matrix products; auto: bfloat16 where the device has it in hardware."
     )
-    checkpoint_every: int = Field(100, gt=0, description="Steps between checkpoints for resuming.")
+    checkpoint_every: Steps = Field(100, description="Steps between checkpoints for resuming.")
 
     @model_validator(mode="after")
     def _divides(self) -> TrainingConfig:
@@ -89,15 +107,15 @@ class EvaluationConfig(Section):
     """The one evaluation all runs share."""
 
     later = frozenset({"snapshots"})
-    every: int = Field(20, gt=0, description="Steps between validations; the last step is always validated.")
-    valid_sequences: int = Field(24, gt=0, description="Validation sequences a domain.")
-    test_sequences: int = Field(48, gt=0, description="Test sequences a domain, after the last step.")
+    every: Steps = Field(20, description="Steps between validations; the last step is always validated.")
+    valid_sequences: int = Field(24, gt=0, le=10**7, description="Validation sequences a domain.")
+    test_sequences: int = Field(48, gt=0, le=10**7, description="Test sequences a domain, after the last step.")
     target: dict[str, Weight] | Literal["uniform", "natural"] = Field(
         "uniform",
         description="Weights of the domains in the loss that methods are compared by: domain -> weight (not named: 0), "
         "uniform, or natural.",
     )
-    snapshots: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+    snapshots: tuple[Fraction, ...] = Field(
         (),
         description="Shares of a run after which its weights are kept, each at the validation next to it; 0: as initialised. "
         "The last step's are always kept.",
@@ -125,64 +143,64 @@ class EvaluationConfig(Section):
 class MethodConfig(Section):
     """A mixer with its options and inputs: one row of the comparison, or a stage of another method."""
 
-    mixer: str = Field(description="A file of baselines/, or a dotted module that defines one Mixer.")
-    title: str = Field("", description="Name in tables and figures; default: the method's own name.")
-    model: str = Field("target", description="Role of the model it trains: a key of `roles`.")
+    mixer: Mixer = Field(description="A file of baselines/, or a dotted module that defines one Mixer.")
+    title: Title = Field("", description="Name in tables and figures; default: the method's own name.")
+    model: Name = Field("target", description="Role of the model it trains: a key of `roles`.")
     options: dict[str, Any] = Field(default_factory=dict, description="The mixer's own fields.")
-    inputs: dict[str, str] = Field(
+    inputs: dict[Name, Name] = Field(
         default_factory=dict, description="Role -> method whose run, or swarm of runs, it needs."
     )
-    members: Annotated[int, Field(gt=0)] | Literal["domains"] | None = Field(
+    members: Annotated[int, Field(gt=0, le=MOST_MEMBERS)] | Literal["domains"] | None = Field(
         None,
         description="A swarm: that many runs a seed, or one a domain, for a method that reads them all; each run's mixer gets "
         "its number, from 0, as its option `member`.",
     )
-    length: float = Field(1.0, gt=0, description="Steps of its run over the recipe's; 1 for what is compared.")
-    groups: dict[str, list[str]] | Annotated[int, Field(gt=0)] | None = Field(
+    length: float = Field(1.0, gt=0, le=1000, description="Steps of its run over the recipe's; 1 for what is compared.")
+    groups: dict[Group, list[str]] | Annotated[int, Field(gt=0)] | None = Field(
         None,
         description="The mixer sees groups of domains: group -> domains, or a number of groups of neighbours; inside a group "
         "domains are drawn by their natural shares.",
     )
-    trials: int = Field(0, ge=0, description="Configurations tried in tuning this method; shown in the table.")
+    trials: int = Field(
+        0, ge=0, le=10**6, description="Configurations tried in tuning this method; shown in the table."
+    )
 
 
 class AxisConfig(Section):
     """An ablation: one method, changed in one thing at a time."""
 
-    title: str = Field(description="What is varied, for tables and figures.")
-    of: str = Field(description="The method that is varied.")
-    values: dict[str, dict[str, Any]] = Field(
+    title: Label = Field(description="What is varied, for tables and figures.")
+    of: Name = Field(description="The method that is varied.")
+    values: dict[Label, dict[str, Any]] = Field(
         min_length=1,
         description="Label -> what changes: keys of a method, laid over those of `of`; {}: the method itself.",
     )
-
-    @field_validator("values", mode="before")
-    @classmethod
-    def _labels_are_text(cls, values: Any) -> Any:
-        """A label may be written as a number."""
-        return {str(label): overlay for label, overlay in values.items()} if isinstance(values, Mapping) else values
 
 
 class ProbeConfig(Section):
     """How overhead is measured: blocks of steps, each arm once a block, in a random order and then in its reverse."""
 
-    blocks: int = Field(32, ge=2, description="Blocks of each arm.")
-    steps: int = Field(2, gt=0, description="Steps of an arm in a block.")
-    warmup: int = Field(10, ge=1, description="Steps of each arm that are not counted, first.")
-    memory_repeats: int = Field(3, ge=0, description="Processes in which each arm's peak memory is read; 0: not run.")
+    blocks: int = Field(32, ge=2, le=10**4, description="Blocks of each arm.")
+    steps: int = Field(2, gt=0, le=10**4, description="Steps of an arm in a block.")
+    warmup: int = Field(10, ge=1, le=10**4, description="Steps of each arm that are not counted, first.")
+    memory_repeats: int = Field(
+        3, ge=0, le=100, description="Processes in which each arm's peak memory is read; 0: not run."
+    )
 
 
 class HumanEvalConfig(Section):
     """How HumanEval's prompts are completed; the program runs in the sandbox or is reported as skipped."""
 
-    samples: int = Field(10, gt=0, description="Samples a problem; pass@k needs at least k.")
-    k: tuple[Annotated[int, Field(gt=0)], ...] = Field((1, 10), description="pass@k is given for these k.")
-    temperature: float = Field(0.2, ge=0, description="Divides the logits; 0 takes the likeliest token.")
+    samples: int = Field(10, gt=0, le=10**4, description="Samples a problem; pass@k needs at least k.")
+    k: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Distinct] = Field(
+        (1, 10), min_length=1, description="pass@k is given for these k."
+    )
+    temperature: float = Field(0.2, ge=0, le=100, description="Divides the logits; 0 takes the likeliest token.")
     top_p: float = Field(0.95, gt=0, le=1, description="Mass of likeliest tokens drawn from.")
     max_new_tokens: int | None = Field(
-        None, gt=0, description="Tokens a sample; default: 512, or half the context where that is less."
+        None, gt=0, le=10**6, description="Tokens a sample; default: 512, or half the context where that is less."
     )
-    seed: int = Field(0, ge=0, description="Seed of the draws.")
+    seed: Seed = Field(0, description="Seed of the draws.")
 
     @model_validator(mode="after")
     def _can_be_sampled(self) -> HumanEvalConfig:
@@ -196,20 +214,27 @@ class HumanEvalConfig(Section):
 class DownstreamConfig(Section):
     """What finished runs are asked. Never changes a run, so never part of its identity."""
 
-    tasks: tuple[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], ...] = Field(
+    tasks: Annotated[tuple[Task, ...], Distinct] = Field(
         min_length=1, description="mmlu_0shot, mmlu_5shot, humaneval, or any task of lm-eval by its name."
     )
-    source: str = Field(
+    source: Line = Field(
         "packages",
+        min_length=1,
         description="Where MMLU's questions come from: packages (of the Python index), hub, or a folder in the hub's layout. "
         "Other tasks reach the hub only with hub.",
     )
-    methods: tuple[str, ...] = Field((), description="Methods whose runs are asked; default: all that are compared.")
+    methods: Annotated[tuple[Name, ...], Distinct] = Field(
+        (), description="Methods whose runs are asked; default: all that are compared."
+    )
     checkpoints: Literal["final", "snapshots"] = Field(
         "final", description="What is asked: a run's end, or every snapshot of evaluation.snapshots and its end."
     )
-    subjects: tuple[str, ...] = Field((), description="Only these subjects of MMLU; default: all 57.")
-    limit: int | None = Field(None, gt=0, description="Only a task's first questions or problems: a look, not a score.")
+    subjects: Annotated[tuple[Task, ...], Distinct] = Field(
+        (), description="Only these subjects of MMLU; default: all 57."
+    )
+    limit: int | None = Field(
+        None, gt=0, le=10**6, description="Only a task's first questions or problems: a look, not a score."
+    )
     humaneval: HumanEvalConfig = Field(default_factory=HumanEvalConfig, description="How HumanEval is sampled.")
     contamination: bool = Field(
         True, description="Count the questions whose words stand in the training text; not where they are on the hub."
@@ -219,15 +244,19 @@ class DownstreamConfig(Section):
 class ResourcesConfig(Section):
     """What a job may use. Never changes a number's meaning, so never part of a run's identity."""
 
-    threads: int = Field(1, gt=0, description="CPU threads a training run.")
-    gpus: int = Field(0, ge=0, description="GPUs a training run; 0: CPU.")
+    threads: int = Field(1, gt=0, le=4096, description="CPU threads a training run.")
+    gpus: int = Field(0, ge=0, le=4096, description="GPUs a training run; 0: CPU.")
     sharded: bool = Field(False, description="Cut the model among a run's GPUs (FSDP), where one cannot hold it.")
     memory_mb: int | None = Field(
-        None, gt=0, description="Memory a training run, for schedulers; default: from `acodm plan --save`, else 2000."
+        None,
+        gt=0,
+        le=10**8,
+        description="Memory a training run, for schedulers; default: from `acodm plan --save`, else 2000.",
     )
     minutes: int | None = Field(
         None,
         gt=0,
+        le=10**6,
         description="Longest time a training run, for schedulers; default: from `acodm plan --save`, else 120.",
     )
 
@@ -236,22 +265,28 @@ class Experiment(Section):
     """One experiment: the same corpus, recipe, seeds and evaluation for every method."""
 
     later = frozenset({"horizons"})
-    experiment: Name = Field(description="Name; results go to results/NAME.")
-    seeds: list[int] = Field([0, 1], min_length=1, description="Seeds; five or more for a ranking.")
+    experiment: Annotated[Name, AfterValidator(_is_no_folder_of_ours)] = Field(
+        description="Name; results go to results/NAME."
+    )
+    seeds: Annotated[list[Seed], Distinct] = Field(
+        [0, 1], min_length=1, max_length=1000, description="Seeds; five or more for a ranking."
+    )
     corpus: CorpusSpec = Field(description="Which text is trained on: domains of the catalogue, or your own.")
-    models: dict[str, ModelConfig] = Field(description="Catalogue of models; yours are added to lm/models.yaml.")
-    roles: dict[str, str] = Field(dict(ROLES), description="Role -> model. `target` is compared on.")
+    models: dict[Name, ModelConfig] = Field(description="Catalogue of models; yours are added to lm/models.yaml.")
+    roles: dict[Name, Name] = Field(dict(ROLES), description="Role -> model. `target` is compared on.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The recipe all runs share.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="The evaluation all runs share.")
-    methods: dict[str, MethodConfig] = Field(description="Catalogue of methods; yours are added to methods.yaml.")
-    compare: list[str] = Field(min_length=1, description="The methods compared: the rows of the tables.")
+    methods: dict[Name, MethodConfig] = Field(description="Catalogue of methods; yours are added to methods.yaml.")
+    compare: Annotated[list[Name], Distinct] = Field(
+        min_length=1, description="The methods compared: the rows of the tables."
+    )
     axes: dict[Name, AxisConfig] = Field({}, description="Ablations: each has its own table and figure.")
-    horizons: dict[str, tuple[Annotated[int, Field(gt=0)], ...]] = Field(
+    horizons: dict[Name, tuple[Steps, ...]] = Field(
         {},
         description="Compared method -> further trainings of it on every seed, each with a schedule to so many steps: for the "
         "matched horizon and for equal compute. No rows of the comparison; `acodm rerun` writes them.",
     )
-    baseline: str = Field("natural", description="The method whose final loss is the target of steps-to-target.")
+    baseline: Name = Field("natural", description="The method whose final loss is the target of steps-to-target.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How overhead is measured.")
     downstream: DownstreamConfig | None = Field(
         None,
@@ -259,57 +294,6 @@ class Experiment(Section):
         description="Tasks that finished runs are asked; none by default. Keys: acodm reference schema.",
     )
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig, description="What a job may use.")
-
-
-class readable_errors:
-    """Turns a pydantic ValidationError into a UserError with the YAML path, the value and the valid names."""
-
-    def __init__(self, prefix: str = "", model: type[BaseModel] | None = None, value: Any = None) -> None:
-        self.prefix, self.model, self.value = prefix, model, value
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if not isinstance(error, ValidationError):
-            return
-        first, *others = error.errors()
-        path = _yaml_path(first, self.value)
-        where = ".".join((*filter(None, [self.prefix]), *path))
-        if first["type"] == "extra_forbidden":
-            raise unknown_name(
-                "key", str(first["loc"][-1]), _fields(self.model, first["loc"][:-1]), where=where
-            ) from None
-        ours = first.get("ctx", {}).get("error")  # raised by a validator of this project: it says all there is to say
-        same_place = [e["msg"] for e in others if _yaml_path(e, self.value) == path]  # the other members of a union
-        what = str(ours or "; or ".join([first["msg"], *same_place]))
-        if not ours and first["type"] != "missing":
-            what += f"; got {first['input']!r}"
-        raise UserError(what, where=where) from None
-
-
-def _yaml_path(error: Mapping[str, Any], value: Any) -> list[str]:
-    """The error's place without what pydantic puts in between: the names of a union's members, no keys of ``value``."""
-    loc = error["loc"]
-    if value is None:
-        return [str(part) for part in loc]
-    path = []
-    for part in loc:
-        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(part, int)
-        if inside:
-            value = value[part]
-            path.append(str(part))
-    return [*path, str(loc[-1])] if error["type"] == "missing" else path
-
-
-def _fields(model: type[BaseModel] | None, path: tuple[str | int, ...]) -> list[str]:
-    """Names of the fields of the section that ``path`` leads to; empty where it leads out of the models."""
-    for part in path:
-        field = model.model_fields.get(str(part)) if model is not None else None
-        if field is None:  # a key of a dictionary of sections, as in methods.NAME
-            continue
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-    return list(model.model_fields) if model is not None else []
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,35 +305,20 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return out
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping; a UserError with file and line when it is not one."""
-    try:
-        value = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError("file not found", where=str(path)) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise UserError(f"must hold a mapping, got {type(value).__name__}", where=str(path))
-    return value
-
-
 def load_experiment(*sources: Mapping[str, Any] | Path) -> Experiment:
     """The experiment that ``sources`` (YAML files or mappings, later over earlier) describe.
 
     Raises:
-        UserError: an unknown key or name, a value of the wrong type or range, with its YAML path.
+        UserError: a file that cannot be read, an unknown key or name, a value of the wrong type or range, with its YAML path.
     """
     merged: dict[str, Any] = {
-        "models": load_yaml(CORE / "lm" / "models.yaml"),
-        "methods": load_yaml(CORE / "study" / "methods.yaml"),
+        "models": shipped(CORE / "lm" / "models.yaml"),
+        "methods": shipped(CORE / "study" / "methods.yaml"),
         "roles": ROLES,
     }
     for source in sources:
-        merged = merge(merged, source if isinstance(source, Mapping) else load_yaml(source))
+        merged = merge(merged, source if isinstance(source, Mapping) else read_yaml(source))
     if isinstance(merged.get("compare"), list) and isinstance(merged["methods"], dict):
-        for name in merged["compare"]:
-            if isinstance(name, str) and name not in merged["methods"]:
-                merged["methods"][name] = {"mixer": name}
-    with readable_errors(model=Experiment, value=merged):
-        return Experiment.model_validate(merged)
+        mixers = [name for name in merged["compare"] if isinstance(name, str) and _A_MIXER.fullmatch(name)]
+        merged["methods"] = {name: {"mixer": name} for name in mixers} | merged["methods"]
+    return checked(Experiment, merged)

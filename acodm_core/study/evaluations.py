@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acodm_core import PROTOCOL
+from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
-from acodm_core.study.config import DownstreamConfig, readable_errors
+from acodm_core.study.config import DownstreamConfig
 from acodm_core.study.planner import Plan
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ def command(asked: DownstreamConfig, task: str) -> tuple[str, ...]:
 
 def read_settings(path: Path) -> DownstreamConfig:
     """The settings that a workflow wrote as JSON."""
-    with readable_errors(str(path), DownstreamConfig):
-        return DownstreamConfig.model_validate(read_json(path))
+    return checked(DownstreamConfig, read_json(path), where=str(path))
 
 
 def gather(plan: Plan, asked: DownstreamConfig, roots: Sequence[Path], out: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from acodm_core import ARITHMETIC, PROTOCOL
+from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json, sha256
 from acodm_core.grouping import partition
@@ -30,7 +31,6 @@ from acodm_core.study.config import (
     ModelConfig,
     Section,
     TrainingConfig,
-    readable_errors,
 )
 
 MEMBER = "member"  # the option that holds a run's number in its swarm
@@ -288,8 +288,7 @@ def read_experiment(path: Path) -> tuple[Experiment, Plan]:
     Raises:
         UserError: the file is missing, truncated, or not an experiment.
     """
-    with readable_errors(str(path), Experiment):
-        experiment = Experiment.model_validate(read_json(path))
+    experiment = checked(Experiment, read_json(path), where=str(path))
     return experiment, plan(experiment)
 
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from acodm_core.checked import Name, checked
 from acodm_core.errors import UserError
-from acodm_core.study.config import Name, Section, readable_errors
+from acodm_core.study.config import Section
 
 UNSTATED = "unstated"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -94,17 +95,14 @@ def read(path: Path) -> tuple[Header, dict[str, Told]]:
     header, told = None, {}
     for where, line in _lines(path):
         if header is None:
-            with readable_errors(where, Header, line):
-                header = Header.model_validate(line)
+            header = checked(Header, line, where=where)
         elif "method" in line:
-            with readable_errors(where, Run, line):
-                run = Run.model_validate(line)
+            run = checked(Run, line, where=where)
             if run.run in told:
                 raise UserError(f"a second run {run.run!r}", where=where)
             told[run.run] = Told(run)
         else:
-            with readable_errors(where, Point, line):
-                point = Point.model_validate(line)
+            point = checked(Point, line, where=where)
             if point.run not in told:
                 fix = '{"run": ..., "method": ..., "seed": ...} comes before its points'
                 raise UserError(f"a point of a run that is not there yet: {point.run!r}", where=where, fix=fix)

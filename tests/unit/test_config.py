@@ -15,7 +15,8 @@ import yaml
 from acodm_core.data.catalogue import load_catalogue
 from acodm_core.errors import UserError
 from acodm_core.mixing import baseline_names
-from acodm_core.study.config import Experiment, load_experiment, load_yaml, merge
+from acodm_core.settings import read_yaml
+from acodm_core.study.config import Experiment, load_experiment, merge
 from acodm_core.study.planner import Plan, RunSpec, plan, read_experiment
 
 PRESETS = sorted((Path(__file__).parents[2] / "workflow" / "config").glob("*.yaml"))
@@ -177,7 +178,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "list where a number belongs": ({"training": {"lr": [1]}}, ["training.lr:", "'lr'"]),
     "not a list": ({"compare": "uniform"}, ["compare:", "'uniform'", "list"]),
     "compare is a number": ({"compare": 5}, ["compare:", "5", "list"]),
-    "compare holds a list": ({"compare": [["natural"]]}, ["compare.0:", "natural", "string"]),
+    "compare holds a list": ({"compare": [["natural"]]}, ["compare[0]:", "natural", "text"]),
     "methods is a list": ({"methods": ["odm"]}, ["methods:", "odm", "dictionary"]),
     "method is a word": ({"methods": {"odm": "fast"}}, ["methods.odm:", "'fast'"]),
     "out of range": ({"training": {"batch": 0}}, ["training.batch:", "0", "greater than 0"]),
@@ -311,7 +312,7 @@ def test_file_that_is_no_mapping(tmp_path: Path, text: str, expected: str) -> No
         load_experiment(path)
     assert str(path) in str(error.value)
     with pytest.raises(UserError, match="not found"):
-        load_yaml(tmp_path / "absent.yaml")
+        read_yaml(tmp_path / "absent.yaml")
 
 
 def test_the_program_prints_the_mistake_and_no_traceback(tmp_path: Path) -> None:
@@ -330,7 +331,7 @@ def test_shipped_preset_plans(preset: Path) -> None:
     under = [preset.with_stem(name) for name in LAID_OVER.get(preset.stem, ())]
     experiment = load_experiment(*under, preset)
     found = plan(experiment)
-    assert experiment.experiment == load_yaml(preset).get("experiment", under[-1].stem if under else "")
+    assert experiment.experiment == read_yaml(preset).get("experiment", under[-1].stem if under else "")
     assert list(found.compared) == experiment.compare
     assert all(len(runs) == len(experiment.seeds) for runs in found.compared.values())
     for name, spec in found.runs.items():
@@ -345,7 +346,7 @@ def test_there_are_presets() -> None:
 
 
 def test_every_shipped_method_and_baseline_plans() -> None:
-    methods = load_yaml(Path(sys.modules["acodm_core.study.config"].__file__).with_name("methods.yaml"))
+    methods = read_yaml(Path(sys.modules["acodm_core.study.config"].__file__).with_name("methods.yaml"))
     ready = [name for name, entry in methods.items() if "members" not in entry]
     assert set(baseline_names()) - {"static"} <= {entry["mixer"] for entry in methods.values()}
     found = planned({"compare": ready})
@@ -353,7 +354,7 @@ def test_every_shipped_method_and_baseline_plans() -> None:
 
 
 def test_method_named_only_in_compare_works() -> None:
-    methods = load_yaml(Path(sys.modules["acodm_core.study.config"].__file__).with_name("methods.yaml"))
+    methods = read_yaml(Path(sys.modules["acodm_core.study.config"].__file__).with_name("methods.yaml"))
     dotted = "acodm_baselines.uniform"
     assert dotted not in methods
     found = planned({"compare": ["natural", dotted]})
@@ -437,6 +438,7 @@ def test_more_seeds_and_methods_leave_the_old_runs() -> None:
 DIGEST = """
 import json, sys
 from acodm_core.study.config import load_experiment
+from acodm_core.settings import read_yaml
 from acodm_core.study.planner import plan
 print("\\n".join(plan(load_experiment(json.loads(sys.stdin.read()))).runs))
 """
