@@ -320,5 +320,5 @@ def load_experiment(*sources: Mapping[str, Any] | Path) -> Experiment:
         merged = merge(merged, source if isinstance(source, Mapping) else read_yaml(source))
     if isinstance(merged.get("compare"), list) and isinstance(merged["methods"], dict):
         mixers = [name for name in merged["compare"] if isinstance(name, str) and _A_MIXER.fullmatch(name)]
-        merged["methods"] = {name: {"mixer": name} for name in mixers} | merged["methods"]
+        merged["methods"] = merged["methods"] | {m: {"mixer": m} for m in mixers if m not in merged["methods"]}
     return checked(Experiment, merged)
