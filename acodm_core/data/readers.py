@@ -17,13 +17,23 @@ import sqlite3
 import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
-from acodm_core.data.lines import Damaged, lines
+from acodm_core.data.fields import parse, rows_of, text_of
+from acodm_core.data.formats import HEAD_BYTES, codec_of, no_text
+from acodm_core.data.lines import Damaged, NotText, lines, whole_text
 from acodm_core.errors import UserError, unknown_name
+
+
+@dataclass
+class Place:
+    """How far a reader is in a file."""
+
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,26 @@ class Member:
         with self.open() as stream:
             return stream.read()
 
-    def text(self) -> str:
-        """UTF-8, or Windows-1252 for the few old files that are not."""
-        raw = self.bytes()
+    def text(self, encoding: str | None = None) -> str:
+        """Its text, unpacked if it is packed: UTF-8, what its byte-order mark says, or ``encoding``."""
+        with self.placed(), self.open() as stream:
+            return whole_text(stream, self.name, encoding)
+
+    @contextmanager
+    def placed(self) -> Iterator[Place]:
+        """A UserError with the member's name, and its line or row, for what is wrong with it."""
+        place = Place()
         try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            return raw.decode("cp1252", errors="replace")
+            yield place
+        except (Damaged, NotText, UserError, OSError) as error:
+            where = (
+                self.name if place.line is None or isinstance(error, NotText | OSError) else f"{self.name}:{place.line}"
+            )
+            if isinstance(error, UserError):
+                raise UserError(error.what, where=error.where or where, fix=error.fix) from error
+            what = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            fix = error.fix if isinstance(error, NotText) else "fetch the file again, or take it out"
+            raise UserError(what, where=where, fix=fix) from error
 
     def json(self) -> Any:
         try:
@@ -59,42 +82,49 @@ Reader = Callable[..., Iterator[str]]
 # -- formats -----------------------------------------------------------------------------------------------------------
 
 
-def text(members: Members, *, separator: str | None = None) -> Iterator[str]:
-    """A document a file, or several divided by ``separator``."""
+def text(members: Members, *, separator: str | None = None, encoding: str | None = None) -> Iterator[str]:
+    """A document per file, or several divided by ``separator``."""
     for member in members:
-        whole = member.text()
-        yield from whole.split(separator) if separator else [whole]
+        yield from _divided(member.text(encoding), separator)
 
 
-def jsonl(members: Members, *, field: str = "text") -> Iterator[str]:
-    """A JSON object a line; the document is its ``field``. Names in .gz or .zst are decompressed as they stream."""
+def plain(members: Members, *, separator: str | None = None, encoding: str | None = None) -> Iterator[str]:
+    """As ``text``, for files that nobody has called text: one that looks like JSON is refused."""
     for member in members:
-        number = 0
-        with member.open() as stream:
-            try:
-                for number, line in enumerate(lines(stream, member.name), 1):
-                    if line.strip():
-                        yield _json_field(line, field, f"{member.name}:{number}")
-            except Damaged as error:
-                raise UserError(
-                    str(error), where=f"{member.name}:{number}", fix="fetch the file again, or take it out"
-                ) from error
+        whole = member.text(encoding)
+        if _looks_like_json(whole):
+            raise UserError(
+                "this looks like JSON, and would be trained on with its keys and brackets",
+                where=member.name,
+                fix="write `format: jsonl` (one object per line), or `format: text` to train on it as it stands",
+            )
+        yield from _divided(whole, separator)
+
+
+def jsonl(members: Members, *, field: str = "text", encoding: str | None = None) -> Iterator[str]:
+    """A JSON object per line; the document is its (dotted) ``field``. Nulls are left out. Packed files are unpacked."""
+    for member in members:
+        with member.placed() as place, member.open() as stream:
+            for place.line, line in enumerate(lines(stream, member.name, encoding=encoding), 1):
+                if line.strip() and (document := text_of(parse(line), field)) is not None:
+                    yield document
 
 
 def parquet(members: Members, *, field: str = "text") -> Iterator[str]:
-    """A row a document; the text is the column ``field``. Nulls are left out."""
+    """A row per document; the text is the (dotted) column ``field``. Nulls are left out."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for member in members:
-        try:
-            file = pq.ParquetFile(pa.PythonFile(member.open(), mode="r"))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"not a Parquet file: {error}", where=member.name) from error
-        if field not in file.schema_arrow.names:
-            raise unknown_name("column", field, file.schema_arrow.names, where=member.name)
-        for batch in file.iter_batches(batch_size=256, columns=[field]):
-            yield from (value for value in batch.column(0).to_pylist() if value is not None)
+        with member.placed() as place, member.open() as stream:
+            try:
+                file = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
+                for place.line, row in enumerate(rows_of(file, [field]), 1):
+                    if (document := text_of(row, field)) is not None:
+                        yield document
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                what = _what_it_is(member) or f"not a Parquet file, or damaged: {error}"
+                raise UserError(what, fix="correct `format:`, fetch the file again, or take it out") from error
 
 
 def table(members: Members, *, field: str = "text", replace: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -270,16 +300,35 @@ def _plain(example: object) -> str:
     return example if isinstance(example, str) else str(example.get("text", "")) if isinstance(example, dict) else ""
 
 
-def _json_field(line: bytes, field: str, where: str) -> str:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}", where=where) from error
-    if not isinstance(value, dict) or field not in value:
-        raise unknown_name("key", field, value if isinstance(value, dict) else (), where=where)
-    if not isinstance(value[field], str):
-        raise UserError(f"{field!r} is {type(value[field]).__name__}, not text", where=where)
-    return value[field]
+def _divided(whole: str, separator: str | None) -> list[str]:
+    """Documents between separators, whose newlines may be written as Windows does in the file."""
+    if not separator:
+        return [whole]
+    return whole.replace("\r\n", "\n").split(separator.replace("\r\n", "\n"))
+
+
+def _looks_like_json(whole: str) -> bool:
+    """Whether a text, or its first line, is an object or array of JSON."""
+    start = whole.lstrip()
+    if not start.startswith(("{", "[")):
+        return False
+    for candidate in (start.partition("\n")[0], start):
+        try:
+            return isinstance(json.loads(candidate), dict | list)
+        except (ValueError, RecursionError):
+            continue
+    return False
+
+
+def _what_it_is(member: Member) -> str:
+    """What a file that is no Parquet file is instead; empty if that is not known."""
+    with member.open() as stream:
+        head = stream.read(HEAD_BYTES)
+    if codec_of(head):
+        return "not a Parquet file, but one that is packed"
+    if (found := no_text(head)) and "Parquet" not in found[0]:
+        return f"not a Parquet file: this is {found[0]}"
+    return "not a Parquet file: this looks like JSON" if head.lstrip().startswith((b"{", b"[")) else ""
 
 
 def _csv_streams(member: Member) -> Iterator[tuple[str, BinaryIO]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from acodm_core.data import archives, mathematics, readers, synthetic
 from acodm_core.data.catalogue import CorpusSpec
+from acodm_core.data.fields import pick, text_of
 from acodm_core.data.sources import (
     FilesDomain,
     GeneratorDomain,
@@ -67,12 +67,16 @@ def _from_packages(entry: PackagesDomain, domain: str, archives_dir: Path) -> It
 
 def _from_files(entry: FilesDomain) -> Iterator[str]:
     members = (readers.Member(str(path), lambda path=path: path.open("rb")) for path in entry.files())
-    options = {"separator": entry.separator} if entry.format == "text" else {"field": entry.field}
-    return readers.find_reader(entry.format)(members, **options)
+    if entry.format == "parquet":
+        return readers.parquet(members, field=entry.field)
+    if entry.format == "jsonl":
+        return readers.jsonl(members, field=entry.field, encoding=entry.encoding)
+    read = readers.text if entry.format == "text" else readers.plain
+    return read(members, separator=entry.separator, encoding=entry.encoding)
 
 
 def _from_hub(entry: HubDomain, domain: str) -> Iterator[str]:
-    where = f"corpus.domains.{domain}"
+    where, place = f"corpus.domains.{domain}", readers.Place()
     try:
         import datasets
     except ImportError as error:
@@ -82,26 +86,20 @@ def _from_hub(entry: HubDomain, domain: str) -> Iterator[str]:
             entry.dataset, name=entry.config, split=entry.split, revision=entry.revision, streaming=True
         )
         taken = 0
-        for row in rows:
-            if any(str(_column(row, key)) != value for key, value in entry.where.items()):
+        for place.line, row in enumerate(rows, 1):
+            if any(str(pick(row, key)) != value for key, value in entry.where.items()):
                 continue
-            yield str(_column(row, entry.field))
+            if (document := text_of(row, entry.field)) is None:
+                continue
+            yield document
             taken += 1
             if taken == entry.documents:
                 return
-    except KeyError as error:
-        raise UserError(
-            f"{entry.dataset} has no column {error}", where=where, fix="correct `field` or `where`"
-        ) from error
+    except UserError as error:
+        raise UserError(f"row {place.line} of {entry.dataset}: {error.what}", where=where, fix=error.fix) from error
     except Exception as error:  # the hub raises a dozen kinds: no such data set, no such split, no network, gated
         raise UserError(
             f"cannot read {entry.dataset} from the hub: {type(error).__name__}: {error}",
             where=where,
             fix="check the name and the network, or use `from: files` with a copy of your own",
         ) from error
-
-
-def _column(row: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        row = row[key]
-    return row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,9 @@ from typing import Any, BinaryIO
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from acodm_core.data.lines import Damaged, lines
+from acodm_core.data.fields import parse, rows_of, text_of
+from acodm_core.data.formats import HEAD_BYTES, is_parquet
+from acodm_core.data.lines import Damaged, NotText, lines
 from acodm_core.data.sources import Shards, remote
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, contents
@@ -109,10 +110,10 @@ class ShardReader:
         with _open(self.shard) as stream:
             hashed = _Hashed(stream, self.shard.path)
             try:
-                read = self._parquet if self.shard.path.endswith(".parquet") else self._json
+                read = self._parquet if is_parquet(hashed.peek(HEAD_BYTES)) else self._json
                 for self.rows, row in enumerate(read(hashed), 1):
                     yield self._row(self.rows, row)
-            except Damaged as error:
+            except (Damaged, NotText) as error:
                 self.damage = str(error)
             hashed.rest()
         if hashed.bytes != self.shard.bytes or self.shard.content not in (None, hashed.content()):
@@ -129,36 +130,32 @@ class ShardReader:
                 yield _Fault(f"longer than {LONGEST_BYTES:,} bytes")
                 continue
             try:
-                yield json.loads(line) if line.strip() else _Fault("empty line")
-            except ValueError as error:
-                yield _Fault(f"not JSON: {error}")
+                yield parse(line) if line.strip() else _Fault("empty line")
+            except UserError as error:
+                yield _Fault(error.what)
 
     def _parquet(self, stream: BinaryIO) -> Iterator[Any]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = [self.shards.text, self.shards.domain]
         with tempfile.TemporaryFile() as whole:  # its footer, at the end, must be read first
             shutil.copyfileobj(stream, whole, 1 << 20)
             try:
                 file = pq.ParquetFile(whole, pre_buffer=False)
-                for batch in file.iter_batches(batch_size=64, columns=columns):
-                    yield from batch.to_pylist()
-            except (pa.ArrowException, OSError) as error:
+                yield from rows_of(file, [self.shards.text, self.shards.domain], rows=64)
+            except UserError as error:
+                raise NotText(error.what, error.fix) from error
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise Damaged(f"damaged: {error}") from error
 
     def _row(self, number: int, found: Any) -> Row:
         if isinstance(found, _Fault):
             return Row(number, fault=found)
-        values = []
-        for dotted in (self.shards.domain, self.shards.text):
-            value = found
-            for key in dotted.split("."):
-                value = value.get(key) if isinstance(value, dict) else None
-            if not isinstance(value, str):
-                return Row(number, fault=f"no text under {dotted!r}")
-            values.append(value)
-        return Row(number, *values)
+        try:
+            values = [text_of(found, dotted) for dotted in (self.shards.domain, self.shards.text)]
+        except UserError as error:
+            return Row(number, fault=error.what)
+        return Row(number, fault="null in place of text") if None in values else Row(number, *values)
 
 
 class _Fault(str):
@@ -169,11 +166,19 @@ class _Hashed:
     """A stream that hashes and counts what is read of it."""
 
     def __init__(self, stream: BinaryIO, path: str) -> None:
-        self._stream, self._path, self.bytes = stream, path, 0
+        self._stream, self._path, self.bytes, self._peeked = stream, path, 0, b""
         self._hashes = hashlib.sha256(), xxhash.xxh3_128()
         self.hexdigest, self.content = (one.hexdigest for one in self._hashes)
 
+    def peek(self, size: int) -> bytes:
+        """The first bytes, which the next ``read`` gives."""
+        self._peeked = self.read(size)
+        return self._peeked
+
     def read(self, size: int) -> bytes:
+        if self._peeked:
+            block, self._peeked = self._peeked, b""
+            return block
         try:
             block = self._stream.read(size)
         except Exception as error:  # a failing disk, or whatever a host raises when its line goes dead

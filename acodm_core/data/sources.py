@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from acodm_core.data.readers import check_reader
 from acodm_core.errors import UserError
@@ -112,10 +121,42 @@ class FilesDomain(_Entry, OnDisk):
 
     kind: Literal["files"] = Field(alias="from", description="Where the text comes from.")
     paths: list[str] = Field(description="Paths or globs (** for any depth).", min_length=1)
-    format: Literal["text", "jsonl", "parquet"] = Field("text", description="jsonl may end in .gz or .zst.")
-    field: str = Field("text", description="The key (jsonl) or column (parquet) that holds the text.")
-    separator: str | None = Field(None, description="Text only: what divides documents; null: one document a file.")
+    format: Literal["text", "jsonl", "parquet"] | None = Field(
+        None,
+        description="null: text, and files that look like JSON are refused. Text and jsonl may be packed (.gz, .zst).",
+    )
+    field: str = Field("text", description="The (dotted) key (jsonl) or column (parquet) that holds the text.")
+    separator: str | None = Field(
+        None, description="Text only: what divides documents; null: one document per file.", min_length=1
+    )
+    encoding: str | None = Field(
+        None, description="Encoding of text and jsonl, e.g. cp1252; null: UTF-8, or what a byte-order mark says."
+    )
     revision: str = Field("", description="A label of your choosing; another label makes another corpus.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, value: str | None) -> str | None:
+        try:
+            b"".decode(value or "utf-8")
+            codecs.getincrementaldecoder(value or "utf-8")
+        except (LookupError, UnicodeError, ValueError):
+            raise ValueError(f"no encoding is named {value!r}: utf-8, utf-16, cp1252, latin-1, ...") from None
+        return value
+
+    @model_validator(mode="after")
+    def _options_fit_the_format(self) -> Self:
+        fits = {
+            "separator": self.format in (None, "text"),
+            "encoding": self.format != "parquet",
+            "field": self.format in ("jsonl", "parquet"),
+        }
+        for option, it_fits in fits.items():
+            if not it_fits and getattr(self, option) != type(self).model_fields[option].default:
+                raise ValueError(
+                    f"`{option}` means nothing for format {self.format or 'text'}: drop it, or write `format:`"
+                )
+        return self
 
     def files(self) -> list[Path]:
         """The files, sorted by name."""

@@ -162,7 +162,7 @@ def test_every_reader_has_a_case() -> None:
 
 def test_text_may_hold_several_documents_or_an_old_encoding() -> None:
     assert read("text", "a.txt", "one\n%%\ntwo", separator="\n%%\n") == ["one", "two"]
-    assert read("text", "a.txt", "caf\u00e9".encode("cp1252")) == ["caf\u00e9"]
+    assert read("text", "a.txt", "caf\u00e9".encode("cp1252"), encoding="cp1252") == ["caf\u00e9"]
     assert read("text", "a.txt", b"\xef\xbb\xbfmark") == ["mark"]
 
 
@@ -176,8 +176,8 @@ def test_jsonl_is_decompressed_by_its_name(suffix: str, pack) -> None:
     [
         ("{oops", "not JSON"),
         ('{"txt": "a"}', "did you mean 'txt'"),
-        ('{"text": 3}', "is int, not text"),
-        ("[1]", "unknown key"),
+        ('{"text": 3}', "is a number, not text"),
+        ("[1]", "it is a list, not an object"),
     ],
 )
 def test_bad_jsonl_line_is_named(line: str, says: str) -> None:
