@@ -154,7 +154,11 @@ def find_files(patterns: Sequence[str], *, where: str) -> list[Path]:
             raise UserError(f"{_kind(name)}, not a file: {pattern!r}", where=where, fix="name files, or write a glob")
         matches = [name] if os.path.isfile(name) else [path for path in _expand(name) if os.path.isfile(path)]
         if not matches:
-            raise UserError(f"no file matches {pattern!r}", where=where, fix="correct `paths`, or bring the files")
+            raise UserError(
+                f"no file matches {pattern!r}",
+                where=where,
+                fix="correct `paths`, or bring the files (docs/real-corpora.md says where from)",
+            )
         found.update(matches)
     once: dict[str, str] = {}
     for path in sorted(found):

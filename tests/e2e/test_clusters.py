@@ -68,7 +68,7 @@ def test_a_pod_mounts_the_working_folder_and_works_there(folder, tmp_path):
 
 
 SLURM = ["--slurm-init-seconds-before-status-checks", "1", "--default-resources"]
-SLURM += ["slurm_account=A", "slurm_partition=P", "runtime=120", "mem_mb=4000"]
+SLURM += ["slurm_account=A", "slurm_partition=P"]
 
 
 def test_a_batch_job_runs_as_it_is_submitted(folder, tmp_path):

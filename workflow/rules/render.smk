@@ -61,9 +61,12 @@ rule render:
     log:
         f"logs/render/{EXPERIMENT.experiment}.log",
     message:
-        "Rendering tables and figures"
+        "Rendering tables and figures" + ASKS
     group:
         "tables"
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "python -m acodm_analysis.render {params.results:q} {params.rendered:q} > {log:q} 2>&1"
 
@@ -77,9 +80,12 @@ rule cards:
     log:
         f"logs/cards/{EXPERIMENT.experiment}.log",
     message:
-        "Writing the methods' cards"
+        "Writing the methods' cards" + ASKS
     group:
         "tables"
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm reference methods > {output:q} 2> {log:q}"
 
@@ -98,8 +104,11 @@ rule report:
     log:
         f"logs/report/{EXPERIMENT.experiment}.log",
     message:
-        "Writing the report"
+        "Writing the report" + ASKS
     group:
         "tables"
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "python -m acodm_analysis.report {params.results:q} {params.rendered:q} {output:q} > {log:q} 2>&1"

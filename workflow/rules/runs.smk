@@ -43,7 +43,7 @@ rule train:
     log:
         "logs/train/{run}.log",
     message:
-        "Training {wildcards.run}"
+        "Training {wildcards.run}" + GPU_ASKS
     threads: EXPERIMENT.resources.threads
     resources:
         gpu=EXPERIMENT.resources.gpus,
@@ -94,7 +94,7 @@ rule probe:
     log:
         f"logs/probe/{EXPERIMENT.experiment}.log",
     message:
-        "Probing the cost of every method, with the machine to itself"
+        "Probing the cost of every method, with the machine to itself" + GPU_ASKS
     threads: machine
     resources:
         gpu=min(1, EXPERIMENT.resources.gpus),
@@ -118,8 +118,11 @@ rule collect:
     log:
         f"logs/collect/{EXPERIMENT.experiment}.log",
     message:
-        "Collecting {EXPERIMENT.experiment}"
+        "Collecting {EXPERIMENT.experiment}" + ASKS
     group:
         "tables"
+    resources:
+        mem_mb=SMALL_MB,
+        runtime=SMALL_MINUTES,
     shell:
         "acodm collect {input.plan:q} --corpus {params.corpus:q} > {log:q} 2>&1"
