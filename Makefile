@@ -24,9 +24,7 @@ help:
 setup: $(STAMP)
 
 reproduce: $(STAMP)
-	@$(RUN) snakemake --configfile workflow/config/$(PRESET).yaml
-	@$(RUN) python -m acodm_analysis.comparison results/$(PRESET) results/$(PRESET)/rendered --print
-	@echo "Report: results/$(PRESET)/report.html"
+	@$(RUN) acodm reproduce $(PRESET)
 
 test: $(STAMP)
 	@$(RUN) python -m pytest --numprocesses 2 --dist loadfile

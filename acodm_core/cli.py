@@ -15,6 +15,7 @@ from acodm_core.data.programs import app as data_app
 from acodm_core.downstream.programs import app as downstream_app
 from acodm_core.errors import UserError
 from acodm_core.lm.device import prepare
+from acodm_core.reproduce import reproduce
 from acodm_core.results_programs import export, rerun, score
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(check)
 app.command()(new_mixer)
 app.command()(export)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(reproduce)
 app.command()(rerun)
 app.command()(score)
 app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")

@@ -6,13 +6,15 @@ random order and then in its reverse, so that neither a drift of the machine nor
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +156,15 @@ def plain_arm(spec: RunSpec) -> RunSpec:
 def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, device: str) -> pd.DataFrame:
     """PROBE_COLUMNS rows: every method against plain, block by block."""
     rows: list[dict[str, Any]] = []
+    told = Told(sum(len(specs) + config.blocks for specs in specs_by_model(plan).values()), "probe")
     for model, specs in specs_by_model(plan).items():
         inputs = {arm: spec.input_folders(runs) for arm, spec in specs.items()}
         arms = Arms(specs, corpus, inputs, device)
         for arm in arms.mixers:
             arms.block(arm, config.warmup)
             arms.acquaint(arm)
+            if arm in specs:
+                told.tick(f"warming up {arm}, {model}")
         rng, order = np.random.default_rng(0), []
         for block in range(config.blocks):
             order = order[::-1] if block % 2 else list(rng.permutation(list(arms.mixers)))
@@ -168,7 +173,7 @@ def probe_time(plan: Plan, corpus: Corpus, runs: Path, config: ProbeConfig, devi
                 for method in [m for m in specs if m != PLAIN] if shared else [arm]:
                     at = {"method": method, "model": model, "block": block, "arm": arm if shared else "method"}
                     rows += [at | {"part": part, "seconds": seconds} for part, seconds in parts.items()]
-            print(f"probe {model}: block {block + 1} of {config.blocks}", file=sys.stderr, flush=True)
+            told.tick(f"time, {model}")
     return _frame(rows, PROBE_COLUMNS, device)
 
 
@@ -187,12 +192,14 @@ def probe_memory(
                 [*command, f"--out={out}", f"--device={device}", f"--steps={config.warmup}", *inputs], check=True
             )
             peaks = read_json(out)
+        told.tick(f"memory of {arm}, {model}")
         methods = [m for m in grouped[model] if m != PLAIN] if arm == PLAIN else [arm]
         label = PLAIN if arm == PLAIN else "method"
         return [{"method": m, "model": model, "repeat": repeat, "arm": label, **peaks} for m in methods]
 
     grouped = specs_by_model(plan)
-    with ThreadPoolExecutor(jobs if device == "cpu" else 1) as pool:
+    told = Told(config.memory_repeats * sum(map(len, grouped.values())), "probe of memory")
+    with ThreadPoolExecutor(jobs if device == "cpu" else 1) as pool, _cancelled_at_an_error(pool):
         futures = [
             pool.submit(measure, model, arm, spec, repeat)
             for repeat in range(config.memory_repeats)
@@ -201,6 +208,26 @@ def probe_memory(
         ]
         rows = [row for future in futures for row in future.result()]
     return _frame(rows, MEMORY_COLUMNS, device)
+
+
+class Told:
+    """A plain line on stderr for each of ``total`` measurements that is done."""
+
+    def __init__(self, total: int, of: str) -> None:
+        self.total, self.of, self._counted = total, of, itertools.count(1)
+
+    def tick(self, what: str) -> None:
+        print(f"{self.of}: {next(self._counted)}/{self.total}  {what}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _cancelled_at_an_error(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """What has not begun never begins: else an error, or Ctrl-C, would wait for all of it."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _frame(rows: list[dict[str, Any]], columns: Sequence[str], device: str) -> pd.DataFrame:

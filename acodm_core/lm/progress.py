@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 
 from acodm_core.study.planner import RunSpec
 
-LINE_SECONDS = 10.0
+LINE_SECONDS = 5.0
 
 
 class Progress:
