@@ -232,14 +232,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return z / z.sum()
 
 
-def rescaled(rate: float, *, of: float, to: float) -> float:
-    """A rate per step of a run of ``of`` steps, as one per step of a run of ``to`` steps.
-
-    What a step keeps, 1 - rate, becomes (1 - rate)^(of / to), so that the half-life is the same share of either run.
-    """
-    return 1.0 - (1.0 - rate) ** (of / to)
-
-
 def save_weights(folder: Path, domains: tuple[str, ...], weight_K: np.ndarray) -> None:
     """Write ``folder/weights.json``, what the mixer `static` draws by when it has the run as its input ``weights``."""
     _write_json(folder / "weights.json", _by_domain(domains, weight_K))

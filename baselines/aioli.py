@@ -6,6 +6,8 @@ import numpy as np
 
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, softmax
 
+TRIAL = 10 / 40_000  # steps of a trial in the release's script, as a share of its run
+
 
 @dataclass
 class Aioli(Mixer):
@@ -23,15 +25,16 @@ class Aioli(Mixer):
         arXiv 2411.05735, Aioli and its LearnParams. Release at a236112, trainer/aioli_trainer.py; ``memory`` as there. Its script
         for 7 domains: eta = 1, focus = 0.75, 2 sweeps of 10 steps a trial, 70 % of a round, memory 0.1, 40k steps.
     Differences:
-        Defaults are for runs of hundreds of steps: one sweep of 2 steps a trial, half of a round. The first step is drawn
-        uniformly, so that there is a loss to start from. A sums to 1, so that K w A has a mean of 1 / K a column: eta = 1
-        moves p by some percent a round. Held-out losses are those of the validation split's last sequences.
+        A trial has the release's share of the run, and 2 steps at least. Defaults are for runs of hundreds of steps, in which
+        that is long: one sweep, half of a round. The first step is drawn uniformly, so that there is a loss to start from. A sums
+        to 1, so that K w A has a mean of 1 / K a column: eta = 1 moves p by some percent a round. Held-out losses are those of
+        the validation split's last sequences.
     """
 
     step_size: float = 1.0  # eta
     focus: float = 0.75
     sweeps: int = 1
-    trial: int = 2  # steps
+    trial: int = 2  # steps, at least
     measure: float = 0.5  # share of a round that is trials
     memory: float | None = None
 
@@ -53,7 +56,8 @@ class Aioli(Mixer):
         self._target_K = start.target
         self._trial_KK = np.full((k, k), (1 - self.focus) / max(1, k - 1))
         np.fill_diagonal(self._trial_KK, self.focus if k > 1 else 1.0)
-        self._trials = self.sweeps * k * self.trial  # steps of a round
+        self._trial = max(self.trial, round(TRIAL * start.total_steps))
+        self._trials = self.sweeps * k * self._trial  # steps of a round
         self._round = max(self._trials + 1, round(self._trials / self.measure))
         self.rng_ = start.rng
         self.weight_ = np.full(k, 1 / k)
@@ -72,11 +76,11 @@ class Aioli(Mixer):
 
     def sampling(self, step: int) -> np.ndarray:
         place = self._place(step)
-        return self._trial_KK[self.order_[place // self.trial]] if place < self._trials else self.weight_
+        return self._trial_KK[self.order_[place // self._trial]] if place < self._trials else self.weight_
 
     def wants(self, step: int) -> frozenset[Signal]:
         place = self._place(step)
-        ends_trial = place < self._trials and (place + 1) % self.trial == 0
+        ends_trial = place < self._trials and (place + 1) % self._trial == 0
         return self.needs if ends_trial or place == self._round - 1 else frozenset()
 
     def observe(self, stats: StepStats) -> None:
@@ -85,7 +89,7 @@ class Aioli(Mixer):
         before_K, self.loss_ = self.loss_, stats[Signal.VALID_LOSS].copy()
         place = self._place(stats.step)
         if place < self._trials:
-            self.decrease_[:, self.order_[place // self.trial]] += before_K - self.loss_
+            self.decrease_[:, self.order_[place // self._trial]] += before_K - self.loss_
         if place == self._trials - 1:
             self._learn()
             self._begin()

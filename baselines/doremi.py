@@ -24,7 +24,8 @@ class Doremi(Mixer):
         A step's loss is weighted with a from before the step, not with the a that its own excess gives. A domain that a
         step misses keeps its last score, as in the release. One that was never drawn has the mean score of the others: the
         release's start value, ln(vocabulary) (``unseen`` gives it), hands nearly all weight, and for good, to the domains
-        that a small first batch happens to miss.
+        that a small first batch happens to miss. eta and c are step sizes, and the same for runs of any length (paper: 200,000
+        steps).
     """
 
     step_size: float = 1.0  # eta

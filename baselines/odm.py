@@ -24,9 +24,11 @@ class Odm(Mixer):
         arXiv 2312.02406, Algorithm 1. Release at edbfdad, megatron/data/data_sampling_utils.py: ``released`` is
         SmoothedMeanWeightUpdater.group_update (the rule of the published runs), ``exp3`` is Exp3WeightUpdater.group_update.
     Differences:
-        The release leaves R at 0 during warm-up, so a domain not drawn right after it gets eps_t alone; here R learns from
-        the first step (``learn_in_warmup: false`` gives the release's behaviour). The paper leaves ``alpha`` open; 0.9 is the
-        release's default, its run scripts use 0.5. The release draws one domain a micro-batch, here a step mixes domains.
+        The release leaves R at 0 during warm-up, so a domain not drawn right after it gets eps_t alone; here R learns from the
+        first step (``learn_in_warmup: false`` gives the release's behaviour). The paper leaves ``alpha`` open; 0.9 is the
+        release's default, its run scripts use 0.5. The release draws one domain a micro-batch, here a step mixes domains. The
+        warm-up is a share of the run (2,000 of 100,000 steps). ``alpha`` averages noise out of a domain's appearances and counts
+        these; eps_t counts steps, as the bandit's bound has it: both are the same in runs of any length.
     """
 
     rule: Literal["paper", "released", "exp3"] = "paper"

@@ -23,9 +23,10 @@ class Skillit(Mixer):
         trainer/skillit_trainer.py and its script for 7 domains: eta = 0.2, window = 3, every = 0.01. No product of old weights:
         each update starts from uniform, as there.
     Differences:
-        every = 0.05, for runs of hundreds of steps, each with a new look at the losses (the port looks less often than it
-        updates). Graph runs are short and end at their own horizon; L before is that after their first step. What the port
-        does to entries of exactly 1, written by hand, is left out; and it does not cut at 0, which is the paper's.
+        every = 0.05, a share of the run (the port: 400 of 40,000 steps), for runs of hundreds of steps, each with a new look at
+        the losses (the port looks less often than it updates). Graph runs are short and end at their own horizon; L before is
+        that after their first step. What the port does to entries of exactly 1, written by hand, is left out; and it does not cut
+        at 0, which is the paper's.
     """
 
     step_size: float = 0.2  # eta

@@ -22,8 +22,8 @@ PLAIN: dict[str, Any] = dict(
     reward="alignment", xi=0.9, memory=0.9, shrink=False, importance="none", scale="raw",
     form="relative", blocks=("counts", "loss", "change", "norms", "time"),
     agent="ddpg", anchor="uniform", temperature=0.0, floor=0.25, noise=(0.0, 0.0), subtract=0.0, rate=0.3, spread=0.35,
-    hidden=16, layers=1, zero_head=True, actor_lr=1e-2, critic_lr=1e-2, gamma=0.5, tau=0.1,
-    replay=1000, minibatch=8, min_pool=4, updates=1,
+    horizon=0, hidden=16, layers=1, zero_head=True, actor_lr=1e-2, critic_lr=1e-2, gamma=0.5, tau=0.1,
+    replay=1000, minibatch=8, min_pool=4, updates=1, robust=True, pace_lr=False,
 )  # fmt: skip
 
 

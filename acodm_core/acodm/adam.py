@@ -68,9 +68,9 @@ def pieces(*arrays: np.ndarray) -> Iterator[Sequence[np.ndarray]]:
         yield [array[first : first + PIECE] for array in flat]
 
 
-def clip(grad: np.ndarray) -> float:
-    """Hold ``grad`` to a norm of 1, in place; returns the norm before."""
+def clip(grad: np.ndarray, longest: float = 1.0) -> float:
+    """Hold ``grad`` to a norm of ``longest``, in place; returns the norm before."""
     norm = math.sqrt(np.vdot(grad, grad))
-    if norm > 1:
-        grad *= 1 / norm
+    if norm > longest:
+        grad *= longest / norm
     return norm

@@ -12,7 +12,8 @@ from acodm_core.acodm.adam import Adam, clip
 from acodm_core.acodm.network import Network, Pair, Tape
 from acodm_core.acodm.replay import Minibatch, Replay, Transition
 
-LOG_STD = (-5.0, 1.0)  # SAC: limits of the policy's log deviations
+LOG_STD = (-5.0, -1.0)  # SAC: limits of the policy's log deviations; with larger ones each step draws another mixture
+AT_TARGET = -1.0 - 0.5 * math.log(2 * math.pi * math.e)  # log deviation of a Gaussian whose entropy is -1
 
 
 class Learner(ABC):
@@ -25,6 +26,8 @@ class Learner(ABC):
         zero_head: start at the anchor; otherwise the untrained policy is a random mixture that depends on ``seed``.
         replay, minibatch, min_pool: transitions kept, drawn an update, and needed before the first update.
         updates: gradient steps a transition.
+        robust: errors beyond 1 count linearly (Huber), and gradients are held to a norm of 1; else squared errors, and
+            gradients as they are.
     """
 
     heads = 1  # outputs of the actor a domain
@@ -49,9 +52,11 @@ class Learner(ABC):
         minibatch: int,
         min_pool: int,
         updates: int,
+        robust: bool,
         seed: int,
     ) -> None:
         k = len(anchor_K)
+        self.robust = robust
         self.gamma, self.tau, self.floor = gamma, tau, floor
         self.minibatch, self.min_pool, self.updates = minibatch, min_pool, updates
         self.log_anchor_K = np.log(anchor_K).astype(np.float32)
@@ -66,6 +71,10 @@ class Learner(ABC):
         self.critic_optimiser = Adam(critic.flat.shape, critic_lr)
         self._actors, self._critics = Pair(actor) if self.slow_actor else actor, Pair(critic)
         self.replay = Replay(replay, state=state, action=k, reward=values)
+
+    @property
+    def _longest(self) -> float:
+        return 1.0 if self.robust else math.inf
 
     @property
     def actor(self) -> Network:
@@ -117,10 +126,11 @@ class Learner(ABC):
         """One critic and one actor step on a minibatch, whose room for mixtures it fills; returns diagnostics."""
 
     def _regress(self, values: np.ndarray, goal: np.ndarray, tape: Tape) -> dict[str, float]:
-        """Step the critics towards ``goal``, down the gradient of their mean Huber losses; diagnostics are the first one's."""
+        """Step the critics towards ``goal``, down the gradient of their mean losses; diagnostics are the first one's."""
         error = values - goal
-        self.critic.backward(tape, np.minimum(np.maximum(error, -1), 1) * (1 / goal.size))
-        norm = clip(self.critic.grad)
+        slope = np.minimum(np.maximum(error, -1), 1) if self.robust else 2 * error
+        self.critic.backward(tape, slope * (1 / goal.size))
+        norm = clip(self.critic.grad, self._longest)
         self.critic_optimiser.step(self.critic.flat, self.critic.grad)
         q, size = float(values[0].sum()) / goal.size, float(np.abs(error[0]).sum()) / goal.size
         return {"q": q, "td_error": size, "critic_grad_norm": norm}
@@ -128,7 +138,7 @@ class Learner(ABC):
     def _ascend(self, tape: Tape, slope: np.ndarray) -> float:
         """Step the actor up the objective, from its (1, B, outputs) gradient by the outputs; returns the gradient's norm."""
         self.actor.backward(tape, -slope)
-        norm = clip(self.actor.grad)
+        norm = clip(self.actor.grad, self._longest)
         self.actor_optimiser.step(self.actor.flat, self.actor.grad)
         return norm
 
@@ -210,14 +220,19 @@ class Sac(Learner):
     """Soft actor-critic: logits are Gaussian with learned means and deviations, twin scalar critics, a learned temperature.
 
     Haarnoja et al., arXiv 1812.05905, with the policy's entropy measured on the logits; target entropy -K, as in HDS
-    (arXiv 2606.24133; its release, megatron/data/agent.py). The reward is the scalar sum_i a_i r_i.
+    (arXiv 2606.24133; its release, megatron/data/agent.py). The untrained policy has that entropy: each logit's deviation is
+    0.089. The reward is the scalar sum_i a_i r_i.
+
+    Args:
+        temperature_lr: Adam's step on the logarithm of the temperature, which begins at 0.
     """
 
     heads, critics = 2, 2
 
-    def __init__(self, state: int, anchor_K: np.ndarray, **settings: Any) -> None:
+    def __init__(self, state: int, anchor_K: np.ndarray, *, temperature_lr: float, **settings: Any) -> None:
         super().__init__(state, anchor_K, values=1, **settings)
-        self.log_temperature, self.temperature_optimiser = 0.0, Adam((), settings["actor_lr"])
+        self.actor.head[1][..., len(anchor_K) :] = AT_TARGET
+        self.log_temperature, self.temperature_optimiser = 0.0, Adam((), temperature_lr)
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         scalar = np.array([transition.action @ transition.reward])

@@ -20,14 +20,22 @@ class Hds(AcOdm):
         Agreement of gradients is not all that makes data good: pay for diverse text and for steady weights, too.
     Update:
         R = sum_i a_i align_i + diversity * (t / T) / TTR + stability * min(5, 1 / sum_l |change of |w_l||), align standardised over
-        domains, TTR the mean type-token ratio of the step's domains; SAC with twin scalar critics, target entropy -K.
+        domains, TTR the mean over the step's domains of their sequences' type-token ratios; SAC with twin scalar critics, squared
+        errors, and a temperature that moves the policy's entropy to -K.
     Source:
-        arXiv 2606.24133; release DANG-ai/LLM-Training-Holistic-Data-Schedule, megatron/data/agent.py:76-98 and 129-146.
+        arXiv 2606.24133; release DANG-ai/LLM-Training-Holistic-Data-Schedule at 99fb906, megatron/data/agent.py: compute_rewards,
+        update_pools, update.
     Differences:
         The release cannot run (its critics are built without one of their arguments and its policy has no ``sample``), so this
-        follows its reward and constants on AC-ODM's state, networks, floor and warm-up here, where the release has transformer
-        encoders. Its policy is a softmax of Gaussian logits. TTR is over the step, the release's over its last micro-batch. Both
-        extra terms are one number for all domains, and the first *falls* with lexical diversity, as in the release.
+        follows its reward, losses and constants on AC-ODM's state, networks, floor and warm-up here, where the release has
+        transformer encoders. Its policy is a softmax of Gaussian logits; untrained, it has the target entropy, a deviation of .089
+        a logit. The release's TTR is of its last micro-batch alone. Both extra terms are one number for all domains, and the first
+        *falls* with lexical diversity, as in the release. Rewards are weighed by the mixture for scalar critics; the release has
+        one output a domain. Updates begin with the first transition; the release waits for 32.
+        The release's gamma .95, tau .001, buffer of 10,000 and learning rates of 1e-4 are those of 41,667 steps, and the same
+        shares of any other run: Adam moves a number by its learning rate a step, so a shorter run has a larger one. The
+        temperature's in full; the actor's up to 3e-4 and the critics' up to .01, for both to train. ``horizon: 0`` with ``pace_lr:
+        false`` takes all as they are, with which nothing is learned in some hundred steps.
     """
 
     warmup: float = 0.02
@@ -44,7 +52,10 @@ class Hds(AcOdm):
     actor_lr: float = 1e-4
     critic_lr: float = 1e-4
     replay: int = 10_000
-    min_pool: int = 32
+    min_pool: int = 1
+    horizon: int = 41_667
+    pace_lr: bool = True
+    robust: bool = False
     diversity: float = 10.0
     stability: float = 10.0
 

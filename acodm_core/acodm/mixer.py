@@ -16,9 +16,11 @@ from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac
 from acodm_core.acodm.replay import Transition
 from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale, mean
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
+from acodm_core.horizon import rescaled
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
 Agent = Literal["ddpg", "ddpg_mean", "sac", "frozen", "mirror", "bandit", "random"]
+LARGEST_LR = np.array([3e-4, 1e-2])  # what `pace_lr` makes of the actor's and the critic's at most, for both to train
 TARGET_SPREAD = 0.1  # share of the anchor `target` that is spread evenly
 Anchor = Literal["target", "uniform", "prior"]
 ACTORS = ("ddpg", "ddpg_mean", "sac", "frozen")  # agents with a network that another run can load
@@ -47,7 +49,8 @@ class AcOdm(Mixer):
         weights that domains have in the compared loss, so read this row beside ``target``, which draws by them and learns
         nothing. Only recent transitions are replayed. State and rewards mean the same in every model, so an actor moves
         between sizes. Floor and noise are declared. Constants that the paper leaves open are ours, tuned on seeds and a split
-        of the corpus that no comparison uses (DECISIONS.md).
+        of the corpus that no comparison uses (DECISIONS.md), in runs of about 300 steps: gamma, tau and replay are the same
+        shares of a run of any other length. Averages that take noise out of measurements (xi, memory) count measurements.
     """
 
     learn: bool = True
@@ -76,6 +79,7 @@ class AcOdm(Mixer):
     rate: float = 0.05  # step size of `mirror`
     spread: float = 0.35  # deviation of the logits of `random`
     # networks
+    horizon: int = 300  # steps of the run that gamma, tau and replay are stated for; 0: they are taken as they are
     hidden: int = 64
     layers: int = 2
     zero_head: bool = True  # start at the anchor; else at a random mixture
@@ -87,6 +91,8 @@ class AcOdm(Mixer):
     minibatch: int = 32
     min_pool: int = 8  # transitions before the first update
     updates: int = 1  # gradient steps a measurement
+    robust: bool = True  # Huber loss, and gradients held to a norm of 1; else squared errors, and gradients as they are
+    pace_lr: bool = False  # learning rates are stated for the horizon, too
 
     cite = "acodm2026"
 
@@ -119,6 +125,8 @@ class AcOdm(Mixer):
         for name in ("every", "layers", "hidden", "minibatch", "min_pool", "updates", "replay"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.horizon < 0:
+            raise ValueError(f"horizon is a number of steps, or 0, got {self.horizon}")
         if self.replay < self.min_pool:
             raise ValueError(f"replay {self.replay} never holds the min_pool {self.min_pool} of the first update")
         self._warm_needs = (
@@ -175,16 +183,25 @@ class AcOdm(Mixer):
                 return controls.Bandit(anchor_K, floor=self.floor, total_steps=self._total)
             case "random":
                 return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.spread, rng=self.rng_)
+        run = self._total
+        of = self.horizon or run
+        gamma = 1 - rescaled(1 - self.gamma, of=of, to=run)
+        replay = max(self.min_pool, round(self.replay * run / of))
+        lrs = np.array([self.actor_lr, self.critic_lr])
+        paced = lrs * of / run if self.pace_lr else lrs
+        actor_lr, critic_lr = np.minimum(paced, np.maximum(lrs, LARGEST_LR)).tolist()
         settings = dict(
-            hidden=self.hidden, layers=self.layers, actor_lr=self.actor_lr, critic_lr=self.critic_lr, gamma=self.gamma,
-            tau=self.tau, floor=self.floor, zero_head=self.zero_head, minibatch=self.minibatch, min_pool=self.min_pool,
-            replay=min(self.replay, self._total) if self.learns else 1, updates=self.updates,
-            seed=int(self.rng_.integers(2**31)),
+            hidden=self.hidden, layers=self.layers, actor_lr=actor_lr, critic_lr=critic_lr, gamma=gamma,
+            tau=rescaled(self.tau, of=of, to=run), floor=self.floor, zero_head=self.zero_head,
+            minibatch=self.minibatch, min_pool=self.min_pool, replay=min(replay, run) if self.learns else 1,
+            updates=self.updates, robust=self.robust, seed=int(self.rng_.integers(2**31)),
         )  # fmt: skip
         if self.agent == "sac":
-            return Sac(self.tracker_.size, anchor_K, **settings)
+            return Sac(self.tracker_.size, anchor_K, temperature_lr=float(paced[0]), **settings)
         ddpg = MeanDdpg if self.agent == "ddpg_mean" else Ddpg
-        return ddpg(self.tracker_.size, anchor_K, temperature=self.temperature, **settings)
+        # In units of the reward: returns are 1 / (1 - gamma) of them.
+        temperature = self.temperature * (1 - self.gamma) / (1 - gamma)
+        return ddpg(self.tracker_.size, anchor_K, temperature=temperature, **settings)
 
     def sampling(self, step: int) -> np.ndarray:
         return self.share_

@@ -47,11 +47,12 @@ class StateTracker:
     ``relative``: log of the cumulative share over the uniform share (K); loss, a moving average over its appearances (K);
         slope of that average (K); mean and last relative growth of the probed weights' norms (2); share of the training done
         (1). Normalised over time. The same length for every model, in units that carry over, so that an actor can move.
-    ``paper``: cumulative tokens (K), batch losses (K), their one-step change (K), norms of L weight tensors and of their
-        one-step change (2L), step index (1), all raw (arXiv 2505.23878, the MDP's state: 3K + 2L + 1).
-    ``released``: tokens of this step (K), batch losses (K), losses minus those of the first step (K), the 2L norms, each
-        block standardised over its own entries and clamped to +-3, and t / T * 100 (release at e95863e,
-        megatron/data/agent.py:352-376, where norms of changes are taken against the first step).
+    ``paper``: samples so far (K), batch losses (K), their one-step change (K), norms of L weight tensors and of their
+        one-step change (2L), time (1): arXiv 2505.23878, the MDP's state, 3K + 2L + 1 numbers. It states no scale; this is the
+        release's: each block, and either half of the norms, standardised over its own entries and clamped to +-3, and
+        t / T * 100. (So tokens serve for samples: they are in proportion.)
+    ``released``: the same with the samples of this step, and with losses minus those of the first step (release at e95863e,
+        megatron/data/agent.py:352-376, where norms of changes are taken against the first step, too).
 
     Args:
         blocks: which blocks to show; none at all leaves a constant.
@@ -103,20 +104,17 @@ class StateTracker:
                 "norms": np.array([mean(growth_L), growth_L[-1]]),
                 "time": np.array([(step + 1) / self.total_steps]),
             }
-        elif self.form == "paper":
-            norms = np.concatenate([norm_L, step_norm_L])
-            shown = {"counts": self.tokens_K, "loss": loss_K, "change": self.change_K, "norms": norms}
-            shown["time"] = np.array([step + 1.0])
         else:
-            norms = np.concatenate([standardised(norm_L), standardised(step_norm_L)])
+            paper = self.form == "paper"
             self.first_loss_K = np.where(np.isnan(self.first_loss_K), self.loss_K, self.first_loss_K)
             from_first_K = np.where(np.isnan(self.first_loss_K), 0.0, loss_K - self.first_loss_K)
             shown = {
-                "counts": standardised(tokens_K),
+                "counts": standardised(self.tokens_K if paper else tokens_K),
                 "loss": standardised(loss_K),
-                "change": standardised(from_first_K),
+                "change": standardised(self.change_K if paper else from_first_K),
+                "norms": np.concatenate([standardised(norm_L), standardised(step_norm_L)]),
+                "time": np.array([100 * (step + 1) / self.total_steps]),
             }
-            shown |= {"norms": norms, "time": np.array([100 * (step + 1) / self.total_steps])}
         state = np.concatenate([shown[block] for block in self.blocks]) if self.blocks else np.ones(1)
         if self.form != "relative":
             return state

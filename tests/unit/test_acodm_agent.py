@@ -19,7 +19,7 @@ UNIFORM = np.full(3, 1 / 3)
 SKEWED = np.array([0.5, 0.3, 0.2])
 SETTINGS = dict(
     hidden=8, layers=1, actor_lr=1e-2, critic_lr=1e-2, gamma=0.5, tau=0.1, floor=0.2, zero_head=True,
-    replay=500, minibatch=8, min_pool=4, updates=1, seed=0,
+    replay=500, minibatch=8, min_pool=4, updates=1, robust=True, seed=0,
 )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def ddpg(anchor_K: np.ndarray = UNIFORM, state: int = 4, *, temperature: float =
 
 
 def sac(anchor_K: np.ndarray = UNIFORM, state: int = 4, **changes: object) -> Sac:
-    return Sac(state, anchor_K, **(SETTINGS | changes))
+    return Sac(state, anchor_K, **(SETTINGS | {"temperature_lr": 1e-2} | changes))
 
 
 BOTH = pytest.mark.parametrize("build", [ddpg, sac])
@@ -199,7 +199,7 @@ def test_actor_step_leaves_the_critic_alone(build) -> None:
 def test_critic_step_descends_the_temporal_difference(build) -> None:
     ours, rng = build(hidden=16, actor_lr=0.0, critic_lr=0.03, tau=0.0), np.random.default_rng(1)
     data = batch(rng, ours, size=16)
-    errors = [ours.update(minibatch(data))["td_error"] for _ in range(80)]
+    errors = [ours.update(minibatch(data))["td_error"] for _ in range(100)]
     assert errors[-1] < 0.4 * errors[0]
 
 
@@ -475,11 +475,37 @@ def test_temperature_rises_when_the_entropy_is_under_the_target_and_falls_above(
         assert (moves > 0).all() if rises else (moves < 0).all()
 
 
+def test_untrained_policy_has_the_target_entropy() -> None:
+    """-K, one nat under nothing for each logit: a mixture that is drawn anew in every step hardly jumps."""
+    ours = sac(np.full(12, 1 / 12))
+    outputs = np.repeat(ours.actor(np.zeros((1, 4), np.float32))[0], 4000, 0)
+    shares, density, _ = ours.sample(outputs)
+    assert -density.mean() == pytest.approx(-12, abs=0.15)
+    assert np.abs(np.diff(shares, axis=0)).sum(1).mean() / 2 < 0.06
+
+
+def test_without_robustness_errors_count_squared_and_gradients_as_they_are() -> None:
+    ours, rng = ddpg(actor_lr=0.0, critic_lr=0.0, zero_head=False, robust=False), np.random.default_rng(0)
+    ours.critic.head[0][:] *= 100.0
+    data = batch(rng, ours)
+    goal = data.reward + 0.5 * ours.target_critic(
+        beside(data.next_state, ours.policy(ours.target_actor(data.next_state)[0]))
+    )
+    found = ours.update(minibatch(data))
+    critic = in_modules(ours.critic)
+    values = critic(torch.from_numpy(beside(data.state, data.action)).double())
+    loss = ((values - torch.from_numpy(goal[0]).double()) ** 2).mean()
+    expected = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(critic.parameters()))])
+    np.testing.assert_allclose(gradients(ours.critic), expected, rtol=1e-3, atol=1e-3)
+    assert found["critic_grad_norm"] > 1 and np.linalg.norm(gradients(ours.critic)) > 1
+    assert found["actor_grad_norm"] > 1 and np.linalg.norm(gradients(ours.actor)) > 1
+
+
 def test_density_of_a_sample_is_that_of_its_gaussian_logits() -> None:
     ours = sac(floor=0.0)
-    ours.actor.head[1][:] = [0.5, 0.0, -0.5, -1.0, 0.3, -2.0]
+    ours.actor.head[1][:] = [0.5, 0.0, -0.5, -1.0, -3.0, -2.0]
     shares, density, _ = ours.sample(ours.actor(np.zeros((20_000, 4), np.float32))[0])
-    entropy = sum(s + 0.5 * math.log(2 * math.pi * math.e) for s in (-1.0, 0.3, -2.0))
+    entropy = sum(s + 0.5 * math.log(2 * math.pi * math.e) for s in (-1.0, -3.0, -2.0))
     assert -density.mean() == pytest.approx(entropy, abs=0.03)
     logits = np.log(shares) - np.log(shares).mean(-1, keepdims=True)  # up to the constant that a softmax forgets
     np.testing.assert_allclose(logits.mean(0), [0.5, 0.0, -0.5], atol=0.03)
@@ -487,15 +513,15 @@ def test_density_of_a_sample_is_that_of_its_gaussian_logits() -> None:
 
 def test_noise_counts_in_the_policys_own_deviations() -> None:
     ours = sac(floor=0.0)
-    ours.actor.head[1][:] = [0.0, 0.0, 0.0, -1.0, 0.0, 1.0]
+    ours.actor.head[1][:] = [0.0, 0.0, 0.0, -1.0, -2.0, -3.0]
     share_K = ours.act(np.zeros(4), np.array([1.0, 1.0, -1.0]))
-    expected_K = np.exp([math.exp(-1), 1.0, -math.e])
+    expected_K = np.exp([math.exp(-1), math.exp(-2), -math.exp(-3)])
     np.testing.assert_allclose(share_K, expected_K / expected_K.sum(), rtol=1e-5)
 
 
 def test_deviations_stay_within_limits() -> None:
     ours = sac(floor=0.0)
-    for extreme, std in ((100.0, math.e), (-100.0, math.exp(-5))):
+    for extreme, std in ((100.0, math.exp(-1)), (-100.0, math.exp(-5))):
         ours.actor.head[1][..., 3:] = extreme
         share_K = ours.act(np.zeros(4), np.array([1.0, 0.0, 0.0]))
         assert np.log(share_K[0] / share_K[1]) == pytest.approx(std, rel=1e-4)
@@ -527,7 +553,7 @@ def test_soft_update_has_the_gradients_that_autograd_finds() -> None:
     still = dict(actor_lr=0.0, critic_lr=0.0, tau=0.0, zero_head=False)
     ours, rng = sac(SKEWED, layers=2, **still), np.random.default_rng(3)
     ours.log_temperature = 0.3
-    ours.actor.head[1][..., 3:] = [LOG_STD[1], 0.2, LOG_STD[0]]  # about half of the outer two lie beyond
+    ours.actor.head[1][..., 3:] = [LOG_STD[1], -2.0, LOG_STD[0]]  # about half of the outer two lie beyond
     data, drawn_by = batch(rng, ours, size=32), copy.deepcopy(ours.random)
     s, a, _, n = (torch.from_numpy(part).double() for part in data)
     noise_now, ahead_noise = torch.from_numpy(drawn_by.standard_normal((2, 32, 3), np.float32)).double()

@@ -338,6 +338,8 @@ def test_variants_are_what_their_sources_say() -> None:
     assert (paper.floor, paper.temperature, paper.noise, paper.zero_head) == (0.0, 0.0, (0.0, 0.0), False)
     assert (paper.agent, paper.hidden, paper.layers, paper.gamma, paper.tau) == ("ddpg", 1024, 5, 0.95, 0.001)
     assert (paper.replay, paper.minibatch) == (10_000, 32)
+    assert not paper.robust and not hds.robust, "neither paper names Huber's loss or clipped gradients"
+    assert paper.horizon == released.horizon == hds.horizon == 41_667
     assert (released.agent, released.form, released.subtract) == ("frozen", "released", 1e-3)
     assert released.floor == 22 / 144 and released.warmup == 0.02 and released.warmup_mixer == "odm"
     assert released.warmup_options["rule"] == "released" and released.warmup_options["alpha"] == 0.5
@@ -414,6 +416,7 @@ def test_hds_measures_the_type_token_ratio_only_where_it_is_used() -> None:
         ({"gamma": -0.1}, "gamma must lie"),
         ({"every": 0}, "every must be at least 1"),
         ({"layers": 0}, "layers must be at least 1"),
+        ({"horizon": -1}, "horizon is a number of steps"),
         ({"replay": 3, "min_pool": 4}, "replay 3 never holds the min_pool 4"),
         ({"anchor": "natural"}, "natural"),
         ({"reward": "descent", "importance": "literal"}, "importance 'literal'"),

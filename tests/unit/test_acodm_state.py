@@ -102,14 +102,25 @@ def test_paper_and_release_states_have_the_papers_dimension(domains: int, tensor
 
 
 def test_paper_state_by_hand() -> None:
-    """Cumulative tokens, batch losses, their one-step change, norms, norms of changes, step index: all raw."""
-    tracker = StateTracker(2, 10, form="paper", tensors=2)
-    state = feed(tracker, 0, [32, 8], [4.0, 3.0], [10.0, 20.0], [0.5, 0.25])
-    np.testing.assert_allclose(state, [32, 8, 4.0, 3.0, 0.0, 0.0, 10.0, 20.0, 0.5, 0.25, 1])
-    state = feed(tracker, 1, [8, 32], [3.5, 3.25], [11.0, 19.0], [1.0, 1.0])
-    np.testing.assert_allclose(state, [40, 40, 3.5, 3.25, -0.5, 0.25, 11.0, 19.0, 1.0, 1.0, 2])
-    state = feed(tracker, 2, [0, 40], [NAN, 3.0], [12.0, 18.0], [1.0, 1.0])
-    np.testing.assert_allclose(state, [40, 80, 3.5, 3.0, -0.5, -0.25, 12.0, 18.0, 1.0, 1.0, 3])
+    """Samples so far, batch losses, their one-step change, norms and norms of changes: each standardised; and the time."""
+    tracker = StateTracker(3, 50, form="paper", tensors=2)
+    feed(tracker, 0, [32, 8, 8], [4.0, 3.0, 6.0], [10.0, 20.0], [0.5, 0.25])
+    state = feed(tracker, 1, [8, 32, 0], [3.5, 3.25, NAN], [11.0, 19.0], [1.0, 2.0])  # an absent one keeps its last
+    expected = [
+        *standard([40, 40, 8]), *standard([3.5, 3.25, 6.0]), *standard([-0.5, 0.25, 0.0]),
+        *standard([11.0, 19.0]), *standard([1.0, 2.0]), 100 * 2 / 50,
+    ]  # fmt: skip
+    np.testing.assert_allclose(state, expected, rtol=1e-6)
+    state = feed(tracker, 2, [0, 40, 8], [NAN, 3.0, 5.0], [12.0, 18.0], [1.0, 1.0])
+    np.testing.assert_allclose(state[:3], standard([40, 80, 16]), rtol=1e-6)
+    np.testing.assert_allclose(state[6:9], standard([-0.5, -0.25, -1.0]), rtol=1e-6)
+
+
+def test_tokens_serve_for_samples_in_the_papers_state() -> None:
+    one, other = (StateTracker(3, 50, form="paper", tensors=2) for _ in range(2))
+    for step, counts_K in enumerate(([3, 0, 5], [1, 1, 6])):
+        samples, tokens = (feed(t, step, n * np.array(counts_K), [4.0, 3.0, 6.0]) for t, n in ((one, 1), (other, 256)))
+        np.testing.assert_allclose(samples, tokens, rtol=1e-6)
 
 
 # --- released ---

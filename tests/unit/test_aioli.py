@@ -95,3 +95,10 @@ def test_looks_at_held_out_losses_only_where_trials_and_rounds_end() -> None:
 def test_a_run_shorter_than_a_round_is_uniform_on_the_whole() -> None:
     shares_TK = train(started(k=22, trial=1), np.eye(22) / 100, range(23))
     np.testing.assert_allclose(shares_TK.mean(0), np.full(22, 1 / 22))
+
+
+def test_a_trial_is_the_releases_share_of_a_long_run_and_two_steps_of_a_short_one() -> None:
+    for steps, expected in ((300, 2), (10_000, 2), (40_000, 10), (80_000, 20)):
+        mixer = started(steps=steps)
+        looked = [step for step in range(1, 3 * expected + 1) if mixer.wants(step)]
+        assert looked == [expected, 2 * expected, 3 * expected]
