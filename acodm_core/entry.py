@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -61,12 +62,18 @@ def _flush() -> None:
 
 def _nobody_reads() -> bool:
     """Whether stdout takes nothing more; if so, what is left for it is dropped, or Python would complain at its end."""
+    if sys.stdout is None or sys.stdout is not sys.__stdout__:
+        return False
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    gone = any(events & select.POLLERR for _, events in pipe.poll(0))
     try:
         _flush()
     except OSError:
+        gone = True
+    if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
 
 
 class _Lossy(io.FileIO):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -36,7 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def documents(folder: Path, domain: str) -> str:
-    return f"data/corpora/{load_experiment(folder / 'config.yaml').corpus.id}/documents/{domain}.parquet"
+    with contextlib.chdir(folder):
+        corpus = load_experiment(Path("config.yaml")).corpus.pinned()
+    return f"data/corpora/{corpus.id}/documents/{domain}.parquet"
 
 
 def submit(
@@ -84,3 +87,26 @@ def test_small_jobs_are_submitted_together(folder, tmp_path):
     submit(folder, "slurm", environment, *together, *SLURM, domains=("sums", "products"))
     (call,) = calls.read_text().splitlines()
     assert re.search(r" --mem 8000 --ntasks=1 --cpus-per-task=2 ", call)
+
+
+def test_a_dry_run_shows_what_every_job_asks_for(folder):
+    """Whatever `--default-resources` say: they add an account, and take neither memory nor walltime away."""
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-n",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--configfile",
+        "config.yaml",
+    ]
+    command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / "slurm"), *SLURM]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    messages = re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, re.M)
+    asks = [re.search(r" \[\d+ threads, (\d+ GPUs, )?\d+ MB, \d+ minutes\]$", message) for message in messages]
+    assert len(messages) > 10 and all(asks), messages
+    assert [bool(ask[1]) for ask, message in zip(asks, messages, strict=True) if message.startswith("Training")] == [
+        True
+    ] * 5
