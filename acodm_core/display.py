@@ -45,7 +45,7 @@ class Screen:
         self.work, self.console = work, console
         self.failed: list[tuple[str, Path | None]] = []
         self.said: list[str] = []  # errors of Snakemake's own
-        self.idle = False  # nothing was to be done
+        self.stopped = False  # a person asked: what ends now has not failed
         self._spoke = 0.0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -86,11 +86,9 @@ class Screen:
                     self._failure(self.work.end(record.jobid, well=False))
                 case LogEvent.ERROR | None if record.levelno >= ERROR:
                     self.said.append(record.getMessage())
-                case None:
-                    self.idle = self.idle or str(record.msg).startswith("Nothing to be done")
 
     def _failure(self, job: Job | None) -> None:
-        if job is None:
+        if job is None or self.stopped:
             return
         self.failed.append((self._title(job), job.log))
         self._line(f"failed: {self._title(job)}", style="bold red")

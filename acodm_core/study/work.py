@@ -153,7 +153,9 @@ class Work:
 
     def _start(self) -> float:
         """Seconds until a training has imported what it needs; more on a busy machine."""
-        seen = [job.first[0] - job.began for job in self.running.values() if job.rule in TRAININGS and job.first]
+        now = time.monotonic()
+        begun = [job for job in self.running.values() if job.rule in TRAININGS]
+        seen = [(job.first[0] if job.first else max(now, job.began + START_SECONDS)) - job.began for job in begun]
         return sum(self.starts + seen) / len(self.starts + seen) if self.starts or seen else START_SECONDS
 
     def _rate(self) -> float:
