@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from acodm_core.entry import Stopped
 from acodm_core.errors import UserError, unknown_name
 
 PRESETS = Path("workflow/config")
@@ -65,9 +66,12 @@ def _run(config: Path, arguments: list[str]) -> None:
     screen = display.LogHandler.screen = display.Screen(_work(config), Console(stderr=True, highlight=False))
     LoggerPluginRegistry().register_plugin("snakemake_logger_plugin_acodm", display)
     logging.getLogger("snakemake").propagate = False  # its messages go to the screen alone
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # Snakemake waits for its jobs on a KeyboardInterrupt
+
+    def stop(*_: object) -> None:
+        screen.stopped = True
+        raise KeyboardInterrupt  # on which Snakemake waits for its jobs, which the terminal has told, too
+
+    before = signal.signal(signal.SIGINT, stop)
     screen.begin()
     try:
         main(["--configfile", str(config), "--logger", "acodm", "--rerun-incomplete", *arguments])
@@ -76,6 +80,8 @@ def _run(config: Path, arguments: list[str]) -> None:
     finally:
         screen.close()
         signal.signal(signal.SIGINT, before)
+    if screen.stopped:
+        raise Stopped
     if status:
         raise _failure(screen)
 

@@ -66,6 +66,16 @@ def test_a_failed_job_is_shown_with_its_own_message(work: Work) -> None:
     assert "xxx" not in text and str(log) in text and len(text.splitlines()) < 8
 
 
+def test_what_ends_because_a_person_asked_has_not_failed(work: Work) -> None:
+    shown = io.StringIO()
+    screen = Screen(work, Console(file=shown, width=80))
+    screen.handle(record(LogEvent.RUN_INFO, stats={"train": 6, "total": 6}))
+    begin(screen, 1, "train", next(iter(work.plan.runs)))
+    screen.stopped = True
+    screen.handle(record(LogEvent.JOB_ERROR, jobid=1))
+    assert not screen.failed and "failed" not in shown.getvalue()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
