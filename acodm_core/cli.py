@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -212,12 +213,13 @@ def probe(
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
     from acodm_core.lm import probe as probing
+    from acodm_core.study.results import write_frame
 
     folder = out or plan.parent / "probe"
     frame = probing.probe_time(planned, Corpus.open(corpus), runs, experiment.probe, device)
-    probing.write(frame, folder / "probe.parquet")
+    write_frame(frame, folder / "probe.parquet")
     memory = probing.probe_memory(planned, corpus, runs, experiment.probe, device, jobs)
-    probing.write(memory, folder / "memory.parquet")
+    write_frame(memory, folder / "memory.parquet")
     print("\n".join(probing.summary(frame)))
 
 
@@ -295,7 +297,12 @@ def _read_spec(path: Path):
     from acodm_core.files import read_json
     from acodm_core.study.planner import RunSpec
 
-    return checked(RunSpec, read_json(path), where=str(path))
+    fix = "plan again: snakemake, or acodm plan --write"
+    spec = checked(RunSpec, read_json(path, fix=fix), where=str(path))
+    folder = path.resolve().parent.name
+    if re.fullmatch(r".+-s\d+-[0-9a-f]{10}", folder) and folder != spec.run:
+        raise UserError(f"a spec of the run {spec.run}, in the folder of another", where=str(path), fix=fix)
+    return spec
 
 
 def _inputs(pairs: list[str]) -> dict[str, Path | tuple[Path, ...]]:

@@ -32,3 +32,12 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], *, where: str = "")
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(f"unknown {kind} {name!r}", where=where, fix=f"{hint}valid: {', '.join(names) or 'none'}")
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """An exception as a sentence has it: its type, and what it says on one line."""
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # its own __str__ fails
+        said = ""
+    return f"{type(error).__name__}: {said[:longest]}" if said else type(error).__name__

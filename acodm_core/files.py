@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from glob import escape, iglob
 from pathlib import Path
@@ -230,23 +230,52 @@ def _remembered() -> dict[str, Any]:
         return {}
 
 
+def sealed_json(value: Any) -> str:
+    """``value`` as JSON that a person can read; an object ends in a checksum of all that stands before it."""
+    if isinstance(value, Mapping):
+        value = {key: one for key, one in value.items() if key != CHECKSUM}
+        value[CHECKSUM] = _of_values(value)
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON that a person can read; whole or not at all."""
+    """Write ``sealed_json``; whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(sealed_json(value), encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file; a UserError that names the file when it is missing, cut short or something else."""
+def read_json(path: Path, *, fix: str = "make it again with the program that wrote it") -> dict[str, Any]:
+    """A JSON object in a file, without its checksum.
+
+    Args:
+        fix: what to do where the file is not whole.
+
+    Raises:
+        UserError: the file is missing, cut short, something else, or its values are not those of its checksum.
+    """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("file not found", where=str(path)) from None
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"not valid JSON ({error}): truncated or foreign", where=str(path)) from None
+    except OSError as error:
+        what = "file not found" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise UserError(what, where=str(path), fix=fix) from None
+    except (ValueError, RecursionError) as error:  # not JSON, or not even text
+        raise UserError(f"not valid JSON ({error}): truncated or foreign", where=str(path), fix=fix) from None
     if not isinstance(value, dict):
-        raise UserError(f"must hold a JSON object, got {type(value).__name__}", where=str(path))
+        raise UserError(f"must hold a JSON object, got {type(value).__name__}", where=str(path), fix=fix)
+    recorded = value.pop(CHECKSUM, None)
+    if recorded not in (None, _of_values(value)):
+        edited = f"; where you edited it on purpose, delete its {CHECKSUM!r}"
+        raise UserError("damaged or edited: its checksum is another", where=str(path), fix=fix + edited)
     return value
+
+
+CHECKSUM = "checksum"  # the last key of a JSON object that we wrote
+
+
+def _of_values(value: Mapping[str, Any]) -> str:
+    """A hash of an object's values as they will be read: a tuple as a list, a number as a key as text."""
+    plain = json.loads(json.dumps(value))
+    return xxhash.xxh3_128_hexdigest(json.dumps(plain, separators=(",", ":")).encode())
 
 
 def sha256(path: Path) -> str:

@@ -129,8 +129,8 @@ class Grouped(Mixer):
     def diagnostics(self) -> dict[str, float | np.ndarray]:
         return self.mixer.diagnostics()
 
-    def save(self, folder: Path) -> None:
-        self.mixer.save(folder)
+    def save(self, folder: Path) -> list[str] | None:
+        return self.mixer.save(folder)
 
     def state_dict(self) -> dict[str, Any]:
         return self.mixer.state_dict()

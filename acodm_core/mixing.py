@@ -52,7 +52,7 @@ Inputs = Mapping[str, Path | tuple[Path, ...]]  # role -> folder of the run that
 
 @dataclass(frozen=True)
 class Start:
-    """What a mixer knows before the first step."""
+    """What a mixer knows before the first step. Its arrays are copies that cannot be written to."""
 
     domains: tuple[str, ...]
     prior: np.ndarray  # (K,) natural shares: training tokens of each domain over their sum
@@ -66,7 +66,9 @@ class Start:
 
     def __post_init__(self) -> None:
         k = len(self.domains)
-        object.__setattr__(self, "target", np.full(k, 1 / k) if self.target is None else simplex(self.target))
+        target_K = np.full(k, 1 / k) if self.target is None else simplex(self.target)
+        for name, value in (("prior", self.prior), ("tokens_available", self.tokens_available), ("target", target_K)):
+            object.__setattr__(self, name, _read_only(value))
 
     def input(self, role: str) -> Path:
         """Folder of the one run that plays ``role``; a UserError that shows the YAML to add when there is none."""
@@ -102,11 +104,18 @@ class Adapters:
 
 @dataclass(frozen=True)
 class StepStats(Mapping[Signal, np.ndarray]):
-    """What one step measured. ``stats[Signal.LOSS]`` is an array; a domain absent from the step is NaN, never 0."""
+    """What one step measured. ``stats[Signal.LOSS]`` is an array; a domain absent from the step is NaN, never 0.
+
+    Arrays are copies that cannot be written to: what a run records is not a mixer's to change.
+    """
 
     step: int
     tokens: np.ndarray  # (K,) training tokens drawn from each domain in this step
     signals: Mapping[Signal, np.ndarray]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", _read_only(self.tokens))
+        object.__setattr__(self, "signals", {signal: _read_only(value) for signal, value in self.signals.items()})
 
     def __getitem__(self, signal: Signal) -> np.ndarray:
         try:
@@ -189,6 +198,12 @@ class Mixer(ABC):
             raise ValueError(f"{type(self).__name__}: state differs: {sorted(mine ^ set(state))}")
         for name, value in state.items():
             setattr(self, name, _load(getattr(self, name), value))
+
+
+def _read_only(value: np.ndarray) -> np.ndarray:
+    copy = np.array(value)
+    copy.flags.writeable = False
+    return copy
 
 
 def _dump(value: Any) -> Any:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from acodm_core import PROTOCOL
 from acodm_core.files import write_json
-from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_scores, write_table
+from acodm_core.study.results import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_frame, write_scores, write_table
 
 DOMAINS = [
     "python_code", "web_pages", "mathematics", "gnu_manuals", "licences", "debian_news",
@@ -212,10 +212,9 @@ def _probe(folder: Path, rng: np.random.Generator) -> None:
                 host = 9e8 * (1 + 0.4 * (ratio - 1)) * rng.lognormal(0, 0.003)
                 memory.append((method, model, repeat, arm, int(host), int(2.1e9 * ratio * rng.lognormal(0, 0.002))))
     folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([(*row, HARDWARE) for row in rows], columns=list(PROBE_COLUMNS)).to_parquet(folder / "probe.parquet")
-    pd.DataFrame([(*row, HARDWARE) for row in memory], columns=list(MEMORY_COLUMNS)).to_parquet(
-        folder / "memory.parquet"
-    )
+    for name, columns, found in (("probe", PROBE_COLUMNS, rows), ("memory", MEMORY_COLUMNS, memory)):
+        frame = pd.DataFrame([(*row, HARDWARE) for row in found], columns=list(columns))
+        write_frame(frame, folder / f"{name}.parquet")
 
 
 def _experiment(seeds: int, runs: list[str]) -> dict:

@@ -16,6 +16,7 @@ import numpy as np
 
 from acodm_core.contract.feed import BATCH, CONTEXT, LAYERS, reordered, step_signals, wanted
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.guarded import Guarded
 from acodm_core.mixing import Mixer, Start, StepStats, baseline_names, build_mixer, find_mixer, simplex
 from acodm_core.settings import shipped
 from acodm_core.study.config import CORE, MethodConfig
@@ -23,6 +24,7 @@ from acodm_core.study.planner import RunSpec
 
 Domains = tuple[str, ...]
 STEPS = 20  # of a made-up run
+PATIENCE = 20.0  # seconds for an answer: one takes milliseconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ def start(
     Args:
         built_for: the domains that its options name, if those come in another order.
     """
-    mixer = case.build(built_for or domains)
+    mixer = Guarded(case.build(built_for or domains), case.mixer, patience=PATIENCE)
     place_K, rng = places(domains), np.random.default_rng(seed)
     if (np.diff(place_K) < 0).any():
         rng = Moved(rng, place_K)

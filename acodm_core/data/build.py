@@ -13,7 +13,7 @@ from pathlib import Path
 from acodm_core.data import archives, corpus, documents, join, pieces, shards, tokenizer, tokens
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS
-from acodm_core.files import atomic, clear_leftovers, exclusive
+from acodm_core.files import clear_leftovers, exclusive, write_json
 
 
 def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
@@ -36,8 +36,7 @@ def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
 
 def _build(spec: CorpusSpec, folder: Path, archives_dir: Path, jobs: int) -> None:
     clear_leftovers(folder)
-    with atomic(folder / "spec.json") as temporary:
-        temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "spec.json", spec.model_dump(mode="json"))
     for name, archive in spec.archives().items():
         with _step(f"fetch {name}"):
             archives.fetch(archive, archives_dir, needed_by=_readers_of(spec, name))

@@ -35,6 +35,7 @@ from acodm_core.data.sources import (
     as_value_error,
 )
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.files import read_json
 
 #: Part of every corpus digest. Raise it when a change of code changes the text or the tokens of the same spec.
 RECIPE = 2
@@ -206,7 +207,8 @@ def read_spec(path: Path) -> CorpusSpec:
         UserError: the file is missing or not a spec; every mistake is listed with its place. Or a file that it names is missing.
     """
     try:
-        spec = CorpusSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
+        spec = CorpusSpec.model_validate(found)
     except OSError as error:
         raise UserError(f"cannot read the corpus spec: {error.strerror}", where=str(path)) from error
     except yaml.YAMLError as error:

@@ -1,14 +1,12 @@
 """A finished corpus: sealed once, opened often.
 
-``manifest.json`` is written last, so a folder that has one is complete. Opening it checks the sizes of all
-files, which is cheap; ``verify()`` checks their hashes.
+``manifest.json`` is written last, so a folder that has one is complete. Opening it checks the sizes of all files; each file's
+checksum is checked where it is first read in a process, and ``verify()`` checks all.
 """
 
 from __future__ import annotations
 
-import hashlib
 import platform
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Split
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import atomic, sha256, write_json
+from acodm_core.files import atomic, digest, read_json, write_json
+from acodm_core.seals import checksums, verify
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, CARD, TOKENIZER, TOKEN_BYTES = "manifest.json", "card.md", "tokenizer.json", "token_bytes.npy"
 SHARDS, PARTS, SOURCES = "shards.json", "parts", "sources.json"  # of a corpus made of shards
 
@@ -36,8 +35,6 @@ class SplitRecord(_Model):
     documents: int = Field(description="Documents.")
     tokens: int = Field(description="Tokens, one end-of-text a document included.")
     text_bytes: int = Field(description="Bytes of text.")
-    bin_sha256: str = Field(description="Hash of the token file.")
-    idx_sha256: str = Field(description="Hash of the offsets file.")
 
     @property
     def bytes_per_token(self) -> float:
@@ -50,11 +47,11 @@ class Manifest(_Model):
     format: int = Field(description="Version of this layout.")
     spec: CorpusSpec = Field(description="The spec that made it.")
     spec_digest: str = Field(description="CorpusSpec.digest() of the program that made it.")
-    digest: str = Field(description="Hash of the content: token files, tokenizer, domain names.")
+    digest: str = Field(description="Hash of `files`: token files in the order of the domains, and the tokenizer.")
     vocab_size: int = Field(description="Tokens in the vocabulary.")
     dtype: str = Field(description="Type of a token in the .bin files.")
     end_of_text: int = Field(description="The token that ends a document.")
-    tokenizer_sha256: str = Field(description="Hash of tokenizer.json.")
+    files: dict[str, str] = Field(description="XXH3-128 of every file that is read, by its path in the folder.")
     domains: dict[str, dict[Split, SplitRecord]] = Field(description="Records by domain and split.")
     versions: dict[str, str] = Field(description="The libraries that made it.")
 
@@ -80,7 +77,9 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
         domain: {split: _record(corpus_dir / "tokens" / domain, split, dtype, length_V) for split in SPLITS}
         for domain in spec.domains
     }
-    tokenizer_sha256 = sha256(corpus_dir / TOKENIZER)
+    files = checksums(
+        corpus_dir, [TOKENIZER, TOKEN_BYTES, *(token_file(d, s, k) for d in records for s in SPLITS for k in KINDS)]
+    )
     if spec.shards:
         from acodm_core.data.pieces import read_records, total
 
@@ -93,17 +92,17 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
         format=FORMAT,
         spec=spec,
         spec_digest=spec.digest(),
-        digest=_content_digest(tokenizer_sha256, records),
+        digest=digest([FORMAT, *files.items()], 64),
         vocab_size=len(length_V),
         dtype=dtype.str,
         end_of_text=end_of_text(spec, tokenizer),
-        tokenizer_sha256=tokenizer_sha256,
+        files=files,
         domains=records,
         versions={"python": platform.python_version()} | {p: version(p) for p in ("numpy", "pyarrow", "tokenizers")},
     )
-    for name, content in ((CARD, card(manifest)), (MANIFEST, manifest.model_dump_json(indent=1) + "\n")):
-        with atomic(corpus_dir / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    with atomic(corpus_dir / CARD) as temporary:
+        temporary.write_text(card(manifest), encoding="utf-8")
+    write_json(corpus_dir / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
@@ -138,33 +137,34 @@ class Corpus:
             UserError: not a corpus, unfinished, of another format, or a file is missing or cut short.
         """
         folder = Path(folder)
-        try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-        except OSError as error:
+        if not (folder / MANIFEST).is_file():
             raise UserError(
                 "no manifest.json: not a corpus, or one that was not finished",
                 where=str(folder),
                 fix=f"`acodm data build SPEC.json` or `acodm data seal SPEC.json {folder}`",
-            ) from error
-        except ValidationError as error:
-            raise UserError(
-                f"damaged manifest: {error}", where=str(folder / MANIFEST), fix="build the corpus again"
-            ) from error
-        if manifest.format != FORMAT:
-            raise UserError(
-                f"format {manifest.format}, this program reads {FORMAT}", where=str(folder), fix="build it again"
             )
+        try:
+            found = read_json(folder / MANIFEST, fix=_FIX)
+            if found.get("format") != FORMAT:
+                raise UserError(
+                    f"format {found.get('format')}, this program reads {FORMAT}",
+                    where=str(folder / MANIFEST),
+                    fix="build the corpus again",
+                )
+            manifest = Manifest.model_validate(found)
+        except ValidationError as error:
+            raise UserError(f"damaged manifest: {error}", where=str(folder / MANIFEST), fix=_FIX) from error
         corpus = cls(folder, manifest)
         corpus._check_sizes()
         return corpus
 
     @property
     def token_bytes(self) -> np.ndarray:
-        return np.load(self.folder / TOKEN_BYTES)
+        return np.load(self._whole(TOKEN_BYTES))
 
     @property
     def tokenizer_path(self) -> Path:
-        return self.folder / TOKENIZER
+        return self._whole(TOKENIZER)
 
     def tokens(self, split: Split, domain: str) -> np.memmap:
         """All tokens of a domain's split, (T,), read-only; ``dtype`` is uint16 or uint32."""
@@ -173,7 +173,7 @@ class Corpus:
     def offsets(self, split: Split, domain: str) -> np.ndarray:
         """Where documents begin: (D + 1,) int64; document d is ``tokens[offsets[d]:offsets[d + 1]]``."""
         self.record(split, domain)
-        return np.load(self._path(split, domain, "idx.npy"))
+        return np.load(self._whole(token_file(domain, split, "idx.npy")))
 
     def record(self, split: Split, domain: str) -> SplitRecord:
         """Counts and hashes of a domain's split, or a UserError that names the nearest one."""
@@ -203,43 +203,36 @@ class Corpus:
                 " lower `training.context`",
             )
 
-    def verify(self, full: bool = False) -> None:
-        """Check sizes and, if ``full``, the hash of every file.
+    def verify(self) -> None:
+        """Check every file, before anything rests on them; a file that this process has checked already costs nothing.
 
         Raises:
-            UserError: naming the file that differs.
+            UserError: naming the file that is missing or not as it was sealed.
         """
-        self._check_sizes()
-        if not full:
-            return
-        expected = {self.tokenizer_path: self.manifest.tokenizer_sha256}
-        for domain in self.domains:
-            for split, record in self.manifest.domains[domain].items():
-                expected[self._path(split, domain, "bin")] = record.bin_sha256
-                expected[self._path(split, domain, "idx.npy")] = record.idx_sha256
-        for path, recorded in expected.items():
-            if (found := sha256(path)) != recorded:
-                raise UserError(
-                    f"changed: sha256 {found}, sealed as {recorded}", where=str(path), fix="build the corpus again"
-                )
+        verify(self.folder, self.manifest.files, fix=_FIX)
 
-    def _path(self, split: str, domain: str, suffix: str) -> Path:
-        return self.folder / "tokens" / domain / f"{split}.{suffix}"
+    def _whole(self, name: str) -> Path:
+        """The path of a file that was checked."""
+        verify(self.folder, self.manifest.files, name, fix=_FIX)
+        return self.folder / name
 
     def _open(self, split: Split, domain: str) -> np.memmap:
         shape = (self.record(split, domain).tokens,)
-        return np.memmap(self._path(split, domain, "bin"), self.dtype, mode="r", shape=shape)
+        return np.memmap(self._whole(token_file(domain, split, "bin")), self.dtype, mode="r", shape=shape)
 
     def _check_sizes(self) -> None:
         for domain in self.domains:
             for split, record in self.manifest.domains[domain].items():
-                _require_size(self._path(split, domain, "bin"), record.tokens * self.dtype.itemsize)
-                _require_size(self._path(split, domain, "idx.npy"), _NPY_HEADER_BYTES + 8 * (record.documents + 1))
+                folder = self.folder / "tokens" / domain
+                _require_size(folder / f"{split}.bin", record.tokens * self.dtype.itemsize)
+                _require_size(folder / f"{split}.idx.npy", _NPY_HEADER_BYTES + 8 * (record.documents + 1))
         _require_size(self.folder / TOKEN_BYTES, _NPY_HEADER_BYTES + 8 * self.vocab_size)
-        if not self.tokenizer_path.is_file():
-            raise UserError("missing", where=str(self.tokenizer_path), fix="build the corpus again")
+        if not (path := self.folder / TOKENIZER).is_file():
+            raise UserError("missing", where=str(path), fix=_FIX)
 
 
+KINDS = ("bin", "idx.npy")  # the two files of a split
+_FIX = "build the corpus again: delete its folder, then `acodm data build`"
 _READ_BYTES = 1 << 24
 _NPY_HEADER_BYTES = 128  # of a one-dimensional array, padded to a multiple of 64
 
@@ -254,32 +247,20 @@ def _record(folder: Path, split: Split, dtype: np.dtype, length_V: np.ndarray) -
     if not tokens:
         raise UserError("no token", where=str(bin_path), fix="give the domain more text, or drop it")
     _require_size(bin_path, tokens * dtype.itemsize)
-    text_bytes, digest = 0, hashlib.sha256()
+    text_bytes = 0
     with bin_path.open("rb") as file:  # mapped, the file would count as this process's memory
         while block := file.read(_READ_BYTES):
-            digest.update(block)
             text_bytes += int(length_V[np.frombuffer(block, dtype)].sum())
-    return SplitRecord(
-        documents=len(offsets) - 1,
-        tokens=tokens,
-        text_bytes=text_bytes,
-        bin_sha256=digest.hexdigest(),
-        idx_sha256=sha256(idx_path),
-    )
+    return SplitRecord(documents=len(offsets) - 1, tokens=tokens, text_bytes=text_bytes)
 
 
-def _content_digest(tokenizer_sha256: str, records: Mapping[str, Mapping[Split, SplitRecord]]) -> str:
-    lines = [f"{FORMAT} {tokenizer_sha256}"]
-    lines += [
-        f"{d} {split} {r.bin_sha256} {r.idx_sha256}" for d, splits in records.items() for split, r in splits.items()
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def token_file(domain: str, split: str, kind: str) -> str:
+    """Where a corpus's folder has one of the KINDS of files of a split."""
+    return f"tokens/{domain}/{split}.{kind}"
 
 
 def _require_size(path: Path, expected_bytes: int) -> None:
     found = path.stat().st_size if path.is_file() else 0
     if found != expected_bytes:
         state = "missing" if not path.is_file() else "cut short" if found < expected_bytes else "too long"
-        raise UserError(
-            f"{state}: {found} bytes, sealed with {expected_bytes}", where=str(path), fix="build the corpus again"
-        )
+        raise UserError(f"{state}: {found} bytes, sealed with {expected_bytes}", where=str(path), fix=_FIX)

@@ -20,7 +20,7 @@ from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.data.reading import read_domain
 from acodm_core.errors import UserError
-from acodm_core.files import atomic
+from acodm_core.seals import marked, verify_mark
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -83,7 +83,7 @@ def build_documents(
                 where=f"corpus.domains.{domain}",
                 fix="raise `max_megabytes`, give the domain more text, or drop it",
             )
-        with atomic(out_path) as temporary:
+        with marked(out_path) as temporary:
             _write(
                 temporary,
                 ((splits[d.key], t) for d, t in zip(documents, _texts(spool_path), strict=True) if d.key in splits),
@@ -125,7 +125,16 @@ def split_documents(documents: Sequence[Document], valid: float, test: float, se
 
 
 def read_documents(path: Path, split: str) -> Iterator[str]:
-    """Yield the texts of one split, in order, reading a few at a time."""
+    """Yield the texts of one split, in order, reading a few at a time.
+
+    Raises:
+        UserError: the file is missing, or not as it was written.
+    """
+    verify_mark(path, fix=f"delete {path}, and read the documents again: acodm data documents")
+    yield from _read(path, split)
+
+
+def _read(path: Path, split: str) -> Iterator[str]:
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
@@ -160,7 +169,7 @@ def _spool(raw: Iterator[str], path: Path, progress: Progress | None) -> tuple[l
 
 
 def _texts(path: Path) -> Iterator[str]:
-    return read_documents(path, "")  # the waiting file has no splits yet
+    return _read(path, "")  # the waiting file has no splits yet
 
 
 def _write(path: Path, rows: Iterator[tuple[str, str]]) -> None:

@@ -19,6 +19,7 @@ from acodm_core.data.pieces import piece_folder, read_records
 from acodm_core.data.tokens import token_files
 from acodm_core.errors import UserError
 from acodm_core.files import clear_leftovers
+from acodm_core.seals import verify
 
 _KEYS_AT_ONCE = 1 << 22  # 32 MB, and about five times that to sort them
 
@@ -35,10 +36,11 @@ def join_domain(
         UserError: a piece or a part is missing; a split gets no document.
     """
     entry, pieces = spec.entry(domain), spec.shards.pieces
-    dtype = np.dtype(read_records(spec, parts_dir)[0].dtype)
+    records = read_records(spec, parts_dir)
+    dtype = np.dtype(records[0].dtype)
     parts = [piece_folder(parts_dir, piece, pieces) / f"{domain}.parquet" for piece in range(pieces)]
-    if missing := [path for path in parts if not path.is_file()]:
-        raise UserError("missing", where=str(missing[0]), fix="delete the piece's piece.json and make it again")
+    for path, record in zip(parts, records, strict=True):
+        verify(path.parent, record.files, path.name, fix="delete the piece's piece.json and make it again")
     clear_leftovers(out_dir)  # of a join that was killed: as large as the domain
     repeat_D = _repeats(parts, out_dir)
     kept = dict.fromkeys(SPLITS, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SHORTEST_BYTES, SPLITS, Progress, clean
@@ -22,7 +22,8 @@ from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.data.shards import Row, Shard, ShardReader, divide
 from acodm_core.data.tokens import BATCH_CHARACTERS, Encoder
 from acodm_core.errors import UserError
-from acodm_core.files import atomic, clear_leftovers, sha256, write_json
+from acodm_core.files import atomic, clear_leftovers, read_json, sha256, write_json
+from acodm_core.seals import checksums
 
 RECORD = "piece.json"
 EXAMPLES = 20  # faults that are described; the others are counted
@@ -63,6 +64,7 @@ class PieceRecord(_Model):
     examples: list[str] = Field([], description="The first faults: shard:line: reason.")
     left_out: dict[str, int] = Field({}, description="Good rows not taken: other names, short ones, beyond a share.")
     domains: dict[str, DomainRecord] = Field({}, description="What each domain got.")
+    files: dict[str, str] = Field({}, description="XXH3-128 of the parts, by name.")
 
 
 def piece_folder(parts_dir: Path, piece: int, pieces: int) -> Path:
@@ -119,6 +121,7 @@ def tokenize_piece(
         for part in parts.values():
             part.close()
         tally.check()
+    record.files = checksums(folder, [f"{domain}.parquet" for domain in spec.sharded])
     write_json(folder / RECORD, record.model_dump())
     return record
 
@@ -281,10 +284,14 @@ def read_records(spec: CorpusSpec, parts_dir: Path) -> list[PieceRecord]:
     records = []
     for piece in range(spec.shards.pieces):
         path = piece_folder(parts_dir, piece, spec.shards.pieces) / RECORD
+        if not path.is_file():
+            raise UserError("piece not finished", where=str(path), fix="run the piece step for it")
         try:
-            records.append(PieceRecord.model_validate_json(path.read_bytes()))
-        except OSError as error:
-            raise UserError("piece not finished", where=str(path), fix="run the piece step for it") from error
+            records.append(PieceRecord.model_validate(read_json(path, fix="make the piece again: acodm data piece")))
+        except ValidationError as error:
+            raise UserError(
+                f"not the record of a piece: {error}", where=str(path), fix="make the piece again"
+            ) from None
     if len({record.tokenizer_sha256 for record in records}) > 1:
         raise UserError("pieces were made with different tokenizers", where=str(parts_dir), fix="delete it, begin anew")
     check_damage(records, sum(len(record.shards) for record in records), spec.shards.bad_share)

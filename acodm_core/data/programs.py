@@ -167,10 +167,10 @@ def card(corpus_dir: Annotated[Path, typer.Argument(help="Folder of a sealed cor
 
 @app.command()
 def verify(corpus_dir: Annotated[Path, typer.Argument(help="Folder of a sealed corpus.")]) -> None:
-    """Check the hash of every file of a corpus."""
+    """Check every file of a corpus against the checksum that it was sealed with."""
     from acodm_core.data.corpus import Corpus
 
-    Corpus.open(corpus_dir).verify(full=True)
+    Corpus.open(corpus_dir).verify()
     typer.echo("every file is as it was sealed")
 
 

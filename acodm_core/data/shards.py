@@ -19,7 +19,7 @@ from acodm_core.data.formats import HEAD_BYTES, is_parquet
 from acodm_core.data.lines import Damaged, NotText, lines
 from acodm_core.data.sources import Shards, remote
 from acodm_core.errors import UserError
-from acodm_core.files import atomic, contents
+from acodm_core.files import contents, read_json, write_json
 
 LONGEST_BYTES = 1 << 25  # a longer line is a fault: it could not be held in bounded memory
 
@@ -56,18 +56,16 @@ def find_shards(shards: Shards) -> list[Shard]:
 
 def write_listing(listing: Sequence[Shard], path: Path) -> None:
     """Fix the shards of a corpus: every later step reads this list and looks for no files."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(_LISTING.dump_json(list(listing), indent=1) + b"\n")
+    write_json(path, {"shards": _LISTING.dump_python(list(listing), mode="json")})
 
 
 def read_listing(path: Path) -> list[Shard]:
     """What ``write_listing`` wrote, or a UserError."""
+    fix = f"`acodm data shards SPEC --out {path}`"
     try:
-        return _LISTING.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            f"not a list of shards: {error}", where=str(path), fix=f"`acodm data shards SPEC --out {path}`"
-        ) from error
+        return _LISTING.validate_python(read_json(path, fix=fix).get("shards"))
+    except ValidationError as error:
+        raise UserError(f"not a list of shards: {error}", where=str(path), fix=fix) from error
 
 
 def divide(listing: Sequence[Shard], pieces: int) -> list[list[Shard]]:

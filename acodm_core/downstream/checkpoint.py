@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from acodm_core.data.corpus import Corpus
+from acodm_core.data.corpus import TOKENIZER, Corpus
 from acodm_core.errors import UserError
-from acodm_core.files import digest, read_json, sha256
+from acodm_core.files import digest
 from acodm_core.lm.reference import frozen_model
 from acodm_core.lm.train import snapshot_name
+from acodm_core.study.finished import read_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -47,9 +48,9 @@ class Checkpoint:
         """The model that a finished run left in ``folder``; with ``step``, its snapshot of that step.
 
         Raises:
-            UserError: no finished run there, no such snapshot, or a run on another corpus.
+            UserError: no finished run there, no such snapshot, a damaged file, or a run on another corpus.
         """
-        manifest = read_json(folder / "manifest.json")
+        manifest = read_manifest(folder)
         if manifest["corpus"] != corpus.digest:
             raise UserError(
                 "this run was trained on another corpus, so the tokenizer may differ",
@@ -59,7 +60,8 @@ class Checkpoint:
         weights = WEIGHTS if step is None else snapshot_name(step)
         model = frozen_model(folder, weights=weights).to(device)
         context = manifest["spec"]["training"]["context"]
-        parts = [sha256(folder / weights), sha256(folder / "config.json"), corpus.manifest.tokenizer_sha256]
+        files = manifest["artefacts"]
+        parts = [files[weights], files["config.json"], corpus.manifest.files[TOKENIZER]]
         return cls(
             run=manifest["run"],
             step=manifest["steps"] if step is None else step,

@@ -191,7 +191,7 @@ def humaneval(
     from acodm_core.downstream.sandbox import available
     from acodm_core.downstream.scores import mean
     from acodm_core.files import read_json
-    from acodm_core.study.results import read_parquet, write_scores
+    from acodm_core.study.results import read_frame, write_scores
 
     checkpoint, sampled = _sample(
         run,
@@ -205,7 +205,8 @@ def humaneval(
         batch,
     )
     common = {"run": checkpoint.run, "step": checkpoint.step, "task": "humaneval", "shots": 0}
-    rows = read_parquet(out / "samples" / "scores.parquet").to_dict("records")
+    fix = f"delete {out / 'samples'} and evaluate again"
+    rows = read_frame(out / "samples" / "scores.parquet", fix=fix).to_dict("records")
     unasked_P = np.arange(sampled["problems"]) < len(sampled["too_long"])
     rows.append(common | mean("unasked_share", unasked_P))
     skipped, reasons = {}, {}

@@ -7,8 +7,8 @@ from typing import Any
 
 from acodm_core import PROTOCOL
 from acodm_core.downstream.manifests import MANIFEST
-from acodm_core.errors import UserError
-from acodm_core.files import read_json, write_json
+from acodm_core.files import write_json
+from acodm_core.study.finished import read_manifest
 from acodm_core.study.results import write_scores
 
 
@@ -27,9 +27,7 @@ def without_model(run: Path, out: Path, tasks: dict[str, int | None], step: int 
     Raises:
         UserError: no run there.
     """
-    manifest = read_json(run / "manifest.json")
-    if "status" not in manifest or "run" not in manifest:
-        raise UserError("not the manifest of a run", where=str(run / "manifest.json"))
+    manifest = read_manifest(run)
     if manifest["status"] == "finished":
         return ""
     reason = f"the run ended as {manifest['status'].replace('_', ' ')} at step {manifest['steps']}"

@@ -49,12 +49,12 @@ def print_scores(path: Path) -> None:
     from rich.table import Table
 
     from acodm_core.downstream.scores import detectable_difference, is_chance
-    from acodm_core.study.results import read_parquet
+    from acodm_core.study.results import read_frame
 
     table = Table(
         "task", "shots", "metric", "value", "± s.e.", "n", "chance", "detectable difference", "against chance"
     )
-    frame = read_parquet(path)
+    frame = read_frame(path, fix=f"delete {path.parent} and evaluate again")
     for row in frame[(frame["subject"] == "") & (frame["status"] == "measured")].to_dict("records"):
         known = row["standard_error"] == row["standard_error"] and row["standard_error"] > 0
         chance = is_chance(row)

@@ -12,18 +12,29 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.errors import UserError
 from acodm_core.grouping import HELD_OUT, Grouped
+from acodm_core.guarded import Guarded
 from acodm_core.lm.evaluate import Evaluator
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.reference import Reference
 from acodm_core.mixing import Inputs, Mixer, Signal, Start, build_mixer
+from acodm_core.study.finished import require
 from acodm_core.study.planner import RunSpec
+from acodm_core.study.results import TABLES
 
 STREAM = 1  # of the run's seed: what a mixer draws
+# What a run's folder holds beside what its mixer saves.
+OWN_FILES = frozenset({"manifest.json", "spec.json", "config.json", "generation_config.json", "weights.safetensors"})
+OWN_FILES |= {"signals.parquet", *(f"{name}.parquet" for name in TABLES), "state", "snapshots", "downstream"}
 
 
 def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Inputs, model: torch.nn.Module) -> Mixer:
-    """The spec's mixer, started on the corpus's domains, to decide what ``model`` is trained on."""
-    mixer = build_mixer(spec.mixer, spec.options)
+    """The spec's mixer, started on the corpus's domains, to decide what ``model`` is trained on. Its answers are checked.
+
+    Raises:
+        UserError: a run that it needs is another one, unfinished or damaged; the mixer does not start.
+    """
+    _check_inputs(spec, inputs)
+    mixer = Guarded(build_mixer(spec.mixer, spec.options), spec.method, reserved=OWN_FILES)
     if spec.groups:
         mixer = Grouped(mixer, spec.groups)
     tokens_K = np.asarray(corpus.train_tokens, dtype=np.float64)
@@ -46,6 +57,19 @@ def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Inputs, model: torch.nn.M
         )
     )
     return mixer
+
+
+def _check_inputs(spec: RunSpec, inputs: Inputs) -> None:
+    """Check every file that the runs in ``inputs`` left, and that they are the runs which the spec names."""
+    for role, folders in inputs.items():
+        given = [require(folder)["run"] for folder in (folders if isinstance(folders, tuple) else (folders,))]
+        named = [run for its_role, run in spec.needed() if its_role == role]
+        if given != named:
+            raise UserError(
+                f"the input {role!r} is {', '.join(given)}, and this run was planned with {', '.join(named) or 'none'}",
+                where=str(folders[0] if isinstance(folders, tuple) else folders),
+                fix=f"--input {role}=FOLDER of that run",
+            )
 
 
 def reference_of(spec: RunSpec, mixer: Mixer, corpus: Corpus, inputs: Inputs, device: str) -> Reference | None:

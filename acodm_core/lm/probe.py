@@ -24,7 +24,7 @@ import torch
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
-from acodm_core.files import atomic, read_json
+from acodm_core.files import read_json
 from acodm_core.lm.adapters import adapter_losses_of
 from acodm_core.lm.begin import held_out_of, reference_of, start_mixer
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
@@ -258,9 +258,3 @@ def summary(frame: pd.DataFrame) -> list[str]:
                 f"{model}  {name}: {block[arm].median() * 1e3:.1f} ms a step, {ratio:.4f} of plain [{low:.4f}, {high:.4f}]"
             )
     return lines
-
-
-def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a probe's frame, whole or not at all."""
-    with atomic(path) as temporary:
-        frame.to_parquet(temporary, index=False)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from acodm_core.errors import UserError
-from acodm_core.files import read_json
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import fresh_model
+from acodm_core.study.finished import read_manifest, require
 
 
 class Reference:
@@ -48,20 +48,19 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
         weights: file in ``folder``.
 
     Raises:
-        UserError: no finished run there, or no such file.
+        UserError: no finished run there, no such file, or one that is damaged.
     """
     from safetensors.torch import load_file
     from transformers import AutoConfig
 
-    manifest = read_json(folder / "manifest.json")  # written last
+    manifest = read_manifest(folder)
     if manifest["status"] != "finished":
         raise UserError(
             f"the {role} has {manifest['status']}: it left no finished model",
             where=str(folder),
             fix="mend that run, or name another one",
         )
-    if not (folder / weights).is_file():
-        raise UserError("file not found", where=str(folder / weights))
+    require(folder, weights, "config.json")
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten next, must not move the run's own stream
         model = fresh_model(AutoConfig.from_pretrained(folder))
     model.load_state_dict(load_file(folder / weights))

@@ -16,7 +16,7 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
-from acodm_core.files import clear_leftovers, exclusive, sha256, writable, write_json
+from acodm_core.files import clear_leftovers, exclusive, writable, write_json
 from acodm_core.lm import checkpoint
 from acodm_core.lm.adapters import adapter_losses_of
 from acodm_core.lm.begin import held_out_of, reference_of, rows, start_mixer
@@ -31,6 +31,7 @@ from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
 from acodm_core.lm.stop import Interrupted, Stop
 from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
+from acodm_core.seals import checksums
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.energy import Meter
@@ -67,6 +68,12 @@ class Trainer:
         if tuple(self.corpus.domains) != spec.domains:
             raise UserError(f"corpus has domains {list(self.corpus.domains)}, the run wants {list(spec.domains)}")
         self.corpus.require_context(training.context)
+        if (sealed := self.corpus.manifest.spec.id) != spec.corpus:
+            fix = f"--corpus data/corpora/{spec.corpus}"
+            raise UserError(
+                f"this is corpus {sealed}, the run wants {spec.corpus}", where=str(self.corpus.folder), fix=fix
+            )
+        self.corpus.verify()
         self.leads = rank() == 0
         self.clock, self.meter = Clock(), Meter(self.device)
         self.model = build_model(
@@ -244,7 +251,7 @@ class Trainer:
 
     def _open_journal(self, offset: int) -> None:
         if self.leads:
-            self.journal = Journal(self.state_folder / "journal.jsonl", offset)
+            self.journal = Journal(self.state_folder / "journal.jsonl", offset, self.spec.digest)
 
     def _joules(self) -> float | None:
         """Of the devices of all ranks; None where one has no meter."""
@@ -260,8 +267,7 @@ class Trainer:
         paths = self.journal.write_tables(self.folder, spec.run, spec.domains, tuple(spec.groups or ()))
         steps = sum(line["kind"] == "step" for line in self.journal.lines())
         self.model.config.save_pretrained(self.folder)
-        self.mixer.save(self.folder)
-        names = ["config.json", "weights.safetensors", *(p.name for p in paths)]
+        names = ["config.json", "weights.safetensors", *(p.name for p in paths), *(self.mixer.save(self.folder) or ())]
         names += sorted(str(path.relative_to(self.folder)) for path in self.folder.glob("snapshots/*.safetensors"))
         parameters = sum(p.numel() for p in self.model.parameters())
         manifest: dict[str, Any] = {
@@ -289,7 +295,7 @@ class Trainer:
             "code": self.code,
             "environment": provenance.environment(),
             "hardware": provenance.hardware(self.device),
-            "artefacts": {name: sha256(self.folder / name) for name in names},
+            "artefacts": checksums(self.folder, names),
         }
         write_json(self.folder / "manifest.json", manifest)
 

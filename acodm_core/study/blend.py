@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import read_json
+from acodm_core.study.finished import require
 from acodm_core.study.results import read_parquet
 
 DIGITS = 6
@@ -22,9 +22,9 @@ def schedule(run: Path) -> pd.DataFrame:
     """(steps, domains) the shares that a finished run asked for; index: step, from 1; columns: domains, in the run's order.
 
     Raises:
-        UserError: no run lies there that came to its end.
+        UserError: no run lies there that came to its end, or its mixture is damaged.
     """
-    manifest = read_json(run / "manifest.json")
+    manifest = require(run, "mixture.parquet")
     if manifest["status"] != "finished":
         raise UserError(f"this run is {manifest['status']}", where=str(run), fix="name a run that finished")
     mixture = read_parquet(run / "mixture.parquet")

@@ -14,9 +14,11 @@ from acodm_core import PROTOCOL
 from acodm_core.checked import checked
 from acodm_core.data.corpus import Corpus
 from acodm_core.errors import UserError
-from acodm_core.files import atomic, read_json, sha256, write_json
+from acodm_core.files import atomic, write_json
+from acodm_core.seals import checksums, verify
 from acodm_core.study import provenance
 from acodm_core.study.config import Experiment
+from acodm_core.study.finished import mend, read_manifest
 from acodm_core.study.planner import Plan, RunSpec
 from acodm_core.study.results import RUN_COLUMNS, TABLES, read_parquet, write_table
 
@@ -85,6 +87,7 @@ def collect(experiment: Experiment, plan: Plan, corpus: Corpus, roots: Sequence[
         "code": provenance.code(),
         "runs": list(plan.runs),
         "roots": [os.path.relpath(root, out) for root in roots],
+        "files": checksums(out, [f"{name}.parquet" for name in ("runs", *TABLES)]),
     }
     write_json(out / "experiment.json", description)
 
@@ -106,25 +109,12 @@ def _finished(run: str, spec: RunSpec, corpus: Corpus, roots: Sequence[Path]) ->
 
 def _manifest(folder: Path, spec: RunSpec, corpus: Corpus) -> dict[str, Any]:
     path = folder / "manifest.json"
-    manifest = read_json(path)
-    if missing := {"spec", "corpus", "artefacts", *MANIFEST_KEYS} - set(manifest):
-        raise UserError(f"not the manifest of a run: it has no {', '.join(sorted(missing))}", where=str(path))
+    manifest = read_manifest(folder, *MANIFEST_KEYS)
     if checked(RunSpec, manifest["spec"], where=f"{path}: spec") != spec:
         raise UserError("this run was made from another spec than the one planned", where=str(path))
     if manifest["corpus"] != corpus.digest:
         raise UserError(f"trained on corpus {manifest['corpus']}, not on {corpus.digest}", where=str(path))
-    for name, recorded in manifest["artefacts"].items():
-        artefact = folder / name
-        if not artefact.exists():
-            raise UserError(
-                "file of a finished run is missing", where=str(artefact), fix=f"delete {path} and train again"
-            )
-        if sha256(artefact) != recorded:
-            raise UserError(
-                "its SHA-256 is not the one in the manifest: truncated or changed since",
-                where=str(artefact),
-                fix=f"delete {path} and train again",
-            )
+    verify(folder, manifest["artefacts"], fix=mend(folder))
     return manifest
 
 

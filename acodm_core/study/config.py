@@ -23,6 +23,7 @@ from pydantic import (
 
 from acodm_core.checked import Distinct, Label, Line, Name, Pattern, Seed, Strict, Title, checked, text_like
 from acodm_core.data.catalogue import CorpusSpec
+from acodm_core.files import sealed_json
 from acodm_core.mixing import simplex
 from acodm_core.settings import read_yaml, shipped
 
@@ -303,6 +304,11 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
         out[key] = merge(out[key], value) if both else value
     return out
+
+
+def as_text(section: BaseModel) -> str:
+    """What rules write into a file for the programs that follow: JSON with its checksum."""
+    return sealed_json(section.model_dump(mode="json")).rstrip("\n")
 
 
 def load_experiment(*sources: Mapping[str, Any] | Path) -> Experiment:

@@ -147,7 +147,7 @@ def _answers(roots: Sequence[Path], one: Evaluation) -> pd.DataFrame:
 
 
 def _scores(folder: Path, one: Evaluation) -> pd.DataFrame:
-    from acodm_core.study.results import SCORES, read_parquet
+    from acodm_core.study.results import SCORES, read_frame
 
     manifest = read_json(folder / "manifest.json")
     told = [manifest.get(key) for key in ("run", "step", "status")]
@@ -157,7 +157,7 @@ def _scores(folder: Path, one: Evaluation) -> pd.DataFrame:
             where=str(folder / "manifest.json"),
             fix=f"delete {folder} and evaluate again",
         )
-    frame = read_parquet(folder / "scores.parquet")
+    frame = read_frame(folder / "scores.parquet", fix=f"delete {folder} and evaluate again")
     if missing := set(SCORES.names) - set(frame.columns):
         raise UserError(
             f"another table: it has no column {', '.join(sorted(missing))}", where=str(folder / "scores.parquet")

@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from acodm_core import PROTOCOL
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json
+from acodm_core.seals import marked, verify, verify_mark
+from acodm_core.study.finished import read_manifest, require
 
 
 @dataclass(frozen=True)
@@ -148,25 +150,9 @@ LATER_COLUMNS = {
 DESCRIPTION = ("experiment", "domains", "natural_weights", "compare", "steps", "batch", "context", "runs")
 
 # The probe's rows: one block of interleaved steps. arm: "plain" (uniform, no signals), "gradients" (plain with the per-domain
-# gradients measured and unused) or "method".
-PROBE_COLUMNS = (
-    "method",
-    "model",
-    "block",
-    "arm",
-    "part",
-    "seconds",
-    "hardware",
-)  # seconds a step, part "step" is the whole
-MEMORY_COLUMNS = (
-    "method",
-    "model",
-    "repeat",
-    "arm",
-    "host_bytes",
-    "device_bytes",
-    "hardware",
-)  # peaks of a process of its own
+# gradients measured and unused) or "method". The whole step is the part "step".
+PROBE_COLUMNS = ("method", "model", "block", "arm", "part", "seconds", "hardware")
+MEMORY_COLUMNS = ("method", "model", "repeat", "arm", "host_bytes", "device_bytes", "hardware")  # a process of its own
 
 # What runs that stand in one table may not differ in without its being said: column -> words.
 MUST_AGREE = {
@@ -206,8 +192,20 @@ def write_scores(rows: list[Mapping[str, Any]], path: Path) -> None:
     """Write rows of SCORES, atomically; a column that a row leaves out is null, an absent status ``measured``."""
     defaults = {"subject": "", "metric": "", "status": "measured", "reason": ""}
     table = pa.Table.from_pylist([defaults | dict(row) for row in rows], schema=SCORES)
-    with atomic(path) as temporary:
+    write_frame(table, path)
+
+
+def write_frame(frame: pd.DataFrame | pa.Table, path: Path) -> None:
+    """Write a table that no manifest names: it bears its checksum beside it, and ``read_frame`` reads it."""
+    table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+    with marked(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def read_frame(path: Path, *, fix: str) -> pd.DataFrame:
+    """What ``write_frame`` wrote; a UserError that names it and the ``fix`` when it is missing or damaged."""
+    verify_mark(path, fix=fix)
+    return read_parquet(path)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -216,7 +214,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except FileNotFoundError:
         raise UserError("file not found", where=str(path)) from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"not a readable Parquet file ({error})", where=str(path)) from None
 
 
@@ -240,7 +238,7 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         path = self.folder / "experiment.json"
-        self.experiment = read_json(path)
+        self.experiment = read_json(path, fix="collect the runs again")
         if self.experiment.get("protocol") != PROTOCOL:
             raise UserError(
                 f"results of protocol {self.experiment.get('protocol')}, this code has {PROTOCOL}", where=str(path)
@@ -282,15 +280,22 @@ class Results:
     def manifest(self, run: str) -> dict[str, Any] | None:
         """What a run wrote about itself; None where its folder is not there."""
         path = self.run_folder(run) / "manifest.json"
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        manifest = read_manifest(path.parent)
+        if manifest["run"] != run:
+            raise UserError(f"the manifest of {manifest['run']}, in the folder of {run}", where=str(path))
+        return manifest
 
     def actor(self, run: str) -> dict[str, tuple[int, ...]] | None:
         """Shapes of the tensors of the actor that a run left, none where it has none; None where its folder is not there."""
-        if self.manifest(run) is None:
+        manifest = self.manifest(run)
+        if manifest is None:
             return None
-        path = self.run_folder(run) / "actor.safetensors"
-        if not path.exists():
+        if "actor.safetensors" not in manifest["artefacts"]:
             return {}
+        path = self.run_folder(run) / "actor.safetensors"
+        require(path.parent, path.name)
         from safetensors import safe_open
 
         with safe_open(path, "numpy") as file:
@@ -306,7 +311,9 @@ class Results:
 
     def _table(self, name: str, columns: Collection[str]) -> pd.DataFrame:
         """A table of this experiment's runs; a UserError that names the file where it is another table or another experiment's."""
-        path = self.folder / f"{name}.parquet"
+        path, recorded = self.folder / f"{name}.parquet", self.experiment.get("files", {})
+        if path.name in recorded:
+            verify(self.folder, recorded, path.name, fix="collect the runs again")
         frame = _with_columns(read_parquet(path), columns, path)
         if foreign := sorted(set(frame["run"].unique()) - set(self.experiment["runs"])):
             raise UserError(
@@ -320,7 +327,8 @@ class Results:
         path = self.folder / "probe" / f"{name}.parquet"
         if not path.exists():
             return pd.DataFrame(columns=list(columns))
-        frame = _with_columns(read_parquet(path), set(columns) - LATER_COLUMNS, path).reindex(columns=list(columns))
+        frame = _with_columns(read_frame(path, fix="probe again"), set(columns) - LATER_COLUMNS, path)
+        frame = frame.reindex(columns=list(columns))
         if (machines := frame["hardware"].dropna().unique()).size > 1:
             raise UserError(f"of several machines: {', '.join(machines)}", where=str(path), fix="probe again, on one")
         return frame

@@ -16,9 +16,10 @@ import pandas as pd
 from acodm_core import PROTOCOL
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, write_json
+from acodm_core.seals import checksums
 from acodm_core.study import provenance
 from acodm_core.study.records import UNSTATED, Header, Told, check, read
-from acodm_core.study.results import PROBE_COLUMNS, RUN_COLUMNS, TABLES, Results, write_table
+from acodm_core.study.results import PROBE_COLUMNS, RUN_COLUMNS, TABLES, Results, write_frame, write_table
 
 
 def score(path: Path, out: Path, beside: Results | None = None) -> None:
@@ -45,11 +46,13 @@ def score(path: Path, out: Path, beside: Results | None = None) -> None:
         about = _joined(about, beside, out)
     for name, frame in tables.items():
         write_table(frame.reset_index(drop=True), name, out / f"{name}.parquet")
-    _write(runs[list(RUN_COLUMNS)].astype({"joules": float}), out / "runs.parquet")
-    _write(probe, out / "probe" / "probe.parquet")
+    with atomic(out / "runs.parquet") as temporary:
+        runs[list(RUN_COLUMNS)].astype({"joules": float}).to_parquet(temporary, index=False)
+    write_frame(probe, out / "probe" / "probe.parquet")
     if beside is not None and not beside.memory.empty:
-        _write(beside.memory, out / "probe" / "memory.parquet")
-    write_json(out / "experiment.json", about)
+        write_frame(beside.memory, out / "probe" / "memory.parquet")
+    files = checksums(out, [f"{name}.parquet" for name in ("runs", *TABLES)])
+    write_json(out / "experiment.json", about | {"files": files})
 
 
 def _metrics(told: dict[str, Told]) -> pd.DataFrame:
@@ -209,8 +212,3 @@ def _joined(about: dict[str, Any], beside: Results, out: Path) -> dict[str, Any]
         "roots": [os.path.relpath(root, out) for root in roots],
         "scored": [*theirs.get("scored", []), *about["scored"]],
     }
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    with atomic(path) as temporary:
-        frame.to_parquet(temporary, index=False)

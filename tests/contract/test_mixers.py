@@ -135,7 +135,7 @@ def test_stays_on_the_simplex_whatever_comes(
 ) -> None:
     rng, mixer = np.random.default_rng(seed), start(CASES[name], domain_names(k))
     for step in range(STEPS):
-        checks.decides_well(mixer, step, k, f"step {step}")
+        checks.decides_well(mixer, step)
         scale = 10.0 ** (rng.uniform(-12, 6) if jumps else power)
         signals, present_K = missing(random_signals(rng, k, scale), rng, present=present)
         mixer.observe(StepStats(step, present_K * 16.0, wanted(signals, mixer, step)))

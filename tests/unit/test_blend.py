@@ -12,11 +12,11 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import finish
 from typer.testing import CliRunner
 
 from acodm_core import cli
 from acodm_core.errors import UserError
-from acodm_core.files import write_json
 from acodm_core.mixing import find_mixer
 from acodm_core.study.blend import FORMATS, blend, weights
 from acodm_core.study.results import write_table
@@ -27,13 +27,13 @@ SHARES = [[0.6, 0.4, 0.0], [0.7, 0.3, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 1e-9]]  
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_json(tmp_path / "manifest.json", {"status": "finished", "spec": {"domains": DOMAINS}})
     rows = [
         {"run": "r", "step": step, "domain": domain, "requested": share, "drawn": share}
         for step, shares in enumerate(SHARES, 1)
         for domain, share in zip(DOMAINS, shares, strict=True)
     ]
     write_table(rows[::-1], "mixture", tmp_path / "mixture.parquet")
+    finish(tmp_path, spec={"domains": DOMAINS})
     return tmp_path
 
 
@@ -49,7 +49,7 @@ def test_rounded_weights_sum_to_one(run) -> None:
         names = [f"d{i}" for i in range(22)]
         rows = [dict(run="r", step=1, domain=n, requested=s, drawn=s) for n, s in zip(names, shares, strict=True)]
         write_table(rows, "mixture", run / "mixture.parquet")
-        write_json(run / "manifest.json", {"status": "finished", "spec": {"domains": names}})
+        finish(run, spec={"domains": names})
         found = weights(run)
         assert sum(found.values()) == pytest.approx(1, abs=1e-12)
         assert list(found.values()) == pytest.approx(shares, abs=2e-5)
@@ -121,7 +121,7 @@ def test_mistakes_are_answered(run, options, words) -> None:
 
 
 def test_a_run_that_did_not_finish_is_refused(run) -> None:
-    write_json(run / "manifest.json", {"status": "diverged", "spec": {"domains": DOMAINS}})
+    finish(run, status="diverged", spec={"domains": DOMAINS})
     for to in (*FORMATS, "path"):
         with pytest.raises(UserError, match="diverged"):
             blend(run, to)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from acodm_core.errors import UserError
-from acodm_core.files import read_json, sha256, write_json
+from acodm_core.files import read_json, write_json
+from acodm_core.seals import checksum
 from acodm_core.study.collect import collect
 from acodm_core.study.planner import plan
 from acodm_core.study.results import RUN_COLUMNS, Results
@@ -188,7 +189,7 @@ def test_foreign_table_with_a_right_hash_is_named(copy) -> None:
     path = copy.first / "metrics.parquet"
     path.write_bytes(b"not a parquet file at all")
     manifest = read_json(copy.first / "manifest.json")
-    manifest["artefacts"]["metrics.parquet"] = sha256(path)
+    manifest["artefacts"]["metrics.parquet"] = checksum(path)
     write_json(copy.first / "manifest.json", manifest)
     assert str(path) in refused(copy)
 
@@ -273,7 +274,7 @@ def test_a_run_that_was_trained_twice_with_different_results_is_refused(copy, tm
     frame.loc[frame.index[-1], "value"] += 1e-9
     frame.to_parquet(path)
     manifest = read_json(roots[1] / first / "manifest.json")
-    manifest["artefacts"]["metrics.parquet"] = sha256(path)
+    manifest["artefacts"]["metrics.parquet"] = checksum(path)
     write_json(roots[1] / first / "manifest.json", manifest)
     with pytest.raises(UserError, match="trained twice") as error:
         collect(copy.experiment, copy.plan, copy.corpus, roots, copy.out)

@@ -60,7 +60,7 @@ def test_the_example_in_contributing_trains(experiment_of, corpus, tmp_path: Pat
     trainer = Trainer(spec, corpus, tmp_path / "run")
     assert trainer.run() == "finished"
     share_K = trainer.mixer.sampling(8)
-    assert share_K.argmax() == trainer.mixer.loss_.argmax() and share_K.max() > 0.3, "it follows the losses"
+    assert share_K.argmax() == trainer.mixer.mixer.loss_.argmax() and share_K.max() > 0.3, "it follows the losses"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--out"]])
@@ -104,11 +104,11 @@ BROKEN = {
     ),
     "shares that do not sum to one": (
         [("return softmax(self.beta * self.loss_)", "return np.exp(-self.loss_)")],
-        checks.stays_on_simplex, "K = 3, random signals, step 0: sampling gives",
+        checks.stays_on_simplex, "K = 3, random signals: sampling at step 0 gives",
     ),
     "no share for what is missing": (
         [("np.where(np.isnan(stats[Signal.LOSS]), self.loss_, stats[Signal.LOSS])", "stats[Signal.LOSS].copy()")],
-        checks.stays_on_simplex, "K = 3, missing signals, step 1: sampling gives",
+        checks.stays_on_simplex, "K = 3, missing signals: sampling at step 1 gives",
     ),
     "reads what it has not declared": (
         [("stats[Signal.LOSS])\n", "stats[Signal.VALID_LOSS])\n")],
@@ -116,7 +116,7 @@ BROKEN = {
     ),
     "asks for what it has not declared": (
         [("    def sampling", "    def wants(self, step):\n        return frozenset({Signal.GRAD_SELF})\n\n    def sampling")],
-        checks.declares_what_it_reads, "wants Signal.GRAD_SELF, which `needs` has not",
+        checks.declares_what_it_reads, "wants at step 0 has Signal.GRAD_SELF, which `needs` has not",
     ),
     "learns in sampling": (
         [("        return softmax", "        self.loss_ = self.loss_ + 1 / (1 + self.loss_)\n        return softmax")],
@@ -130,10 +130,15 @@ BROKEN = {
         [("        return softmax(", "        return softmax(np.random.default_rng().random(len(self.loss_)) + ")],
         checks.same_seed_same_path, "two runs of one seed part at step 0",
     ),
-    "keeps the trainer's array": (
+    "writes into what it is shown": (
         [("self.loss_ = np.where(np.isnan(stats[Signal.LOSS]), self.loss_, stats[Signal.LOSS])",
-          "self.loss_ = np.nan_to_num(stats[Signal.LOSS], copy=False)")],
-        checks.keeps_no_hold, "step 1 depends on an array",
+          "stats[Signal.LOSS][:] = 0")],
+        checks.declares_what_it_reads, "observe at step 0 raised ValueError: assignment destination is read-only",
+    ),
+    "makes what it is shown writeable": (
+        [("self.loss_ = np.where(np.isnan(stats[Signal.LOSS]), self.loss_, stats[Signal.LOSS])",
+          "stats[Signal.LOSS].flags.writeable = True; stats[Signal.LOSS][:] = 0")],
+        checks.changes_nothing_given, "observe at step 0 changed what it was given",
     ),
     "shares its state": (
         [("    def sampling", "    def state_dict(self):\n        return {'loss_': self.loss_}\n\n    def sampling"),
@@ -159,7 +164,7 @@ BROKEN = {
     ),
     "a vector of another length": (
         [("    def sampling", "    def diagnostics(self):\n        return {'two': np.zeros(2)}\n\n    def sampling")],
-        checks.stays_on_simplex, "diagnostic two has the shape (2,)",
+        checks.stays_on_simplex, "diagnostics at step 0 gives 'two' as [0. 0.] (float64 (2,))",
     ),
 }  # fmt: skip
 
@@ -188,14 +193,16 @@ def test_check_says_what_failed_and_how_to_mend_it_and_exits_with_one(tmp_path: 
 def test_check_names_the_line_of_the_mixer_that_raised(tmp_path: Path) -> None:
     (found, *_) = broken(tmp_path, "divides", ("softmax(self.beta", "softmax(1 // 0 * self.beta"))
     line = 1 + EXAMPLE[: EXAMPLE.index("softmax(self.beta")].count("\n")
-    assert found.what.startswith("ZeroDivisionError") and found.fix.endswith(f"divides.py, line {line}")
+    assert found.what.startswith("sampling at step 0 raised ZeroDivisionError") and found.fix.endswith(
+        f"divides.py, line {line}"
+    )
 
 
 def test_check_takes_names_methods_modules_and_files(tmp_path: Path) -> None:
     assert case_of("odm_released").options == {"rule": "released"}
     assert case_of("acodm_core.acodm.hds").mixer == "acodm_core.acodm.hds"
     assert find_mixer(case_of(str(ROOT / "baselines" / "odm.py")).mixer) is find_mixer("odm")
-    assert start(case_of("acodm_proxy"), domain_names(3)).learn is False, "its actor was made for it"
+    assert start(case_of("acodm_proxy"), domain_names(3)).mixer.learn is False, "its actor was made for it"
     for name, words in (("odn", "did you mean 'odm'"), (str(tmp_path / "x.py"), "acodm new-mixer x --out")):
         with pytest.raises(UserError, match=words):
             case_of(name)

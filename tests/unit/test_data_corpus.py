@@ -19,6 +19,7 @@ from acodm_core.data.programs import app
 from acodm_core.data.tokenizer import load_tokenizer, token_bytes, train_tokenizer
 from acodm_core.data.tokens import token_dtype, tokenize_domain
 from acodm_core.errors import UserError
+from acodm_core.files import read_json, sealed_json
 
 
 def make_spec(folder: Path, **changes: object) -> CorpusSpec:
@@ -120,22 +121,56 @@ def test_cut_or_missing_file_is_named_on_opening(fresh: Path, name: str) -> None
         Corpus.open(fresh)
 
 
-def test_changed_file_is_found_by_full_verification_only(fresh: Path) -> None:
-    path = fresh / "tokens/letters/valid.bin"
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("tokens/letters/train.bin", lambda corpus: corpus.tokens("train", "letters")),
+        ("tokens/letters/valid.bin", lambda corpus: corpus.tokens("valid", "letters")),
+        ("tokens/letters/test.idx.npy", lambda corpus: corpus.offsets("test", "letters")),
+        ("token_bytes.npy", lambda corpus: corpus.token_bytes),
+        ("tokenizer.json", lambda corpus: corpus.tokenizer_path),
+    ],
+)
+def test_a_changed_file_is_refused_where_it_is_read(fresh: Path, name: str, read) -> None:
+    path = fresh / name
     raw = bytearray(path.read_bytes())
-    raw[0] ^= 1
+    raw[-1] ^= 1
     path.write_bytes(raw)
     corpus = Corpus.open(fresh)
+    for look in (read, Corpus.verify):
+        with pytest.raises(UserError, match="truncated or changed") as error:
+            look(corpus)
+        assert error.value.where == str(path)
+
+
+def test_files_that_changed_places_are_refused(fresh: Path) -> None:
+    one, other = (fresh / "tokens" / "letters" / f"{split}.idx.npy" for split in ("valid", "test"))
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match=r"valid\.idx\.npy"):
+        Corpus.open(fresh).verify()
+
+
+def test_a_file_is_hashed_once_in_a_process_and_again_after_a_change(fresh: Path, monkeypatch) -> None:
+    from acodm_core import seals
+
+    corpus = Corpus.open(fresh)
     corpus.verify()
-    with pytest.raises(UserError, match="changed") as error:
-        corpus.verify(full=True)
-    assert error.value.where == str(path)
+    before = seals._checksum.cache_info().misses
+    Corpus.open(fresh).verify()
+    assert seals._checksum.cache_info().misses == before
+    (fresh / "tokenizer.json").touch()
+    corpus.verify()
+    assert seals._checksum.cache_info().misses == before + 1
 
 
 def test_unfinished_and_damaged_manifests_are_refused(fresh: Path) -> None:
     manifest = fresh / "manifest.json"
     whole = manifest.read_text()
-    for text, says in [(whole[:-40], "damaged"), (whole.replace('"format": 1', '"format": 99'), "format 99")]:
+    for text, says in [
+        (whole[:-40], "truncated"),
+        (whole.replace('"vocab_size": 320', '"vocab_size": 321'), "damaged or edited"),
+        (sealed_json(read_json(manifest) | {"format": 99}), "format 99"),
+    ]:
         manifest.write_text(text)
         with pytest.raises(UserError, match=says):
             Corpus.open(fresh)

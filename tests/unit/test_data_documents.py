@@ -55,7 +55,8 @@ def test_built_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     spec = corpus(tmp_path, sentences(500), max_megabytes=0.01)
     build(spec, tmp_path, "one.parquet"), build(spec, tmp_path, "two.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.jsonl", "one.parquet", "two.parquet"}
+    marks = {".one.parquet.xxh3", ".two.parquet.xxh3"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.jsonl", "one.parquet", "two.parquet", *marks}
 
 
 def test_repeats_and_short_documents_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from made_up import finish
 
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
@@ -184,11 +185,12 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
 def test_a_run_that_diverged_is_a_row_with_its_reason(tmp_path: Path) -> None:
     from acodm_core.downstream.skips import without_model
 
-    write_json(tmp_path / "run/manifest.json", {"run": "odm-s0-1", "status": "diverged", "steps": 7})
+    (tmp_path / "run").mkdir()
+    finish(tmp_path / "run", run="odm-s0-1", status="diverged", steps=7)
     reason = without_model(tmp_path / "run", tmp_path / "out", {"mmlu": 5}, None)
     (row,) = pd.read_parquet(tmp_path / "out/scores.parquet").to_dict("records")
     assert reason == row["reason"] == "the run ended as diverged at step 7"
     assert (row["task"], row["shots"], row["status"], row["step"]) == ("mmlu", 5, "skipped", 7)
-    write_json(tmp_path / "run/manifest.json", {"run": "odm-s0-1", "status": "finished", "steps": 9})
+    finish(tmp_path / "run", run="odm-s0-1", steps=9)
     assert without_model(tmp_path / "run", tmp_path / "none", {"mmlu": 5}, None) == ""
     assert not (tmp_path / "none").exists()

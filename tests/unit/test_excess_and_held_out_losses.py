@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_up import finish
 from tiny import CONTEXT, VOCABULARY, batch, learner
 
 from acodm_core.errors import UserError
@@ -31,7 +31,7 @@ def reference_run(folder: Path, seed: int, status: str = "finished") -> Path:
     weights = {name: torch.randn(w.shape, generator=generator) / 4 for name, w in model.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
     model.config.save_pretrained(folder)
-    (folder / "manifest.json").write_text(json.dumps({"status": status}))
+    finish(folder, status=status)
     return folder
 
 
@@ -104,7 +104,7 @@ def test_a_reference_that_diverged_or_has_another_vocabulary_or_is_not_there_is_
     run = reference_run(tmp_path, 0, status="diverged")
     with pytest.raises(UserError, match="the reference run has diverged"):
         reference(run)
-    (run / "manifest.json").write_text('{"status": "finished"}')
+    finish(run)
     with pytest.raises(UserError, match=f"{VOCABULARY} tokens in its vocabulary, this corpus 99"):
         Reference(run, context=CONTEXT, vocab_size=99, device="cpu")
     with pytest.raises(UserError, match=r"manifest\.json: file not found"):

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from acodm_analysis import comparison, paired, report, style
+from made_up import finish
 from matplotlib.colors import to_rgb
 
 from acodm_core.errors import UserError
-from acodm_core.files import write_json
 from acodm_core.study.results import Results
 
 CARD = "# Methods\n\n## `odm`\n\nA bandit of domains.\n\n**Idea.**\nDraw what has a high loss, `exp(loss)` < 3.\n"
@@ -129,9 +129,9 @@ def test_every_method_leads_to_its_runs_and_those_they_depend_on(page, results):
 def test_a_run_shows_its_spec_and_links_to_its_files(canned_rendered, tmp_path):
     results = Results(canned.make(tmp_path / "results" / "canned", 1))
     spec = {"method": "odm", "options": {"alpha": 0.25}}
-    manifest = {"spec": spec, "code": {"modified": True}, "environment": {"packages": {"torch": "2.13.0"}}}
     (tmp_path / "results/runs/odm-s0").mkdir(parents=True)
-    write_json(tmp_path / "results/runs/odm-s0/manifest.json", manifest)
+    environment = {"packages": {"torch": "2.13.0"}}
+    finish(tmp_path / "results/runs/odm-s0", spec=spec, code={"modified": True}, environment=environment)
     (tmp_path / "logs/train").mkdir(parents=True)
     (tmp_path / "logs/train/odm-s0.log").touch()
     run = next(run for run in report.runs(results, results.folder) if run["run"] == "odm-s0")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from acodm_core import cli
 from acodm_core.errors import UserError
+from acodm_core.files import read_json, write_json
 from acodm_core.study import resources
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import plan
@@ -94,7 +95,7 @@ def test_a_piece_has_time_for_the_largest(tmp_path):
     with pytest.raises(FileNotFoundError) as missing:  # by which Snakemake knows that it must ask again
         resources.piece_minutes(str(path), 2)
     assert missing.value.filename == str(path)
-    path.write_text(json.dumps([{"path": "a", "bytes": 21_000_000}, {"path": "b", "bytes": 42_000_000}]))
+    write_json(path, {"shards": [{"path": "a", "bytes": 21_000_000}, {"path": "b", "bytes": 42_000_000}]})
     assert resources.piece_minutes(str(path), 2) == 10 + 6  # 120 MB of text at a megabyte a second, three times
 
 
@@ -105,7 +106,7 @@ def test_the_program_saves_what_it_prints(corpus, tmp_path, monkeypatch):
     done = CliRunner().invoke(cli.app, ["plan", "config.yaml", "--rate", "1e9", "--save", "--json"])
     assert done.exit_code == 0, done.output
     rows = {row["method"]: row for row in json.loads(done.stdout)["rows"]}
-    saved = json.loads((tmp_path / "results/tiny" / resources.FILE).read_text())
+    saved = read_json(tmp_path / "results/tiny" / resources.FILE)
     groups = plan(load_experiment(config)).alike()
     assert sorted(groups) == ["natural", "uniform", "uniform to 10"] and len(saved) == 3
     for name, (run,) in groups.items():

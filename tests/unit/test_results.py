@@ -23,7 +23,7 @@ from acodm_analysis import (
 from acodm_analysis.repetition import table as repetition_table
 
 from acodm_core.errors import UserError
-from acodm_core.study.results import Results
+from acodm_core.study.results import Results, write_frame
 
 TABLES = ("runs", "metrics", "mixture", "diagnostics", "probe/probe", "probe/memory")
 
@@ -158,7 +158,7 @@ def test_what_runs_and_probe_differ_in_is_said(folder):
     runs.loc[runs["method"] == "odm", "version"] = "0.1"
     runs.to_parquet(folder / "runs.parquet")
     probe = pd.read_parquet(folder / "probe/probe.parquet").assign(hardware="a third")
-    probe.to_parquet(folder / "probe/probe.parquet")
+    write_frame(probe, folder / "probe/probe.parquet")
     results = Results(folder)
     said = " ".join(verdicts.notes(results, comparison.table(results), repetition_table(results)))
     assert "differ in hardware (2 cores, x86-64: 11 runs, another machine: 1 runs)" in said
@@ -171,14 +171,14 @@ def test_a_probe_of_two_machines_is_refused(folder, monkeypatch):
     path = folder / "probe/probe.parquet"
     probe = pd.read_parquet(path)
     probe.loc[:3, "hardware"] = "another"
-    probe.to_parquet(path)
+    write_frame(probe, path)
     assert "of several machines" in refused(folder, "probe/probe", monkeypatch)
 
 
 def test_tables_of_earlier_versions_are_read(folder):
     for name, column in (("runs", "version"), ("runs", "joules"), ("probe/probe", "hardware")):
         path = folder / f"{name}.parquet"
-        pd.read_parquet(path).drop(columns=column).to_parquet(path)
+        write_frame(pd.read_parquet(path).drop(columns=column), path)
     results = Results(folder)
     assert len(results.runs) and results.probe["hardware"].isna().all() and not results.probe.empty
     assert not any(

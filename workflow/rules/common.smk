@@ -4,7 +4,7 @@ from snakemake.exceptions import WorkflowError
 
 from acodm_core.errors import UserError
 from acodm_core.study.code import code_digest, text_digest
-from acodm_core.study.config import load_experiment
+from acodm_core.study.config import as_text, load_experiment
 from acodm_core.study.evaluations import evaluations
 from acodm_core.study.ground import grounded
 from acodm_core.study.holding import hold

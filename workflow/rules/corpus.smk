@@ -13,7 +13,7 @@ rule corpus_spec:
     output:
         f"{CORPUS}/spec.json",
     params:
-        spec=lambda w: EXPERIMENT.corpus.model_dump_json(),  # a function: text may hold braces
+        spec=lambda w: as_text(EXPERIMENT.corpus),  # a function: text may hold braces
     log:
         "logs/corpus/spec.log",
     localrule: True

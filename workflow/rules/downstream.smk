@@ -83,7 +83,7 @@ rule asked:
     output:
         f"{RESULTS}/downstream.json",
     params:
-        asked=lambda w: ASKED.model_dump_json(),
+        asked=lambda w: as_text(ASKED),
     log:
         "logs/asked.log",
     localrule: True

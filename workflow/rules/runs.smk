@@ -6,7 +6,7 @@ rule spec:
     output:
         "results/runs/{run}/spec.json",
     params:
-        spec=lambda w: PLAN.runs[w.run].model_dump_json(),
+        spec=lambda w: as_text(PLAN.runs[w.run]),
     log:
         "logs/spec/{run}.log",
     localrule: True
@@ -68,7 +68,7 @@ rule experiment:
     output:
         f"{RESULTS}/plan.json",
     params:
-        experiment=lambda w: EXPERIMENT.model_dump_json(),
+        experiment=lambda w: as_text(EXPERIMENT),
     log:
         "logs/experiment.log",
     localrule: True

@@ -1,0 +1,278 @@
+"""A mixer whose every answer is checked where it is given: the one guard of the trainer, the probe, the drop-in and `acodm check`.
+
+A wrong answer, an exception or a silence becomes a MixerError that names the method, the question and the step.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import os
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from acodm_core.errors import UserError, one_line
+from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
+
+STEP_SECONDS = 300.0  # an answer takes milliseconds
+LONG_SECONDS = 3600.0  # `start` may fit a model to a swarm, `save` may write a large file
+SUM_TOLERANCE = 1e-6  # of shares, which the caller makes sum to 1 to the last bit
+LONGEST_NAME = 100  # letters of a diagnostic's name
+
+
+class MixerError(UserError):
+    """What a mixer did against its contract. Its cause, where it has one, is what the mixer raised."""
+
+
+class _Overdue(BaseException):
+    """A mixer did not answer in time; no `except Exception` of its own catches it."""
+
+
+class Guarded(Mixer):
+    """``mixer``, held to its contract; to everybody else the same mixer.
+
+    Args:
+        name: what messages call it: its method, or the mixer.
+        patience: seconds for an answer within a step.
+        reserved: names of files that ``save`` may not write.
+    """
+
+    def __init__(
+        self,
+        mixer: Mixer,
+        name: str,
+        *,
+        patience: float = STEP_SECONDS,
+        reserved: frozenset[str] = frozenset(),
+    ) -> None:
+        self.mixer, self.name, self.patience, self.reserved = mixer, name, patience, reserved
+        self._k, self._step = 0, None
+
+    @property
+    def needs(self) -> frozenset[Signal]:
+        return self.mixer.needs
+
+    def start(self, start: Start) -> None:
+        self._k = len(start.domains)
+        self._ask("start", self.mixer.start, start, seconds=LONG_SECONDS)
+        if Signal.ADAPTER_LOSS in self.needs:
+            self.adapters()
+
+    def sampling(self, step: int) -> np.ndarray:
+        self._step = step
+        share_K = self._ask("sampling", self.mixer.sampling, step, at=step)
+        self._vector("sampling", step, share_K, "shares are finite, none is negative, and they sum to 1")
+        if abs(share_K.sum() - 1) > SUM_TOLERANCE:
+            self._refuse(
+                "sampling", step, f"gives {_shown(share_K)}, which sum to {share_K.sum():.9g}", "shares sum to 1"
+            )
+        return share_K.copy()
+
+    def loss_weights(self, step: int) -> np.ndarray | None:
+        omega_K = self._ask("loss_weights", self.mixer.loss_weights, step, at=step)
+        if omega_K is None:
+            return None
+        self._vector("loss_weights", step, omega_K, "None, or finite weights, none negative and not all zero")
+        return omega_K.copy()
+
+    def wants(self, step: int) -> frozenset[Signal]:
+        wanted = self._ask("wants", self.mixer.wants, step, at=step)
+        if not isinstance(wanted, frozenset | set) or not all(isinstance(signal, Signal) for signal in wanted):
+            self._refuse("wants", step, f"gives {_shown(wanted)}", "a frozenset of mixing.Signal")
+        if undeclared := wanted - self.needs:
+            names = ", ".join(f"Signal.{signal.name}" for signal in sorted(undeclared))
+            self._refuse("wants", step, f"has {names}, which `needs` has not", f"add {names} to `needs`")
+        return frozenset(wanted)
+
+    def adapters(self) -> Adapters | None:
+        asked = self._ask("adapters", self.mixer.adapters)
+        if asked is None and Signal.ADAPTER_LOSS in self.needs:
+            self._refuse(
+                "adapters",
+                None,
+                "names none, and `needs` has Signal.ADAPTER_LOSS",
+                "return an Adapters: which, how long",
+            )
+        if asked is not None and (wrong := _wrong_adapters(asked, self._k)):
+            self._refuse("adapters", None, f"gives {wrong}", "an Adapters as mixing.py describes it")
+        return asked
+
+    def observe(self, stats: StepStats) -> None:
+        self._step = stats.step
+        self._ask("observe", self.mixer.observe, stats, at=stats.step)
+
+    def diagnostics(self) -> dict[str, float | np.ndarray]:
+        found = self._ask("diagnostics", self.mixer.diagnostics, at=self._step)
+        if not isinstance(found, Mapping):
+            self._refuse("diagnostics", self._step, f"gives {_shown(found)}", "a dictionary: name -> number or vector")
+        return {name: self._diagnostic(name, value) for name, value in found.items()}
+
+    def _diagnostic(self, name: Any, value: Any) -> float | np.ndarray:
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME or name in _SIGNALS:
+            rule = "a short text that is not the name of a signal"
+            self._refuse("diagnostics", self._step, f"has the name {_shown(name)}", rule)
+        array = np.asarray(value) if isinstance(value, np.ndarray | numbers.Real) else np.empty(0, object)
+        if array.dtype.kind not in "fiu" or array.shape not in ((), (self._k,)):
+            rule = f"a number, or a vector ({self._k},) of them"
+            self._refuse("diagnostics", self._step, f"gives {name!r} as {_shown(value)}", rule)
+        return array.astype(np.float64) if array.ndim else float(array)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self._ask("state_dict", self.mixer.state_dict, seconds=LONG_SECONDS)
+        if not isinstance(state, Mapping):
+            self._refuse(
+                "state_dict", None, f"gives {_shown(state)}", "a dictionary: leave it as the base class has it"
+            )
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.mixer.load_state_dict(state)  # what does not fit is the checkpoint's fault, and its reader says so
+
+    def save(self, folder: Path) -> list[str]:
+        """Let the mixer write into ``folder``; the names of its files, relative to it.
+
+        It writes into an empty folder first, so that it can neither see nor change what else lies there.
+        """
+        with tempfile.TemporaryDirectory(prefix=".save-", dir=folder) as root:
+            self._ask("save", self.mixer.save, Path(root), seconds=LONG_SECONDS)
+            found = sorted(path for path in Path(root).rglob("*") if path.is_symlink() or not path.is_dir())
+            names = [str(path.relative_to(root)) for path in found]
+            for path, name in zip(found, names, strict=True):
+                if path.is_symlink() or not path.is_file():
+                    self._refuse("save", None, f"left {name!r}, which is no plain file", "write files")
+                if Path(name).parts[0] in self.reserved or not name.isprintable():
+                    self._refuse("save", None, f"wrote {name!r}, a file of the run itself", "choose another name")
+            for path, name in zip(found, names, strict=True):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, folder / name)
+        return names
+
+    def required_inputs(self) -> tuple[str, ...]:
+        return self.mixer.required_inputs()
+
+    def check(self, domains: tuple[str, ...], *, where: str) -> None:
+        self.mixer.check(domains, where=where)
+
+    def _vector(self, question: str, step: int, value: Any, rule: str) -> None:
+        """Refuse what is not a (K,) float64 array, finite, without a negative entry, and not all zero."""
+        if type(value) is not np.ndarray or value.dtype != np.float64 or value.shape != (self._k,):
+            self._refuse(question, step, f"gives {_shown(value)}", f"a float64 array of shape ({self._k},): {rule}")
+        if not np.isfinite(value).all() or (value < 0).any() or not value.any():
+            self._refuse(
+                question, step, f"gives {_shown(value)}", f"{rule}; a domain that was not drawn is NaN in signals"
+            )
+
+    def _ask(
+        self, question: str, answer: Callable[..., Any], *arguments: Any, at: int | None = None, seconds: float = 0.0
+    ) -> Any:
+        """What the mixer answers; a MixerError that says what it did instead."""
+        seconds = seconds or self.patience
+        try:
+            with time_limit(seconds):
+                return answer(*arguments)
+        except UserError:
+            raise
+        except _Overdue as error:
+            self._fail(question, at, f"did not come back in {seconds:g} seconds", error)
+        except SystemExit as error:
+            self._fail(question, at, f"tried to end the program: {one_line(error)}", error)
+        except KeyboardInterrupt as error:
+            if not _raised_by_code(error):
+                raise  # somebody pressed Ctrl-C
+            self._fail(question, at, f"raised {one_line(error)}", error)
+        except Exception as error:
+            self._fail(question, at, f"raised {one_line(error)}", error)
+
+    def _fail(self, question: str, step: int | None, what: str, error: BaseException) -> NoReturn:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+        own = [f for f in frames if f.filename == inspect.getfile(type(self.mixer))] or frames
+        place = f"see {own[-1].filename}, line {own[-1].lineno}" if own else "see what it does"
+        self._refuse(question, step, what, place, error)
+
+    def _refuse(
+        self, question: str, step: int | None, what: str, fix: str, error: BaseException | None = None
+    ) -> NoReturn:
+        at = f"{question} at step {step}" if step is not None else question
+        raise MixerError(f"{at} {what}", where=f"mixer of {self.name}", fix=fix) from error
+
+
+def _raised_by_code(error: KeyboardInterrupt) -> bool:
+    """Whether a line says ``raise KeyboardInterrupt``; what Ctrl-C raises comes from wherever the program was."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return "KeyboardInterrupt" in (frame.line or "")
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise ``_Overdue`` in the block after ``seconds``. Only the main thread can be stopped so; in others there is no limit.
+
+    A timer that was set before, such as that of a test, goes on afterwards.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise _Overdue
+
+    before, begin = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - begin)), interval)
+
+
+def _wrong_adapters(asked: Any, k: int) -> str:
+    """What is wrong with the answer to ``adapters``; nothing where all is right."""
+    if not isinstance(asked, Adapters):
+        return _shown(asked)
+    for name, value in (("mixture_AK", asked.mixture_AK), ("weight_MA", asked.weight_MA)):
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 2 or not value.size:
+            return f"{name} {_shown(value)}, which is no matrix of numbers"
+        if not np.isfinite(value).all() or (value < 0).any() or (abs(value.sum(1) - 1) > SUM_TOLERANCE).any():
+            return f"{name} with rows that are not on the simplex"
+    if asked.mixture_AK.shape[1] != k:
+        return f"mixture_AK of {asked.mixture_AK.shape[1]} domains, and there are {k}"
+    if asked.weight_MA.shape[1] != len(asked.mixture_AK):
+        return f"weight_MA of {asked.weight_MA.shape[1]} adapters, and mixture_AK has {len(asked.mixture_AK)}"
+    for name in ("steps", "rank"):
+        value = getattr(asked, name)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+            return f"{name} {_shown(value)}, which is no positive number of them"
+    for name in ("alpha", "lr"):
+        value = getattr(asked, name)
+        if not isinstance(value, numbers.Real) or not (0 < value < math.inf):
+            return f"{name} {_shown(value)}, which is not positive"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    """A value as a message has it: short, whatever its own ``repr`` does."""
+    if isinstance(value, np.ndarray):
+        return (
+            f"{value.dtype} {value.shape}"
+            if value.size > 8 or value.dtype.kind not in "fiub"
+            else (f"{np.array2string(value, precision=4, threshold=8)} ({value.dtype} {value.shape})")
+        )
+    try:
+        text = repr(value)
+    except Exception:
+        text = "something that cannot be printed"
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+_SIGNALS = frozenset(map(str, Signal))
