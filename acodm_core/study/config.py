@@ -306,7 +306,7 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return out
 
 
-def as_text(section: BaseModel) -> str:
+def as_text(section: Strict | CorpusSpec) -> str:
     """What rules write into a file for the programs that follow: JSON with its checksum."""
     return sealed_json(section.model_dump(mode="json")).rstrip("\n")
 
