@@ -60,6 +60,7 @@ lock: $(STAMP)
 # The documents that are generated: from the code, and from the corpus of the preset once it is built.
 docs: $(STAMP)
 	@$(RUN) acodm reference methods > docs/methods.md
+	@$(RUN) acodm reference models > docs/models.md
 	@$(RUN) acodm reference defaults > workflow/schemas/defaults.yaml
 	@$(RUN) acodm reference schema > workflow/schemas/experiment.schema.json
 	@$(RUN) acodm data card data/corpora/$$(python -c 'import json; print(json.load(open("results/$(PRESET)/experiment.json"))["corpus"]["id"])') > docs/corpus.md

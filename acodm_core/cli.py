@@ -80,9 +80,11 @@ def plan(
     from acodm_core.study.config import load_experiment
     from acodm_core.study.ground import grounded
     from acodm_core.study.planner import plan as make_plan
+    from acodm_core.study.trials import check_models
 
     experiment = grounded(load_experiment(*config), files_may_lack=not (write or runs))
     planned = make_plan(experiment)
+    check_models(planned)
     if write or runs:
         _list(experiment, planned)
         if write:
@@ -225,9 +227,9 @@ def probe(
 
 @app.command()
 def reference(
-    what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), or methods (Markdown).")],
+    what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), methods or models (Markdown).")],
 ) -> None:
-    """Print a document that is generated from the code: every setting, the schema, or the methods' cards."""
+    """Print a document that is generated from the code: every setting, the schema, the methods' cards, the models."""
     from acodm_core.errors import unknown_name
     from acodm_core.study import reference as pages
 
@@ -236,7 +238,7 @@ def reference(
 
         return pages.methods(config_flops)
 
-    documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": methods}
+    documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": methods, "models": pages.models}
     if what not in documents:
         raise unknown_name("document", what, documents, where="acodm reference")
     print(documents[what](), end="")

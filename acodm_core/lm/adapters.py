@@ -133,13 +133,15 @@ def adapter_flops(model: torch.nn.Module, asked: Adapters, training: TrainingCon
     return len(asked.mixture_AK) * one_adapter + len(asked.weight_MA) * one_model
 
 
-def _adapted(model: torch.nn.Module) -> list[torch.nn.Linear]:
+def adapted_layers(model: torch.nn.Module) -> list[torch.nn.Linear]:
     """Every Linear but the output head, bottom to top."""
     head = model.get_output_embeddings()
     found = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not head]
     if not found:
         raise UserError(
-            f"a {type(model).__name__} has no Linear layers for adapters", fix="e.g. model_type: gpt_neox or llama"
+            f"a {type(model).__name__} has no Linear layers for adapters",
+            where="models.*.config.model_type",
+            fix="e.g. gpt_neox or llama",
         )
     return found
 
@@ -147,7 +149,7 @@ def _adapted(model: torch.nn.Module) -> list[torch.nn.Linear]:
 def _fresh(model: torch.nn.Module, width: int, seed: int) -> Factors:
     """Factors whose product is zero: the first uniform as a Linear's own weight is drawn, the second zero; in float32."""
     generator, factors = torch.Generator().manual_seed(seed), []
-    for layer in _adapted(model):
+    for layer in adapted_layers(model):
         bound, device = layer.in_features**-0.5, layer.weight.device
         into = torch.empty(width, layer.in_features).uniform_(-bound, bound, generator=generator)
         out = torch.zeros(layer.out_features, width, device=device)
@@ -172,7 +174,7 @@ def _standing_still(model: torch.nn.Module) -> Iterator[None]:
 def _beside(model: torch.nn.Module, factors: Factors, scale: float) -> Iterator[None]:
     """Every adapted layer gives what it gives and ``scale`` times its factors' product of its input."""
     with ExitStack() as hooks:
-        for layer, pair in zip(_adapted(model), factors, strict=True):
+        for layer, pair in zip(adapted_layers(model), factors, strict=True):
             hooks.callback(layer.register_forward_hook(partial(_plus, *pair, scale)).remove)
         yield
 
@@ -185,7 +187,7 @@ def _plus(into: Tensor, out: Tensor, scale: float, _: torch.nn.Module, inputs: t
 @torch.no_grad()
 def _merged(model: torch.nn.Module, adapters: list[Factors], scale_A: np.ndarray) -> Iterator[None]:
     """The model with ``scale_A`` of each adapter in its weights, which are then what they were to the last bit."""
-    layers = _adapted(model)
+    layers = adapted_layers(model)
     kept = [layer.weight.data for layer in layers]
     try:
         for layer, weight, pairs in zip(layers, kept, zip(*adapters, strict=True), strict=True):

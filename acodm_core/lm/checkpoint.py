@@ -1,4 +1,4 @@
-"""Checkpoints for resuming a run: whole or absent, verified before use, the last two kept. And a model's weights alone."""
+"""Checkpoints for resuming a run: whole or absent, verified before use, the last two kept."""
 
 from __future__ import annotations
 
@@ -94,14 +94,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and (refused := re.search(r"GLOBAL (\S+)", str(error))):
         return f"it holds a {refused[1]}, which is not loaded"
     return " ".join(str(error).split())[:200]
-
-
-def save_weights(path: Path, model: torch.nn.Module) -> None:
-    """Write the model's parameters as safetensors. Every rank calls it, and the first one writes."""
-    from safetensors.torch import save_file
-
-    state = whole_state(model.state_dict())
-    if rank() > 0:
-        return
-    with atomic(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from acodm_core.lm import attention
 from acodm_core.lm.loss import token_losses, weighted_loss
 from acodm_core.lm.model import build_model, middle_states
 from acodm_core.study.config import ModelConfig
@@ -61,10 +62,11 @@ def _sequence(model: torch.nn.Module, context: int) -> torch.Tensor:
 
 @contextmanager
 def counting(model: torch.nn.Module) -> Iterator[FlopCounterMode]:
-    """Counts the operations of what runs inside, with attention as torch's kernels have it, whatever it trains with."""
+    """Counts the operations of what runs inside; this project's attention as torch's kernels have it, another as it is."""
     plain = getattr(model, "module", model)
     trains_with = plain.config._attn_implementation
-    plain.set_attn_implementation("sdpa")
+    if trains_with == attention.NAME:
+        plain.set_attn_implementation("sdpa")
     try:
         with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
             yield counter

@@ -10,6 +10,7 @@ from acodm_core.errors import UserError
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.loss import token_losses
 from acodm_core.lm.model import fresh_model
+from acodm_core.lm.weights import load_weights
 from acodm_core.study.finished import read_manifest, require
 
 
@@ -50,7 +51,6 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
     Raises:
         UserError: no finished run there, no such file, or one that is damaged.
     """
-    from safetensors.torch import load_file
     from transformers import AutoConfig
 
     manifest = read_manifest(folder)
@@ -63,5 +63,5 @@ def frozen_model(folder: Path, *, role: str = "run", weights: str = "weights.saf
     require(folder, weights, "config.json")
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten next, must not move the run's own stream
         model = fresh_model(AutoConfig.from_pretrained(folder))
-    model.load_state_dict(load_file(folder / weights))
+    load_weights(folder / weights, model)
     return model.eval().requires_grad_(False)

@@ -126,7 +126,7 @@ class Sketch:
         if not output.requires_grad:
             return
         start = time.perf_counter()
-        x_BTI = inputs[0].detach()
+        x_BTI = self._by_sequence(inputs[0].detach())
         # At once, because the input itself need not outlive this pass: autocast keeps a copy in half the size.
         with torch.autocast(x_BTI.device.type, enabled=False):
             self._rights[index] = F.linear(x_BTI, self._projections(index, x_BTI.dtype)[1])
@@ -135,9 +135,13 @@ class Sketch:
 
     def _before_backward(self, index: int, deltas: tuple[Tensor]) -> None:
         start = time.perf_counter()
-        left_BTR = F.linear(deltas[0], self._projections(index, deltas[0].dtype)[0])
+        left_BTR = F.linear(self._by_sequence(deltas[0]), self._projections(index, deltas[0].dtype)[0])
         self._factors.append((index, left_BTR, self._rights.pop(index)))
         self.seconds["backward"] += time.perf_counter() - start
+
+    def _by_sequence(self, rows: Tensor) -> Tensor:
+        """(B, T, ...) from that or from (B T, ...): some models have all tokens in a row where layers do not mind."""
+        return rows.view(self._member_KB.shape[1], -1, rows.shape[-1])
 
     def _add_up(self) -> None:
         """Add the last micro-batch to the sums: all layers in a row, because a call costs less soon after the same call."""

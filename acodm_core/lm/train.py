@@ -30,6 +30,7 @@ from acodm_core.lm.recorded import kept
 from acodm_core.lm.sharding import load
 from acodm_core.lm.step import Learner, StepResult, resolve_precision
 from acodm_core.lm.stop import Interrupted, Stop
+from acodm_core.lm.weights import save_weights
 from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
 from acodm_core.seals import checksums
 from acodm_core.study import provenance
@@ -212,7 +213,7 @@ class Trainer:
     def _snapshot(self, done: int, snapshots: frozenset[int]) -> None:
         if done in snapshots:
             with self.clock.lap("checkpoint"):
-                checkpoint.save_weights(self.folder / snapshot_name(done), self.model)
+                save_weights(self.folder / snapshot_name(done), self.model)
 
     def _save(self, done: int) -> None:
         state = {
@@ -261,7 +262,7 @@ class Trainer:
 
     def _finish(self, status: str) -> None:
         spec, joules = self.spec, self._joules()
-        checkpoint.save_weights(self.folder / "weights.safetensors", self.model)
+        save_weights(self.folder / "weights.safetensors", self.model)
         if not self.leads:
             return
         paths = self.journal.write_tables(self.folder, spec.run, spec.domains, tuple(spec.groups or ()))

@@ -58,7 +58,7 @@ class Section(Strict):
 
 
 class ModelConfig(Section):
-    """A language model: any Hugging Face causal-LM config."""
+    """A language model: the config of a Hugging Face type that is tested here (docs/models.md)."""
 
     config: dict[str, Any] = Field(description="Hugging Face config: model_type and its fields, without vocab_size.")
     lr: float = Field(gt=0, le=100, description="Peak learning rate.")

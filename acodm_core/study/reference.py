@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from acodm_core.mixing import Mixer, baseline_names, build_mixer, find_mixer, option_fields
 from acodm_core.study.config import Experiment, ModelConfig, load_experiment
+from acodm_core.study.model_types import MODEL_TYPES
 from acodm_core.study.planner import RunSpec, plan
 
 
@@ -65,6 +66,36 @@ def _text(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def models() -> str:
+    """The models page: a table of the types that are tested, and the rule for others."""
+    lines = [
+        "# Models",
+        "",
+        "Generated from the code: `acodm reference models`.",
+        "",
+        "A model is an entry of `models`: a Hugging Face `config` with one of these types as `model_type`, a learning rate, and"
+        " two patterns that say which layers are measured. Tests train each type, stop it and go on bit for bit, save it, read"
+        " it again here and in transformers, and compare its domains' gradients with autograd's. Another type is refused: some"
+        " let a token see those that it is to predict, some cannot be saved, and nobody would notice. To add one, add a line to"
+        " `acodm_core/study/model_types.py` and a shape to `tests/unit/test_model_types.py`; if its tests pass, it is accepted.",
+        "",
+        "Attention: `short` is this project's on a CPU and torch's kernels on a GPU; `own` is as transformers writes it out.",
+        "",
+        "| type | models | attention | |",
+        "| --- | --- | --- | --- |",
+        *(f"| `{kind}` | {one.title} | {one.attention} | {one.note} |" for kind, one in MODEL_TYPES.items()),
+        "",
+        "`acodm plan` and `snakemake -n` build each model that is not shipped and take it forward and backward, on tensors that"
+        " hold no numbers. A shape that cannot be trained and a pattern that finds no layer end there. It takes seconds, once:"
+        " what passed is remembered in `~/.cache/acodm`.",
+        "",
+        "The corpus gives the vocabulary and its end-of-text token, the recipe gives the positions and the precision, and nothing"
+        " is padded; a config that says otherwise is refused. Everything else is as transformers has it, dropout too. What is"
+        " dropped comes from the run's seed, and its random state is in the checkpoint: a run goes on to the same bytes.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 VARIANTS = ("acodm_core.acodm", "acodm_core.acodm.paper", "acodm_core.acodm.released", "acodm_core.acodm.hds")

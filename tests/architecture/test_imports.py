@@ -76,7 +76,7 @@ def test_folder_imports_these_parts_of_the_library_only(folder: str) -> None:
 def test_rule_files_import_config_and_plan_only() -> None:
     for path in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
         lines = [line for line in path.read_text().splitlines() if line.startswith(("from acodm", "import acodm"))]
-        names = ("code", "config", "evaluations", "ground", "holding", "planner", "resources")
+        names = ("code", "config", "evaluations", "ground", "holding", "planner", "resources", "trials")
         allowed = ("acodm_core.errors", *(f"acodm_core.study.{name}" for name in names))
         assert all(line.split()[1] in allowed for line in lines), f"{path.name}: {lines}"
 
@@ -85,7 +85,7 @@ def test_rule_files_import_config_and_plan_only() -> None:
     "statement",
     [
         "import acodm_core.cli",
-        "from acodm_core.study import config, evaluations, ground, holding, planner, resources",
+        "from acodm_core.study import config, evaluations, ground, holding, planner, resources, trials",
         "import acodm_core.acodm",
         "from acodm_core import mixing; [mixing.find_mixer(name) for name in mixing.baseline_names()]",
     ],

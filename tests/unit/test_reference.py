@@ -14,6 +14,7 @@ PAGES = {
     "workflow/schemas/defaults.yaml": ("defaults", reference.defaults),
     "workflow/schemas/experiment.schema.json": ("schema", reference.schema),
     "docs/methods.md": ("methods", lambda: reference.methods(config_flops)),
+    "docs/models.md": ("models", reference.models),
 }
 
 

@@ -10,10 +10,12 @@ from acodm_core.study.ground import grounded
 from acodm_core.study.holding import hold
 from acodm_core.study.planner import plan
 from acodm_core.study.resources import SMALL_MB, SMALL_MINUTES, Requests, piece_minutes
+from acodm_core.study.trials import check_models
 
 try:
     EXPERIMENT = grounded(load_experiment(config))
     PLAN = plan(EXPERIMENT)
+    check_models(PLAN)
     EVALUATIONS = evaluations(PLAN, EXPERIMENT.downstream)
     REQUESTS = Requests(EXPERIMENT, PLAN, Path("results", EXPERIMENT.experiment))
     # Until this process ends: whoever comes after its death finds the folder free.
