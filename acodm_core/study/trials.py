@@ -18,7 +18,8 @@ from typing import Any
 from acodm_core.errors import UserError
 from acodm_core.files import digest
 from acodm_core.mixing import build_mixer
-from acodm_core.study.config import CORE, load_yaml
+from acodm_core.settings import shipped
+from acodm_core.study.config import CORE
 from acodm_core.study.model_types import check_model_type
 from acodm_core.study.planner import Plan
 
@@ -29,13 +30,13 @@ def check_models(plan: Plan) -> None:
     Raises:
         UserError: one cannot be built or trained, or no layer is called as its patterns say; with its YAML path.
     """
-    shipped = load_yaml(CORE / "lm" / "models.yaml")
+    catalogue = shipped(CORE / "lm" / "models.yaml")
     needs: dict[str, set[str]] = {}
     trials: dict[str, dict[str, Any]] = {}
     for spec in plan.runs.values():
         name, model = spec.model_name, spec.model.model_dump(mode="json", exclude_defaults=True)
         check_model_type(model["config"].get("model_type"), where=f"models.{name}.config.model_type")
-        if model == shipped.get(name):
+        if model == catalogue.get(name):
             continue
         asked = needs.setdefault(name, set())
         asked |= build_mixer(spec.mixer, spec.options).needs

@@ -17,14 +17,15 @@ from acodm_core.errors import UserError
 from acodm_core.files import read_json
 from acodm_core.lm import counts
 from acodm_core.lm.loss import token_losses
-from acodm_core.lm.model import build_model
+from acodm_core.lm.model import build_model, matching_layers
 from acodm_core.lm.reference import frozen_model
 from acodm_core.lm.step import Learner
 from acodm_core.lm.train import Trainer, snapshot_name
 from acodm_core.lm.trial import try_out
 from acodm_core.lm.weights import load_weights, save_weights
 from acodm_core.mixing import Signal
-from acodm_core.study.config import CORE, ModelConfig, load_yaml
+from acodm_core.settings import shipped
+from acodm_core.study.config import CORE, ModelConfig
 from acodm_core.study.model_types import MODEL_TYPES
 from acodm_core.study.planner import RunSpec, plan
 from acodm_core.study.trials import check_models
@@ -217,10 +218,8 @@ REFUSED = {
 }
 PATTERNS = {
     "matches nothing": ("nosuch", "no Linear layer matches 'nosuch'.*q_proj"),
-    "is no expression": (r"layers\.(0", "no regular expression"),
     "matches norms alone": ("norm", "no Linear layer matches"),
     "matches the embeddings": ("embed_tokens", "model.embed_tokens, a Embedding"),
-    "is empty": ("", "only Linear is measured"),
 }
 
 
@@ -243,16 +242,21 @@ def test_a_pattern_of_layers_that_cannot_be_measured_is_refused(fault: str, fiel
     assert error.value.where == f"models.*.{field}"
 
 
+def test_a_drop_ins_pattern_that_is_no_regular_expression_is_refused() -> None:
+    with pytest.raises(UserError, match="no regular expression: missing"):
+        matching_layers(model_of("llama"), r"layers\.(0", where="layers")
+
+
 @pytest.mark.parametrize("pattern", ["c_fc", "c_proj|lm_head"])
 def test_gpt2s_layers_that_are_no_linear_are_refused_also_beside_one_that_is(pattern: str) -> None:
     with pytest.raises(UserError, match="a Conv1D, and only Linear is measured"):
         try_out(
-            ModelConfig(config={"model_type": "gpt2"}, lr=1, gradient_layers=pattern, norm_layers="lm_head"), 16, ()
+            ModelConfig(config={"model_type": "gpt2", **GPT}, lr=1, gradient_layers=pattern, norm_layers="lm_head"), 16, ()
         )
 
 
 def test_a_type_without_layers_for_adapters_is_refused_where_a_mixer_wants_them() -> None:
-    config = ModelConfig(config={"model_type": "gpt2"}, lr=1, gradient_layers="lm_head", norm_layers="lm_head")
+    config = ModelConfig(config={"model_type": "gpt2", **GPT}, lr=1, gradient_layers="lm_head", norm_layers="lm_head")
     try_out(config, 16, ())
     with pytest.raises(UserError, match="no Linear layers for adapters"):
         try_out(config, 16, {Signal.ADAPTER_LOSS})
@@ -277,7 +281,7 @@ def test_the_plan_tries_a_model_once_and_refuses_what_cannot_be_trained(experime
     assert error.value.where == "models.tiny.config.hidden_size"
 
 
-@pytest.mark.parametrize("name", load_yaml(CORE / "lm" / "models.yaml"))
+@pytest.mark.parametrize("name", shipped(CORE / "lm" / "models.yaml"))
 def test_every_shipped_model_can_be_trained_at_its_full_size(name: str) -> None:
-    config = ModelConfig.model_validate(load_yaml(CORE / "lm" / "models.yaml")[name])
+    config = ModelConfig.model_validate(shipped(CORE / "lm" / "models.yaml")[name])
     try_out(config, 2048, {Signal.ADAPTER_LOSS, Signal.EMBEDDING})
