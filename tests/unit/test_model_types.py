@@ -251,7 +251,9 @@ def test_a_drop_ins_pattern_that_is_no_regular_expression_is_refused() -> None:
 def test_gpt2s_layers_that_are_no_linear_are_refused_also_beside_one_that_is(pattern: str) -> None:
     with pytest.raises(UserError, match="a Conv1D, and only Linear is measured"):
         try_out(
-            ModelConfig(config={"model_type": "gpt2", **GPT}, lr=1, gradient_layers=pattern, norm_layers="lm_head"), 16, ()
+            ModelConfig(config={"model_type": "gpt2", **GPT}, lr=1, gradient_layers=pattern, norm_layers="lm_head"),
+            16,
+            (),
         )
 
 
