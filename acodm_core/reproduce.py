@@ -82,6 +82,8 @@ def _run(config: Path, arguments: list[str]) -> None:
         signal.signal(signal.SIGINT, before)
     if screen.stopped:
         raise Stopped
+    if status and not screen.failed and not screen.said:
+        raise typer.Exit(status)  # the Snakefile has said why
     if status:
         raise _failure(screen)
 
@@ -112,4 +114,4 @@ def _failure(screen) -> UserError:
     said = "\n".join(screen.said).strip()
     if "cannot be locked" in said:
         return UserError(f"another Snakemake works in this folder: process {holder()}", fix="wait for it, or stop it")
-    return UserError(said or "Snakemake ended early", fix="its own log is the newest file in .snakemake/log")
+    return UserError(said, fix="its own log is the newest file in .snakemake/log")

@@ -14,6 +14,7 @@ from acodm_core.study.planner import Plan, RunSpec
 
 START_SECONDS = 8.0  # until a program has imported what it needs; while none has shown how long it takes
 FIRST_RATE = 5e9  # operations per second of a training, until one has run
+SEEN = 0.05  # of a run, from which on it says how fast runs are
 EXTRA = 1.3  # a training's evaluations, checkpoints and signals over its bare steps
 TRAININGS = ("train", "train_first")
 PROBE = "probe"
@@ -105,11 +106,11 @@ class Work:
         self.ended[job.rule] += 1
         took = time.monotonic() - job.began
         if well and job.rule in TRAININGS and job.name in self.plan.runs:
-            # a run that was continued did not do all its steps here
-            share = 1 - job.first[1] / job.total if job.first and job.total else 1.0
+            share = 1 - job.first[1] / job.total if job.first else 1.0  # of the steps that were seen
             start = job.first[0] - job.began if job.first else min(took, self._start())
             self.starts.append(start)
-            self.trained.append((share * _operations(self.plan.runs[job.name]), max(1.0, took - start)))
+            if share > SEEN:
+                self.trained.append((share * _operations(self.plan.runs[job.name]), max(0.1, took - start)))
         elif well:
             self.seconds[job.rule].append(took)
         return job
@@ -163,8 +164,8 @@ class Work:
         now = time.monotonic()
         pairs = list(self.trained)
         for job in self.running.values():
-            if job.rule in TRAININGS and job.first and job.done > job.first[1] and job.name in self.plan.runs:
-                share = (job.done - job.first[1]) / job.total
+            share = (job.done - job.first[1]) / job.total if job.first else 0.0
+            if job.rule in TRAININGS and share > SEEN and job.name in self.plan.runs:
                 pairs.append((share * _operations(self.plan.runs[job.name]), now - job.first[0]))
         return sum(one for one, _ in pairs) / sum(took for _, took in pairs) if pairs else FIRST_RATE
 

@@ -104,10 +104,15 @@ def test_progress_and_time_left_come_from_the_logs_of_running_jobs(work: Work) -
     assert job.left(now) == pytest.approx(10)
     left = 10 + 5 * (10 + 40)  # of this one, and of five more with their starts; two run at once
     assert work.left() == pytest.approx(left / 2, rel=0.1)
+    log.write_text("odm: step 40/40  test loss 3.5000\n")
+    work.start(2, last := Job("train", runs[1], log, now - 30))  # continued, or too fast to be seen: it tells no speed
+    last.read(now)
+    work.end(2, well=True)
+    assert work.left() == pytest.approx((10 + 4 * (20 + 40)) / 2, rel=0.1)
     for number, run in enumerate(runs):  # done in no time
         work.start(10 + number, Job("train", run, None, time.monotonic()))
         work.end(10 + number, well=True)
-    assert work.count("train") == (6, 6)
+    assert work.count("train") == (7, 6) and work.left() > 0
 
 
 def test_a_log_gets_a_modest_number_of_lines(work: Work) -> None:
