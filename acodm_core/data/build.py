@@ -46,8 +46,8 @@ def _build(spec: CorpusSpec, folder: Path, archives_dir: Path, jobs: int) -> Non
             with _step(f"documents {domain}") as progress:
                 documents.build_documents(spec, domain, archives_dir, out, progress)
     if not (folder / corpus.TOKENIZER).exists():
-        with _step("tokenizer"):
-            tokenizer.train_tokenizer(spec, folder / "documents", folder / corpus.TOKENIZER)
+        with _step("tokenizer") as progress:
+            tokenizer.train_tokenizer(spec, folder / "documents", folder / corpus.TOKENIZER, progress)
     for domain in spec.unsharded:
         parquet, out = folder / "documents" / f"{domain}.parquet", folder / "tokens" / domain
         with _step(f"tokenize {domain}") as progress:

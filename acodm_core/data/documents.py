@@ -194,5 +194,5 @@ def _write(path: Path, rows: Iterator[tuple[str, str]]) -> None:
 _NEWLINE = re.compile(r"\r\n?|\f|\u2028|\u2029|\x85")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufeff\u200b\u00ad]")
 _BLANK = re.compile(r"[\u00a0\u2007\u202f]")
-_TRAILING = re.compile(r"[ \t]+\n")
+_TRAILING = re.compile(r"(?<![ \t])[ \t]+\n")  # looked for where blanks begin: else a long run takes its square
 _EMPTY_LINES = re.compile(r"\n{4,}")

@@ -62,7 +62,6 @@ _NO_TEXT: dict[bytes, tuple[str, str]] = {
     rb"RIFF....WAVE|ID3[\x02-\x04]|OggS\x00|fLaC\x00": ("a sound", "take it out"),
     rb"\x7fELF|MZ.{0,64}\x00|\xca\xfe\xba\xbe": ("a program", "take it out"),
     rb"version https://git-lfs": ("the pointer of Git LFS and not the file itself", "fetch the file: `git lfs pull`"),
-    rb"(?s:[^\x1b]*)\x1b\$[@B(]": ("text in an ISO 2022 encoding", "write its `encoding:`, such as iso2022_jp"),
 }  # fmt: skip
 _KNOWN = [(re.compile(mark, re.DOTALL), *told) for mark, told in _NO_TEXT.items()]
 _PACKED = [(re.compile(mark, re.DOTALL), codec) for mark, codec in CODECS.items()]

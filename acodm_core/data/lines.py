@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 from acodm_core.data.formats import CODEC_NAMES, HEAD_BYTES, codec_of, encoding_of, no_text
 
+_ISO_2022 = re.compile(r"\x1b\$[@B(]")
 _READ_BYTES = 1 << 16  # of the packed file: what a block unpacks to stays small
 
 
@@ -70,7 +72,7 @@ def whole_text(stream: BinaryIO, name: str, encoding: str | None = None) -> str:
     """
     raw = b"".join(text_blocks(stream, name))
     marked = encoding_of(raw)
-    encoding = encoding or (marked[0] if marked else "utf-8")
+    given, encoding = encoding, encoding or (marked[0] if marked else "utf-8")
     advice = "write its `encoding:`, such as cp1252, latin-1 or utf-16-le; or take the file out"
     try:
         text = raw.decode(encoding).removeprefix("\ufeff")
@@ -80,6 +82,10 @@ def whole_text(stream: BinaryIO, name: str, encoding: str | None = None) -> str:
         ) from error
     if (place := text.find("\0")) >= 0:
         raise NotText(f"character {place:,} is NUL, which no text has: binary, or UTF-16 without its mark", advice)
+    if not given and _ISO_2022.search(text):
+        raise NotText(
+            "it switches alphabets as the encodings of ISO 2022 do", "write its `encoding:`, such as iso2022_jp"
+        )
     return text
 
 

@@ -230,10 +230,12 @@ class _Part:
         if not self._texts:
             return
         tokens, lengths_D = self._encoder(self._texts)
-        spelt_D = self._encoder.spelt_bytes(tokens, lengths_D)
+        backs = self._encoder.spell(tokens, lengths_D)
         start = 0
-        for (shard, number, key, size), length, spelt in zip(self._waiting, lengths_D, spelt_D, strict=True):
-            if spelt != size:
+        for (shard, number, key, size), text, length, back in zip(
+            self._waiting, self._texts, lengths_D, backs, strict=True
+        ):
+            if back != text.encode():
                 self._tally.fault("changed by the tokenizer", shard, number, "the tokenizer does not spell this text")
             else:
                 raw = tokens[start : start + length].tobytes()

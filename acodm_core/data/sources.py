@@ -138,9 +138,9 @@ class FilesDomain(_Entry, OnDisk):
     @classmethod
     def _encoding_exists(cls, value: str | None) -> str | None:
         try:
-            b"".decode(value or "utf-8")
             codecs.getincrementaldecoder(value or "utf-8")
-        except (LookupError, UnicodeError, ValueError):
+            b"text".decode(value or "utf-8", errors="replace")
+        except (LookupError, ValueError):
             raise ValueError(f"no encoding is named {value!r}: utf-8, utf-16, cp1252, latin-1, ...") from None
         return value
 

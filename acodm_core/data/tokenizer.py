@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.documents import read_documents
+from acodm_core.data.documents import Progress, clean, read_documents
 from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.data.sources import ExistingTokenizer, TrainedTokenizer
 from acodm_core.errors import UserError
@@ -24,25 +25,36 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
+_TRIED_DOCUMENTS, _TRIED_CHARACTERS = 200, 10_000  # of each domain, before an existing tokenizer is taken
+_MOST = 4  # times its share of bytes a domain with long documents may give
 
 
-def train_tokenizer(spec: CorpusSpec, documents_dir: Path, out_path: Path) -> Path:
+LONGEST_WORD = 1000  # characters of one kind without a break; a longer run is learnt from in pieces
+_PROBE = clean(
+    "The Quick BROWN fox\n\n\tcaf\u00e9 \u00c5ngstr\u00f6m \ufb01 \uff21 \u4f60\u597d \U0001f600  2\u00b3 = 8\u2026 it\u2019s <s>"
+)
+
+
+def train_tokenizer(spec: CorpusSpec, documents_dir: Path, out_path: Path, progress: Progress | None = None) -> Path:
     """Write the corpus's ``tokenizer.json``: trained on ``documents_dir/<domain>.parquet``, or the existing one copied.
 
     Every domain gives about the same number of bytes (``tokenizer.train_megabytes``, or all its train split if less):
     else a large domain would own the vocabulary and make every other look hard. Which documents it gives is decided by
-    hashes of their text. The same documents give the same file.
+    hashes of their text. The same documents give the same file. An existing one has to give back a sample of every domain.
+
+    Args:
+        progress: called with the bytes that have been read to learn from.
 
     Raises:
-        UserError: the existing tokenizer is not found or not byte-level.
+        UserError: the existing tokenizer is not found, not byte-level, or changes text.
     """
     match spec.tokenizer:
         case ExistingTokenizer() as existing:
             tokenizer = _existing(existing)
+            _require_round_trip(tokenizer, spec, documents_dir)
         case TrainedTokenizer() as wanted:
-            tokenizer = _train(
-                wanted, (text for name in spec.domains for text in _sample(spec, documents_dir, name, wanted))
-            )
+            texts = (text for name in spec.domains for text in _sample(spec, documents_dir, name, wanted))
+            tokenizer = _train(wanted, _counted(texts, progress))
     with atomic(out_path) as temporary:
         tokenizer.save(str(temporary))
     return out_path
@@ -67,19 +79,31 @@ def load_tokenizer(path: Path) -> Tokenizer:
 def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
     """Length of every token in bytes: int64, (V,). Special tokens and unused ids are 0.
 
-    The sum over a document's tokens is the length of its UTF-8: a character of a byte-level token stands for a byte.
+    The sum over a document's tokens is the length of its UTF-8.
+
+    Raises:
+        UserError: the tokenizer is not byte-level.
+    """
+    return np.array([len(spelling) for spelling in spellings(tokenizer)], np.int64)
+
+
+def spellings(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each token stands for, V of them; none for special tokens and unused ids.
 
     Raises:
         UserError: the tokenizer is not byte-level.
     """
     _require_byte_level(tokenizer)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    length_V = np.zeros(max(vocabulary.values()) + 1, np.int64)
+    spelt = [b""] * (max(vocabulary.values()) + 1)
     for token, number in vocabulary.items():
-        length_V[number] = len(token)
+        try:
+            spelt[number] = bytes(_BYTE_OF[character] for character in token)
+        except KeyError:  # not of the alphabet of bytes: it is spelt as it is
+            spelt[number] = token.encode()
     for number, added in tokenizer.get_added_tokens_decoder().items():
-        length_V[number] = 0 if added.special else len(added.content.encode())
-    return length_V
+        spelt[number] = b"" if added.special else added.content.encode()
+    return spelt
 
 
 def end_of_text(spec: CorpusSpec, tokenizer: Tokenizer) -> int:
@@ -92,10 +116,13 @@ def end_of_text(spec: CorpusSpec, tokenizer: Tokenizer) -> int:
 
 
 def _train(wanted: TrainedTokenizer, texts: Iterator[str]) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Merging takes the square of a word's length: pieces of what has no end (DNA, base64, a ruler) teach as much.
+    run = "|".join(f"{kind}{{{LONGEST_WORD}}}" for kind in (r"\p{L}", r"\p{N}", r"\s", r"[^\s\p{L}\p{N}]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(run), "isolated"), words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=wanted.vocab_size,
@@ -104,16 +131,28 @@ def _train(wanted: TrainedTokenizer, texts: Iterator[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = words
     return tokenizer
+
+
+def _counted(texts: Iterator[str], progress: Progress | None) -> Iterator[str]:
+    read = 0
+    for text in texts:
+        yield text
+        read += len(text.encode())
+        if progress:
+            progress(read)
 
 
 def _sample(spec: CorpusSpec, documents_dir: Path, domain: str, wanted: TrainedTokenizer) -> Iterator[str]:
     path = documents_dir / f"{domain}.parquet"
     total = sum(len(text.encode()) for text in read_documents(path, "train"))
     share = wanted.train_megabytes * 1e6 / max(total, 1)
+    room = int(_MOST * wanted.train_megabytes * 1e6)
     for text in read_documents(path, "train"):
-        if unit(fingerprint(text), f"tokenizer:{spec.split_seed}") < share:
-            yield text
+        if room > 0 and unit(fingerprint(text), f"tokenizer:{spec.split_seed}") < share:
+            yield text[:room]
+            room -= len(text)
 
 
 def _existing(existing: ExistingTokenizer) -> Tokenizer:
@@ -133,10 +172,48 @@ def _existing(existing: ExistingTokenizer) -> Tokenizer:
                 where="corpus.tokenizer.name",
                 fix="give the path of a tokenizer.json",
             ) from error
+    tokenizer.encode_special_tokens = True
     tokenizer.no_padding()
     tokenizer.no_truncation()
     _require_byte_level(tokenizer)
     return tokenizer
+
+
+def _require_round_trip(tokenizer: Tokenizer, spec: CorpusSpec, documents_dir: Path) -> None:
+    """Refuse a tokenizer that does not give back what it has encoded: of a line of every sort, and of each domain's documents."""
+    tried = [("corpus.tokenizer", iter([_PROBE]))]
+    for domain in spec.unsharded:
+        texts = read_documents(documents_dir / f"{domain}.parquet", "train")
+        tried.append((f"corpus.domains.{domain}", islice(texts, _TRIED_DOCUMENTS)))
+    spelt = spellings(tokenizer)
+    for where, texts in tried:
+        for text in texts:
+            raw = text[:_TRIED_CHARACTERS].encode()
+            ids = tokenizer.encode(raw.decode(), add_special_tokens=False).ids
+            if (back := b"".join(spelt[number] for number in ids)) != raw:
+                raise changed_text(raw, back, where=where)
+
+
+def changed_text(text: bytes, back: bytes, *, where: str) -> UserError:
+    """The error for a tokenizer that gives ``back`` for ``text``: it shows where they part."""
+    place = next((i for i, pair in enumerate(zip(text, back, strict=False)) if pair[0] != pair[1]), len(text))
+    shown, given = (piece[max(0, place - 20) : place + 20].decode(errors="replace") for piece in (text, back))
+    return UserError(
+        f"the tokenizer changes the text (a normalizer? an added blank?): {given!r} for {shown!r};"
+        " it would train on other text than it is measured on",
+        where=where,
+        fix="use a tokenizer without a normalizer and without `add_prefix_space` in `corpus.tokenizer.name`, or train one",
+    )
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters by which byte-level tokenizers write the bytes: printable ones themselves, the others from 256 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
 
 
 def _require_byte_level(tokenizer: Tokenizer) -> None:

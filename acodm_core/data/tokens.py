@@ -16,8 +16,7 @@ import numpy as np
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Progress, Split, read_documents
-from acodm_core.data.tokenizer import end_of_text, load_tokenizer, token_bytes
-from acodm_core.errors import UserError
+from acodm_core.data.tokenizer import changed_text, end_of_text, load_tokenizer, spellings
 from acodm_core.files import atomic
 
 if TYPE_CHECKING:
@@ -51,16 +50,12 @@ def tokenize_domain(
     for split in SPLITS:
         with token_files(out_dir, split) as append:
             for texts in batches(read_documents(documents, split)):
-                sizes_D = np.array([len(text.encode()) for text in texts])
                 tokens, lengths_D = encoder(texts)
-                if not np.array_equal(encoder.spelt_bytes(tokens, lengths_D), sizes_D):
-                    raise UserError(
-                        "the tokenizer changes the text (a normalizer?), so bits per byte would be wrong",
-                        where=f"corpus.domains.{domain}",
-                        fix="use a tokenizer without a normalizer",
-                    )
+                for text, back in zip(texts, encoder.spell(tokens, lengths_D), strict=True):
+                    if back != text.encode():
+                        raise changed_text(text.encode(), back, where=f"corpus.domains.{domain}")
+                    done_bytes += len(back)
                 append(tokens, lengths_D)
-                done_bytes += int(sizes_D.sum())
                 if progress:
                     progress(done_bytes)
 
@@ -98,7 +93,10 @@ class Encoder:
 
     def __init__(self, spec: CorpusSpec, tokenizer_path: Path) -> None:
         self._tokenizer = load_tokenizer(tokenizer_path)
-        self._length_V = token_bytes(self._tokenizer)
+        spelt = spellings(self._tokenizer)
+        self._bytes = np.frombuffer(b"".join(spelt), np.uint8)
+        self._length_V = np.array([len(spelling) for spelling in spelt], np.int64)
+        self._start_V = np.cumsum(self._length_V) - self._length_V
         self._end = end_of_text(spec, self._tokenizer)
         self._cuts = _always_cuts(self._tokenizer)
         self.dtype = token_dtype(len(self._length_V))
@@ -120,9 +118,13 @@ class Encoder:
                 lengths_D[d] += len(ids)
         return np.concatenate(tokens), lengths_D
 
-    def spelt_bytes(self, tokens: np.ndarray, lengths_D: np.ndarray) -> np.ndarray:
-        """Bytes that the tokens of each document spell: (D,)."""
-        return np.add.reduceat(self._length_V[tokens], np.cumsum(lengths_D) - lengths_D)
+    def spell(self, tokens: np.ndarray, lengths_D: np.ndarray) -> Iterator[bytes]:
+        """What the tokens of each document spell: D times bytes."""
+        for its in np.split(tokens, np.cumsum(lengths_D)[:-1]):
+            length_T = self._length_V[its]
+            first_T = np.cumsum(length_T) - length_T
+            place_B = np.arange(length_T.sum()) + np.repeat(self._start_V[its] - first_T, length_T)
+            yield self._bytes[place_B].tobytes()
 
     def _stretches(self, text: str) -> Iterator[str]:
         start = 0
