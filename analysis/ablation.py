@@ -1,8 +1,8 @@
 """One table and one figure an axis: what becomes of a method when one of its settings takes other values.
 
 Every value is trained like its base method, on the same seeds: final losses, steps to the comparison's target, and the
-paired difference of the test loss to the base, with Holm's correction over the axis. Uniform and the baseline stand below
-for scale. With fewer than five seeds there is no verdict.
+paired difference of the test loss to the base, with Holm's correction over the axis. Cheap baselines and the baseline stand
+below for scale. With fewer than five seeds there is no verdict.
 """
 
 from __future__ import annotations
@@ -17,8 +17,20 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import paired, style
-from .frames import baseline, crossings, finals, horizon, mean_name, runs_of, statuses, summary, title, weighting
-from .statistics import interval_name, perplexity
+from .frames import (
+    baseline,
+    crossings,
+    finals,
+    held_against,
+    horizon,
+    mean_name,
+    runs_of,
+    statuses,
+    summary,
+    title,
+    weighting,
+)
+from .statistics import KNOWN_TARGET, enough, interval_name, no_verdict, perplexity
 from .tables import between, number, program, seeds_cell, steps_cell, with_interval, write_csv, write_table
 
 VALUE, BASE, REFERENCE = "value", "base", "reference"
@@ -35,7 +47,7 @@ def rows_of(results: Results, axis: str) -> pd.DataFrame:
     if of not in labels:
         labels = {of: [title(results, of)]} | labels
     rows = [(method, ", ".join(same), BASE if method == of else VALUE) for method, same in labels.items()]
-    others = [m for m in dict.fromkeys(["uniform", baseline(results)]) if m in results.compare]
+    others = [m for m in dict.fromkeys([*reversed(held_against(results)), "uniform"]) if m in results.compare]
     rows += [(m, title(results, m), REFERENCE) for m in others if m not in labels]
     return pd.DataFrame(rows, columns=["method", "label", "kind"])
 
@@ -105,10 +117,10 @@ def caption(results: Results, axis: str) -> str:
     n = runs_of(results, [of])["seed"].nunique()
     return (
         f"{results.axes[axis]['title']}: {title(results, of)} with other values, all else as in the base. Medians over seeds;"
-        f" in brackets the {interval_name(n)}. Difference: final test loss against the base, seed by seed (negative is"
-        f" better): mean, with its {'95 % t interval' if n >= paired.MIN_SEEDS else 'smallest and largest'};"
+        f" in brackets the {interval_name(n)}{KNOWN_TARGET}. Difference: final test loss against the base, seed by seed"
+        f" (negative is better): mean, with its {'95 % t interval' if enough(n) else 'smallest and largest'};"
         f" verdict: paired t-test, Holm's correction over the axis. Target: {title(results, baseline(results))}'s median"
-        f" final validation loss; >{horizon(results)}: not reached.{weighting(results)}"
+        f" final validation loss; >{horizon(results)}: not reached. {(no_verdict(n) + weighting(results)).strip()}"
     )
 
 

@@ -1,7 +1,9 @@
 """What a phase that is paid up front costs a run when its result is used again: the all-in cost to the target over m reuses.
 
-A curve a method that depends on other runs, as a ratio to the baseline's cost to the same target. Where it falls to 1, at the
-break-even number of the cost table, the phase has paid for itself; where it levels off is the target run alone.
+A curve per method that depends on other runs, as a ratio to the baseline's cost to the same target, and a level line for the
+strongest cheap baseline, which pays for no phase. Where a curve falls to 1, at the break-even number of the cost table, its phase
+has paid for itself against the baseline; where it falls to the line, against the cheap one. Where it levels off is the target run
+alone.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 from acodm_core.study.results import Results
 
 from . import cost, panels, style
-from .frames import baseline, title
+from .frames import baseline, strongest_cheap, title
 from .tables import NOT_RUN, program, write_csv
 
 REUSES = (1, 2, 3, 5, 10, 20, 50, 100)
@@ -24,32 +26,39 @@ UNITS = {"flops": "FLOPs", "seconds": "seconds"}
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (method with a phase up front, currency, reuses): ``cost`` a target run (median over seeds; inf: the target is
-    never reached, NaN: not run), ``ratio`` to the baseline's and ``break_even``, the reuses from which that is below 1."""
-    runs, base = cost.per_run(results), baseline(results)
+    """One row a (method with a phase up front or the strongest cheap one, currency, reuses): ``cost`` per target run (median over
+    seeds; inf: the target is never reached, NaN: not run), ``ratio`` to the baseline's, ``break_even``, the reuses from which that
+    is below 1, and ``bound``: the baseline is censored, so the ratio is an upper bound."""
+    runs, base, cheap = cost.per_run(results), baseline(results), strongest_cheap(results)
     rows = []
     for method in results.compare:
         mine = runs[runs["method"] == method]
-        if not (mine["flops_upfront"] != 0).any():
+        if method != cheap and not (mine["flops_upfront"] != 0).any():
             continue
         for name in UNITS:
-            to_beat = cost.reference(runs, base, name)
+            to_beat, bound = cost.reference(runs, base, name)
             upfront, alone = float(np.median(mine[f"{name}_upfront"])), float(np.median(mine[f"{name}_alone"]))
-            at = {"method": method, "title": title(results, method), "currency": name}
+            at = {
+                "method": method,
+                "title": title(results, method),
+                "cheap": method == cheap,
+                "currency": name,
+                "bound": bound,
+            }
             at["break_even"] = cost.break_even(upfront, to_beat - alone)
             for m in REUSES:
                 each = float(np.median(mine[f"{name}_alone"] + mine[f"{name}_upfront"] / m))
                 rows.append(at | {"reuses": m, "cost": each, "ratio": each / to_beat})
-    columns = ["method", "title", "currency", "break_even", "reuses", "cost", "ratio"]
+    columns = ["method", "title", "cheap", "currency", "bound", "break_even", "reuses", "cost", "ratio"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
-    """One panel a currency, reuses on a logarithmic axis; the dashed line is the baseline."""
-    if frame.empty:
+    """One panel a currency, reuses on a logarithmic axis; level lines are the baseline (dashed) and the strongest cheap one."""
+    if frame["cheap"].all():
         return style.said("No compared method pays for a phase up front.")
     drawn = frame[np.isfinite(frame["ratio"])]
-    if drawn.empty:
+    if drawn["cheap"].all():
         return style.said("No method with a phase up front reached the target.")
     style.use()
     methods = drawn["method"].unique().tolist()
@@ -63,7 +72,9 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
             rows = drawn[(drawn["currency"] == name) & (drawn["method"] == method)]
             even = rows["break_even"].max()
             words = f"break-even after {even:.0f} runs" if np.isfinite(even) else "never breaks even"
-            line = ax.plot(rows["reuses"], rows["ratio"], "o", ls=dashes[method], ms=3.2, color=colours[method])
+            mark = "" if rows["cheap"].any() else "o"
+            words = "no phase" if rows["cheap"].any() else words
+            line = ax.plot(rows["reuses"], rows["ratio"], mark, ls=dashes[method], ms=3.2, color=colours[method])
             style.tag(line, method, f"{titles[method]}: {words}")
         if not (drawn["currency"] == name).any():
             ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.FAINT)
@@ -72,11 +83,15 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
         ax.set_xticks(REUSES, [str(m) for m in REUSES])
         ax.minorticks_off()
         ax.set_xlabel("Target runs that use the phase's result")
-    axes[0].set_ylabel(f"Cost to target (× {base}'s)")
+    axes[0].set_ylabel(f"Cost to target ({'at most ' * bool(frame['bound'].any())}× {base}'s)")
     axes[0].set_ylim(bottom=0)
-    keys = [plt.Line2D([], [], marker="o", ms=3.2, color=colours[m], ls=dashes[m]) for m in methods]
+    free = set(drawn.loc[drawn["cheap"], "method"])
+    keys = [
+        plt.Line2D([], [], marker="" if m in free else "o", ms=3.2, color=colours[m], ls=dashes[m]) for m in methods
+    ]
     keys.append(plt.Line2D([], [], color=style.INK, lw=0.8, ls=(0, (4, 3))))
-    panels.legend(figure, keys, [*(titles[m] for m in methods), f"{base}, alone"])
+    names = [f"{titles[m]} (no phase)" if m in free else titles[m] for m in methods]
+    panels.legend(figure, keys, [*names, f"{base}, alone"])
     return figure
 
 

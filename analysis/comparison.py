@@ -3,7 +3,8 @@
 Losses are means over domains (nats a token) under the target's weights, uniform unless the experiment says; perplexity is
 exp of that mean. The interquartile mean over seeds, the natural-weighted mean, the worst domain that counts, bits a byte and the
 paper's mean of perplexities (both unweighted) are columns of the CSV, and so is the unweighted mean where it is another. A
-failed run counts as infinitely bad and is named in the column of seeds; a censored one is ">N".
+failed run counts as infinitely bad and is named in the column of seeds; a censored one is ">N". Methods are held against the
+baseline and against the strongest cheap one.
 """
 
 from __future__ import annotations
@@ -22,26 +23,40 @@ from .frames import (
     finals,
     horizon,
     statuses,
+    strongest_cheap,
     summary,
     targets,
     title,
     uniformly_weighted,
     weighting,
 )
-from .statistics import MIN_SEEDS, interquartile_mean, interquartile_mean_interval, interval_name, perplexity
+from .statistics import (
+    KNOWN_TARGET,
+    interquartile_mean,
+    interquartile_mean_interval,
+    interval_name,
+    no_verdict,
+    perplexity,
+    speedups,
+)
 from .tables import (
     FAILED,
     NOT_RUN,
+    at_least,
     between,
     number,
     program,
     scientific,
     seeds_cell,
     steps_cell,
+    times,
     with_interval,
     write_table,
 )
 
+BASELINE, CHEAPEST = AGAINST = ("baseline", "cheap")  # what methods are held against: see frames.held_against
+ITSELF = "itself"
+WIDTH = 80  # columns of a terminal that the printed table fits
 LOSSES = ("valid_mean", "test_mean", "test_natural", "test_worst", "test_mean_of_perplexities", "test_bits_per_byte")
 
 
@@ -51,29 +66,34 @@ def table(results: Results, target: str = "natural") -> pd.DataFrame:
     frame = pd.DataFrame({"method": results.compare, "title": [title(results, m) for m in results.compare]})
     frame = frame.set_index("method")
     frame = frame.join(statuses(final, results.compare))
-    if trials := _trials(results):
-        frame["trials"] = [trials.get(method, 0) for method in frame.index]
+    trials = results.experiment.get("trials", {})
+    frame["trials"] = [int(trials.get(method, 0)) for method in frame.index]
     for name in LOSSES if uniformly_weighted(results) else (*LOSSES, "test_unweighted"):
         _put(frame, name, summary(final, name))
     for end in ("", "_low", "_high"):
         frame[f"test_perplexity{end}"] = perplexity(frame[f"test_mean{end}"])
     frame = frame.join(_interquartile(final, "test_mean"))
     _put(frame, "steps", summary(runs, "steps"))
-    own = frame["steps"].get(baseline(results), float("nan"))
-    # The baseline reaches its own final loss at its horizon at the latest, whatever the noise of its last evaluations.
-    frame["baseline_steps"] = min(own, horizon(results)) if not math.isnan(own) else own
-    frame["fewer_steps"] = 1 - frame["steps"] / frame["baseline_steps"]
     for name in ("flops", "seconds"):
-        to_beat = cost.reference(runs, baseline(results), name)
         for way in ("alone", "all_in"):
             _put(frame, f"{name}_{way}", summary(runs, f"{name}_{way}"))
-            frame[f"{name}_{way}_speedup"] = to_beat / frame[f"{name}_{way}"]
         for part in ("run", "upfront"):
             frame[f"{name}_{part}"] = summary(runs, f"{name}_{part}")["median"]
+    against = dict(zip(AGAINST, [baseline(results), strongest_cheap(results)], strict=True))
+    for which, method in against.items():
+        frame[which] = method
+        frame[f"{which}_steps"], frame[f"{which}_bound"] = cost.reference(runs, method, "steps")
+        frame[f"fewer_steps_than_{which}"] = 1 - frame["steps"] / frame[f"{which}_steps"]
+        for name in ("flops", "seconds"):
+            to_beat, _ = cost.reference(runs, method, name)
+            for way in ("alone", "all_in"):
+                frame[f"{name}_{way}_speedup_over_{which}"] = speedups(to_beat, frame[f"{name}_{way}"])
     probed = overhead.table(results).set_index("method")
     for name in ("time_ratio", "time_ratio_low", "time_ratio_high", "device_memory_ratio", "host_memory_ratio"):
         frame[name] = probed[name]
-    frame["verdict"] = paired.table(results).set_index("method")["verdict"].reindex(frame.index).fillna("baseline")
+    for which, method in against.items():
+        found = paired.table(results, method).set_index("method")["verdict"] if method else pd.Series(dtype=str)
+        frame[f"verdict_against_{which}"] = found.reindex(frame.index).fillna(ITSELF if method else NOT_RUN)
     return frame.reset_index()
 
 
@@ -82,20 +102,13 @@ def _put(frame: pd.DataFrame, name: str, found: pd.DataFrame) -> None:
 
 
 def _interquartile(final: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Per method: the interquartile mean of column ``name`` and, from five seeds on, its interval."""
+    """Per method: the interquartile mean of column ``name`` and its interval; NaN under five seeds."""
     rows = {}
     for method, group in final.groupby("method"):
         values = group[name].to_numpy(dtype=float)
-        ends = interquartile_mean_interval(values) if len(values) >= MIN_SEEDS else (math.nan, math.nan)
-        rows[method] = (float(interquartile_mean(values)), *ends)
+        rows[method] = (interquartile_mean(values), *interquartile_mean_interval(values))
     columns = [f"{name}_iqm", f"{name}_iqm_low", f"{name}_iqm_high"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-
-
-def _trials(results: Results) -> dict[str, int]:
-    """Method -> configurations tried in tuning it; empty where nothing was tuned."""
-    trials = {method: int(n) for method, n in results.experiment.get("trials", {}).items() if method in results.compare}
-    return trials if any(trials.values()) else {}
 
 
 def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
@@ -105,20 +118,22 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
     def reached(row: pd.Series) -> str:
         return between(*(steps_cell(row[key], steps) for key in ("steps", "steps_low", "steps_high")))
 
-    def speedup(row: pd.Series, name: str) -> str:
-        value = 1.0 if row["verdict"] == "baseline" else row[f"{name}_speedup"]
-        return "never" if value == 0 else number(value, 2)
+    def speedup(row: pd.Series, name: str, which: str = BASELINE) -> str:
+        if row["method"] == row[which]:
+            return "1.00"
+        return at_least(times(row[f"{name}_speedup_over_{which}"]), row[f"{which}_bound"])
 
     def fewer(row: pd.Series) -> str:
-        value = 0.0 if row["verdict"] == "baseline" else row["fewer_steps"]
-        return "never" if math.isinf(value) else number(100 * value, 1)
+        if row["method"] == row[BASELINE]:
+            return "0.0"
+        value = row[f"fewer_steps_than_{BASELINE}"]
+        return "never" if math.isinf(value) else at_least(number(100 * value, 1), row[f"{BASELINE}_bound"])
 
-    tuned = {"Trials": frame["trials"].astype(str)} if "trials" in frame else {}
     return pd.DataFrame(
         {
             "Method": frame["title"],
             "Seeds": [seeds_cell(row) for row in rows],
-            **tuned,
+            "Trials": frame["trials"].astype(str),
             "Valid. loss": [with_interval(row, "valid_mean") for row in rows],
             "Test loss": [with_interval(row, "test_mean") for row in rows],
             "Test perplexity": [with_interval(row, "test_perplexity", 2) for row in rows],
@@ -128,9 +143,11 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
             "FLOPs all in": [_to_target(row, "flops_all_in") for row in rows],
             "Speed-up alone (×)": [speedup(row, "flops_alone") for row in rows],
             "Speed-up all in (×)": [speedup(row, "flops_all_in") for row in rows],
+            "All in, over cheap (×)": [speedup(row, "flops_all_in", CHEAPEST) for row in rows],
             "Step time (×)": [number(row["time_ratio"]) for row in rows],
             "Memory (×)": [number(_memory(row)) for row in rows],
-            "Against baseline": frame["verdict"],
+            "Against baseline": frame[f"verdict_against_{BASELINE}"],
+            "Against cheap": frame[f"verdict_against_{CHEAPEST}"],
         }
     )
 
@@ -151,16 +168,19 @@ def caption(results: Results, target: str = "natural") -> str:
     """Target, horizon rule, number of seeds and kind of interval: what every reader of the table must know."""
     setter, goal = targets(results).set_index("target").loc[target, ["method", "loss"]]
     n = len(results.experiment.get("seeds", []))
-    tuned = " Trials: configurations tried in tuning, on data that this table does not use." if _trials(results) else ""
+    cheap = f"{title(results, strongest_cheap(results)) or NOT_RUN}, the better of uniform and objective weights"
     mixed = "".join(f" The runs differ in {words}." for words in disagreements(results.runs))
     reach = f"{goal:.4f} nats, perplexity {np.exp(goal):.2f}" if np.isfinite(goal) else NOT_RUN
     return (
-        f"Medians over seeds; in brackets the {interval_name(n)}. Target: median final validation loss of"
+        f"Medians over seeds; in brackets the {interval_name(n)}{KNOWN_TARGET}. Target: median final validation loss of"
         f" {title(results, setter)} ({reach}). Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')},"
         f" {horizon(results)} steps, {results.experiment.get('schedule', 'unstated')} schedule; >{horizon(results)}: not"
-        f" reached. Speed-up: baseline's FLOPs to the target over the method's, alone and with every run it depends on."
+        f" reached. Speed-up: {title(results, baseline(results))}'s FLOPs to the target over the method's, alone and with every run"
+        f" it depends on; cheap: {cheap}. ≥: what it is counted against gets to the target with its last step at the"
+        f" earliest, so its whole run stands for it. {no_verdict(n)}Trials: configurations tried in tuning, on data that this table"
+        " does not use."
         f" Step time and memory: against a plain step, from the probe. A {FAILED} run counts as infinite."
-        f"{tuned}{mixed}{weighting(results)}"
+        f"{mixed}{weighting(results)}"
     )
 
 
@@ -169,26 +189,54 @@ def render(results: Results, out: Path) -> None:
     write_table(frame, shown(frame, horizon(results)), "comparison", out, caption(results))
 
 
-def short(results: Results) -> pd.DataFrame:
-    """The cells that fit a terminal or a README: validation loss, FLOPs and verdicts stay in the files."""
-    cells = shown(table(results), horizon(results))
-    return cells[["Method", "Seeds", "Test perplexity", "Steps to target", *(c for c in cells if c.endswith("(×)"))]]
+def short(results: Results, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The cells that fit a README (validation loss, FLOPs and verdicts stay in the files) of ``frame``, by default ``table``'s."""
+    cells = shown(table(results) if frame is None else frame, horizon(results))
+    kept = ["Method", "Seeds", "Trials", "Test perplexity", "Steps to target"]
+    return cells[[*kept, *(name for name in cells if name.endswith("(×)"))]]
+
+
+def printed(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells that fit 80 columns of a terminal: medians alone, and of the speed-ups those all in."""
+    cells = short(results, frame)
+    seeds = [
+        str(row.n) if row.statuses in (f"{row.n} finished", NOT_RUN) else f"{row.n}*" for row in frame.itertuples()
+    ]
+    columns = {
+        "Method": cells["Method"],
+        "Seeds": seeds,
+        "Trials": cells["Trials"],
+        "Test perplexity": cells["Test perplexity"],
+        "Steps to target": cells["Steps to target"],
+        "Speed-up all in": cells["Speed-up all in (×)"],
+        "... over cheap": cells["All in, over cheap (×)"],
+        "Step time": cells["Step time (×)"],
+        "Memory": cells["Memory (×)"],
+    }
+    return pd.DataFrame(columns).map(lambda cell: str(cell).split(" [")[0])
 
 
 def show(results: Results) -> None:
-    """Print the main table to the terminal."""
+    """Print the main table to the terminal: 80 columns are enough for it, and no word is cut."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    cells = short(results)
-    grid = Table(title=str(results.experiment["experiment"]), header_style="bold")
+    frame = table(results)
+    cells = printed(results, frame)
+    grid = Table(
+        title=str(results.experiment["experiment"]), header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    grid.show_edge = False
     for i, name in enumerate(cells.columns):
-        grid.add_column(name.replace(" (×)", " ×"), justify="left" if i == 0 else "right", no_wrap=i == 0)
+        grid.add_column(name, justify="right" if i else "left", vertical="bottom", overflow="fold")
     for row in cells.values.tolist():
-        grid.add_row(*(cell.split(" [")[0] for cell in row))
+        grid.add_row(*row)
     console = Console()
-    console.width = max(console.width, 100)
+    console.width = max(console.width, WIDTH)
     console.print(grid)
+    for row in frame[[cell.endswith("*") for cell in cells["Seeds"]]].itertuples():
+        console.print(f"* {row.title}: {row.statuses}", soft_wrap=True, highlight=False)
     console.print(caption(results), style="dim", soft_wrap=True, highlight=False)
 
 

@@ -19,7 +19,7 @@ from acodm_core.study.results import Results
 
 from . import cost
 from .frames import ORACLE, baseline, horizon, losses, static_methods, targets, title, weighting
-from .statistics import MIN_SEEDS, mean_interval, median
+from .statistics import mean_spread, median
 from .tables import NOT_RUN, number, program, scientific, with_interval, write_table
 
 NOT_BEGUN = "spent up front"
@@ -107,8 +107,7 @@ def _difference(gaps: np.ndarray) -> dict[str, float]:
     names = ("difference", "difference_low", "difference_high")
     if not len(gaps) or not np.isfinite(gaps).all():
         return dict.fromkeys(names, float("inf") if len(gaps) else float("nan"))
-    ends = mean_interval(gaps) if len(gaps) >= MIN_SEEDS else (float(gaps.min()), float(gaps.max()))
-    return dict(zip(names, (float(gaps.mean()), *ends), strict=True))
+    return dict(zip(names, (float(gaps.mean()), *mean_spread(gaps)), strict=True))
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:

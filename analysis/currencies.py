@@ -2,13 +2,13 @@
 
 Fixed horizon: every run has one schedule to N, and the crossing is read off its curve. Matched horizon: the shortest schedule
 that a method was trained to and that ended at or below the target. The paired speed-up is the baseline's cost to the target
-over the method's on the same seed; of a baseline seed that does not get there its whole run counts, so the ratio is a lower bound.
+over the method's on the same seed; of a baseline seed that gets there with its last step or never the whole run counts, so the
+ratio is a lower bound. Beside it stands the same over the strongest cheap baseline.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ import pandas as pd
 from acodm_core.study.results import Results
 
 from . import cost
-from .frames import FIXED, MATCHED, TARGETS, baseline, horizon, targets, title, weighting
-from .statistics import interval_name, median, spread
-from .tables import NOT_RUN, between, number, program, scientific, steps_cell, write_table
+from .frames import FIXED, MATCHED, TARGETS, baseline, horizon, strongest_cheap, targets, title, weighting
+from .statistics import KNOWN_TARGET, interval_name, median, speedups, spread
+from .tables import NOT_RUN, at_least, between, number, program, scientific, steps_cell, times, write_table
 
 NAMES = {"natural": "natural", "uniform": "uniform", "best_static": "best static"}
 WAYS = ("alone", "all_in")
@@ -29,37 +29,42 @@ def table(results: Results) -> pd.DataFrame:
     """One row a (target, horizon rule, method, currency, way).
 
     ``n`` seeds, of which ``reached`` got there; ``cost`` (median over seeds, ``low``, ``high``; inf: not reached, NaN: not
-    run); ``spent``, the median of whole runs; ``speedup`` (median of the seeds' ratios, ``speedup_low``, ``speedup_high``; 0:
-    never), with ``bound`` where a baseline seed is censored.
+    run); ``spent``, the median of whole runs; ``speedup`` (median of the seeds' ratios, ``speedup_low``, ``speedup_high``; -inf:
+    never), with ``bound`` where a baseline seed is censored; ``cheap_*``: the same over the strongest cheap baseline.
     """
     rows = []
     for target in TARGETS:
         for rule in (FIXED, MATCHED):
             runs = cost.per_run(results, target, rule)
-            own = runs[runs["method"] == baseline(results)].set_index("seed")
+            rivals = {p: runs[runs["method"] == m].set_index("seed") for p, m in _rivals(results).items()}
             for method in results.compare:
                 mine = runs[runs["method"] == method].set_index("seed")
-                pair = [
-                    {name: column.to_numpy() for name, column in one.items()} for one in (mine, own.reindex(mine.index))
-                ]
+                theirs = {prefix: one.reindex(mine.index) for prefix, one in rivals.items()}
                 at = {"target": target, "horizon": rule, "method": method, "title": title(results, method)}
                 for name in cost.CURRENCIES:
-                    rows += [at | {"currency": name, "way": way} | _row(*pair, name, way) for way in WAYS]
+                    rows += [at | {"currency": name, "way": way} | _row(mine, theirs, name, way) for way in WAYS]
     return pd.DataFrame(rows)
 
 
-def _row(mine: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], name: str, way: str) -> dict:
-    """The numbers of one method, in one currency, counted in one way; ``own`` are the baseline's, seed by seed."""
-    values, whole = mine[f"{name}_{way}"], mine[f"{name}_run"]
-    spent = whole + mine[f"{name}_upfront"] if way == "all_in" else whole
+def _rivals(results: Results) -> dict[str, str]:
+    """Prefix of a column -> the method that speed-ups in it are over; "" where there is none."""
+    return {"": baseline(results), "cheap_": strongest_cheap(results)}
+
+
+def _row(mine: pd.DataFrame, rivals: dict[str, pd.DataFrame], name: str, way: str) -> dict:
+    """The numbers of one method, in one currency, counted in one way; ``rivals`` have a row for each of its seeds."""
+    values, whole = mine[f"{name}_{way}"].to_numpy(), mine[f"{name}_run"].to_numpy()
+    spent = whole + mine[f"{name}_upfront"].to_numpy() if way == "all_in" else whole
     row = {"n": int((~np.isnan(values)).sum()), "reached": int(np.isfinite(values).sum())}
     row |= dict(zip(("cost", "low", "high"), (_median(values), *spread(values)), strict=True))
     row["spent"] = _median(spent)
-    censored = np.isinf(own[f"{name}_alone"])
-    to_beat = np.where(censored, own[f"{name}_run"], own[f"{name}_alone"])
-    ratios = (to_beat / values)[~np.isnan(to_beat)]  # of the seeds that the baseline has too
-    row |= dict(zip(("speedup", "speedup_low", "speedup_high"), (_median(ratios), *spread(ratios)), strict=True))
-    return row | {"bound": bool(censored.any())}
+    for prefix, own in rivals.items():
+        cost_, run = own[f"{name}_alone"].to_numpy(), own[f"{name}_run"].to_numpy()
+        ratios = speedups(np.minimum(cost_, run), values)[~np.isnan(cost_)]  # of the seeds that both have
+        ends = zip(("speedup", "speedup_low", "speedup_high"), (_median(ratios), *spread(ratios)), strict=True)
+        row |= {f"{prefix}{key}": value for key, value in ends}
+        row[f"{prefix}bound"] = bool(cost.censored(cost_, run).any())
+    return row
 
 
 def _median(values: np.ndarray) -> float:
@@ -82,7 +87,9 @@ def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
             for name, unit, text in (("flops", "FLOPs", scientific), ("seconds", "s", _seconds)):
                 cells[f"{unit}, alone"] = _cell(mine.loc[name, "alone"], text)
                 cells[f"{unit}, all in"] = _cell(mine.loc[name, "all_in"], text)
-            cells["Paired speed-up, all in (×)"] = _speedup(flops, method == baseline(results))
+            for prefix, rival in _rivals(results).items():
+                heading = f"Paired speed-up, all in{', over cheap' * bool(prefix)} (×)"
+                cells[heading] = _speedup(flops, prefix, method == rival)
             cells["Steps, matched horizon"] = steps_cell(matched["cost"], horizon(results))
             rows.append(cells)
     return pd.DataFrame(rows)
@@ -97,14 +104,11 @@ def _seconds(value: float) -> str:
     return number(value, 0 if value >= 100 else 1)
 
 
-def _speedup(row: pd.Series, is_baseline: bool) -> str:
-    if is_baseline:
-        return "baseline"
-    if math.isnan(row["speedup"]):
-        return NOT_RUN
-    ends = (row["speedup"], row["speedup_low"], row["speedup_high"])
-    text = between(*("never" if value == 0 else number(value, 2) for value in ends))
-    return f"≥{text}" if row["bound"] and row["speedup"] > 0 else text
+def _speedup(row: pd.Series, prefix: str, itself: bool) -> str:
+    if itself:
+        return "itself"
+    ends = (row[f"{prefix}speedup{end}"] for end in ("", "_low", "_high"))
+    return at_least(between(*map(times, ends)), row[f"{prefix}bound"])
 
 
 def caption(results: Results) -> str:
@@ -119,10 +123,11 @@ def caption(results: Results) -> str:
     n = len(results.experiment.get("seeds", []))
     return (
         f"What each target costs; targets are median final validation losses ({reach}). Medians over seeds, in brackets the"
-        f" {interval_name(n)}; >: not reached in a whole run. Alone: the run up to the target; all in: with every run it depends"
-        f" on, in full. Horizon rule: {FIXED}, {horizon(results)} steps; {MATCHED}: the shortest schedule that ended at the"
-        " target. Paired speed-up: the baseline's FLOPs to the target over the method's, seed by seed; ≥: a baseline seed did"
-        f" not get there, and its whole run stands for it.{weighting(results)}"
+        f" {interval_name(n)}{KNOWN_TARGET}; >: not reached in a whole run. Alone: the run up to the target; all in: with every run"
+        f" it depends on, in full. Horizon rule: {FIXED}, {horizon(results)} steps; {MATCHED}: the shortest schedule that ended at"
+        " the target. Paired speed-up: the baseline's FLOPs to the target over the method's, seed by seed; over cheap: those of"
+        f" {title(results, strongest_cheap(results)) or NOT_RUN}, the better of uniform and objective weights. ≥: a seed of what"
+        f" it is counted over gets there with its last step or never, and its whole run stands for it.{weighting(results)}"
     )
 
 

@@ -18,10 +18,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acodm_core.study.results import Results
 
-from . import style
+from . import cost, style
 from .frames import baseline, crossings, horizon, losses, mean_name, targets, title
 from .statistics import median, perplexity
-from .tables import number, program, write_csv
+from .tables import at_least, number, program, write_csv
 
 _HALO = [withStroke(linewidth=2, foreground="white")]
 _ENDED = ("ended", "ended_loss", "ended_difference")
@@ -64,12 +64,13 @@ def table(results: Results) -> pd.DataFrame:
 def marks(results: Results) -> pd.DataFrame:
     """Where each method's median seed reaches each target: ``target``, ``method``, ``steps`` (inf: not), ``loss`` (nats).
 
-    ``fewer``: the share of the baseline's steps that are saved.
+    ``fewer``: the share of the baseline's steps that are saved, with ``bound`` a lower bound, as the baseline is censored.
     """
-    goals = targets(results).set_index("target")["loss"]
+    goals, whole = targets(results).set_index("target")["loss"], horizon(results)
     found = crossings(results).groupby(["target", "method"], sort=False)["steps"].agg(median).reset_index()
-    own = found[found["method"] == baseline(results)].set_index("target")["steps"].clip(upper=horizon(results))
-    found["loss"], found["fewer"] = found["target"].map(goals), 1 - found["steps"] / found["target"].map(own)
+    own = found["target"].map(found[found["method"] == baseline(results)].set_index("target")["steps"])
+    found["loss"], found["fewer"] = found["target"].map(goals), 1 - found["steps"] / own.clip(upper=whole)
+    found["bound"] = cost.censored(own, whole)
     return found[np.isfinite(found["loss"])].reset_index(drop=True)
 
 
@@ -111,12 +112,12 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Fi
     for target, rows in reached.groupby("target"):
         _target(left, rows, target, colours, horizon)
         few = rows[(rows["method"] != base) & np.isfinite(rows["steps"])]
-        saved[target] = {row.method: f"{-100 * row.fewer:+.0f} %".replace("-", "−") for row in few.itertuples()}
+        saved[target] = {r.method: at_least(f"{number(100 * r.fewer, 0)} %", r.bound) for r in few.itertuples()}
     named = right if ends[right] else left
     style.label_lines(named, ends[named], saved)
     if any(saved.values()):
         words = named.annotate(
-            "steps", (1, 1), (43, 1), xycoords="axes fraction", textcoords="offset points", ha="right"
+            "steps saved", (1, 1), (43, 1), xycoords="axes fraction", textcoords="offset points", ha="right"
         )
         words.set(fontsize=6.5, color=style.FAINT)
     return figure

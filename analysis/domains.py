@@ -2,7 +2,7 @@
 
 The table holds perplexities exp(loss), medians over seeds. The figure holds paired differences in nats a token, where
 1 % of perplexity is about 0.01: a method that is better in the mean may be worse for a domain. Blue is better, bold means
-that every seed agrees on the sign.
+that every seed agrees on the sign, where there are seeds enough.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from acodm_core.study.results import Results
 
 from . import panels, style
 from .frames import baseline, by_domain, mean_kind, mean_name, runs_of, title, weighting
-from .statistics import median, perplexity, weighted
+from .statistics import enough, median, perplexity, weighted
 from .tables import number, program, write_csv, write_table
 
 
@@ -41,7 +41,7 @@ def seeds(results: Results) -> pd.DataFrame:
 def table(results: Results) -> pd.DataFrame:
     """One row a (method, domain), medians over seeds: ``loss``, ``perplexity`` and the paired ``difference`` to the reference.
 
-    ``low`` and ``high`` are the smallest and largest difference. NaN: not run; inf: failed.
+    ``low`` and ``high`` are the smallest and largest of ``n`` differences. NaN: not run; inf: failed.
     """
     rows = seeds(results)
     base = rows[rows["method"] == reference(results)].set_index(["seed", "domain"])["loss"]
@@ -54,6 +54,7 @@ def table(results: Results) -> pd.DataFrame:
     frame["perplexity"] = perplexity(frame["loss"])
     frame["difference"] = groups["difference"].agg(lambda s: float(median(s)))
     frame["low"], frame["high"] = groups["difference"].min(), groups["difference"].max()
+    frame["n"] = groups["difference"].count()
     index = pd.MultiIndex.from_product(
         [results.compare, [*results.domains, mean_name(results)]], names=["method", "domain"]
     )
@@ -92,14 +93,15 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
         column=cells["domain"].map(names),
         colour=[_colour(value, full) for value in cells["difference"]],
         text=[_text(value) for value in cells["difference"]],
-        bold=(cells["low"] > 0) | (cells["high"] < 0),
+        bold=cells["n"].map(enough) & ((cells["low"] > 0) | (cells["high"] < 0)),
         tip=[_tip(row) for row in cells.itertuples()],
     )
     style.use()
     figure, ax = plt.subplots(figsize=(style.WIDTH, 0.9 + 0.22 * len(rows)))
     panels.heat(ax, cells, rows, list(names.values()))
     ax.axvline(len(domains) - 1.5, color=style.FAINT, lw=0.9)
-    ax.set_xlabel(f"Test loss − {titles[base]}'s, nats a token: blue is lower; bold: on every seed")
+    bold = "; bold: on every seed" if cells["n"].map(enough).any() else ""
+    ax.set_xlabel(f"Test loss − {titles[base]}'s, nats per token: blue is lower{bold}")
     return figure
 
 

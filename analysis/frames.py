@@ -21,6 +21,8 @@ TARGETS = ("natural", "uniform", "best_static")
 # One schedule to N for every run, or one trained anew that ends at the crossing (protocol, section 3).
 FIXED, MATCHED = "fixed-horizon", "matched-horizon"
 ORACLE = "oracle"  # the method whose static mixture a search has found: a bound, no competitor
+# Drawing evenly, and drawing by the weights of the objective: no phase, no measurement, nothing learned.
+CHEAP = ("uniform", "target")
 STRETCHES = 60  # over a run: figures of every step show means over this many
 
 
@@ -156,6 +158,24 @@ def targets(results: Results) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["target", "method", "loss"])
     frame["loss"] = frame["loss"].where(np.isfinite(frame["loss"]))
     return frame
+
+
+@lru_cache(maxsize=8)
+def strongest_cheap(results: Results) -> str:
+    """The strongest cheap baseline: of the compared CHEAP mixers the method with the lowest median final validation loss.
+
+    "" where none was run and finished, and where it is the baseline itself. Methods are held against it and against the baseline.
+    """
+    mixers = runs_of(results).groupby("method")["mixer"].first()
+    final = finals(results).groupby("method")["valid_mean"].agg(median)
+    known = [m for m in results.compare if mixers.get(m) in CHEAP and np.isfinite(final.get(m, np.nan))]
+    best = min(known, key=lambda method: final[method], default="")
+    return "" if best == baseline(results) else best
+
+
+def held_against(results: Results) -> list[str]:
+    """What verdicts and speed-ups stand against: the baseline, then the strongest cheap one where there is one."""
+    return [method for method in (baseline(results), strongest_cheap(results)) if method]
 
 
 def crossings(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Is a method different from the baseline, seed by seed? Differences of the final test loss, and a verdict.
+"""Is a method different from the baseline, and from the strongest cheap one? Differences of the final test loss, and a verdict.
 
 Runs with the same seed share their initialisation and their documents, so each seed gives one difference. The interval and the
 verdict are the paired t-test's, the verdict corrected by Holm over the methods; with fewer than five seeds there is none.
@@ -15,9 +15,9 @@ import pandas as pd
 
 from acodm_core.study.results import Results
 
-from .frames import baseline, finals, title, weighting
-from .statistics import MIN_SEEDS, holm, improvement, interquartile_mean, mean_interval, paired_p
-from .tables import NOT_RUN, number, program, with_interval, write_table
+from .frames import baseline, finals, held_against, title, weighting
+from .statistics import NO_VERDICT, enough, holm, improvement, interquartile_mean, mean_spread, no_verdict, paired_p
+from .tables import NOT_RUN, few, number, program, with_interval, write_table
 
 LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable", "failed runs"
 
@@ -50,13 +50,10 @@ def table(results: Results, base: str = "", methods: Sequence[str] | None = None
         row = {"method": method, "title": title(results, method), "n": len(gaps)}
         row |= dict.fromkeys(("difference", "difference_low", "difference_high", "iqm", "improvement"), float("nan"))
         if len(gaps):
-            row["difference"], row["iqm"] = float(np.mean(gaps)), float(interquartile_mean(gaps))
-            low, high = float(gaps.min()), float(gaps.max())
-            if len(gaps) >= MIN_SEEDS and np.isfinite(gaps).all():
-                low, high = mean_interval(gaps)
-            row["difference_low"], row["difference_high"] = low, high
+            row["difference"], row["iqm"] = float(np.mean(gaps)), interquartile_mean(gaps)
+            row["difference_low"], row["difference_high"] = mean_spread(gaps)
             row["improvement"] = improvement(mine["value"], mine["baseline"])
-        row["p"] = paired_p(gaps) if len(gaps) >= MIN_SEEDS else float("nan")
+        row["p"] = paired_p(gaps)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=_COLUMNS[:-2])
     frame["holm"] = holm(frame["p"])
@@ -73,24 +70,33 @@ def _verdict(row) -> str:
         return NOT_RUN
     if math.isinf(row.difference):
         return FAILED
-    if row.n < MIN_SEEDS:
-        return f"n = {row.n}: no verdict"
+    if not enough(row.n):
+        return f"n = {row.n}: {NO_VERDICT}"
     if not row.holm < 0.05:
         return SAME
     return LOWER if row.difference < 0 else HIGHER
 
 
-def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table's cells."""
+def tables(results: Results) -> pd.DataFrame:
+    """``table`` against each of ``held_against``, one below the other; ``against`` is the method that it is against."""
+    frames = [table(results, base).assign(against=base) for base in held_against(results)]
+    frame = pd.concat(frames, ignore_index=True)
+    frame.insert(2, "against", frame.pop("against"))
+    return frame
+
+
+def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The cells of ``tables``."""
     rows = [row for _, row in frame.iterrows()]
     return pd.DataFrame(
         {
             "Method": frame["title"],
+            "Against": [title(results, row["against"]) for row in rows],
             "Pairs": [str(row["n"]) if row["n"] else NOT_RUN for row in rows],
             "Difference (nats)": [with_interval(row, "difference", 4, signed=True) for row in rows],
-            "Interquartile mean": [number(row["iqm"], 4, signed=True) for row in rows],
-            "P(improvement)": [number(row["improvement"], 2) for row in rows],
-            "p (Holm)": [_p(row["holm"]) for row in rows],
+            "Interquartile mean": [few(row["n"], number(row["iqm"], 4, signed=True)) for row in rows],
+            "P(improvement)": [few(row["n"], number(row["improvement"], 2)) for row in rows],
+            "p (Holm)": [few(row["n"], _p(row["holm"])) for row in rows],
             "Verdict": frame["verdict"],
         }
     )
@@ -103,15 +109,18 @@ def _p(value: float) -> str:
 def caption(results: Results) -> str:
     """What the table's numbers are."""
     return (
-        f"Final mean test loss against {title(results, baseline(results))}, seed by seed (negative is better): mean"
+        f"Final mean test loss against {' and against '.join(title(results, base) for base in held_against(results))}"
+        " (the baseline, and the better of uniform and objective weights), seed by seed (negative is better): mean"
         " difference; in brackets the 95 % t interval, or with fewer than five seeds the smallest and largest difference."
-        " P(improvement): over all pairs of seeds. p: paired t-test, Holm's correction." + weighting(results)
+        " P(improvement): over all pairs of seeds. p: paired t-test, Holm's correction over the methods."
+        + f" {no_verdict(len(results.experiment.get('seeds', [])))}".rstrip()
+        + weighting(results)
     )
 
 
 def render(results: Results, out: Path) -> None:
-    frame = table(results)
-    write_table(frame, shown(frame), "paired", out, caption(results))
+    frame = tables(results)
+    write_table(frame, shown(frame, results), "paired", out, caption(results))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A workload is an experiment's results folder. A method's cost there is its media
 sets; its ratio is that over the least of the compared methods' (Dolan and More 2002, Mathematical Programming 91:201-213), and a
 target that is not reached counts as an infinite one. rho(tau) is the share of workloads whose ratio is at most tau; the score is
 its mean over tau from 1 to 4, so 1 is fastest everywhere and 0 never within a factor of four. Intervals resample each
-workload's seeds, the same ones for all methods. Beside it stands the geometric mean over workloads of the speed-up over the
+workload's seeds, the same ones for all methods. With fewer than five seeds on any workload there is no profile, score or rank.
+Beside it stands the geometric mean over workloads of the speed-up over the baseline, and over each workload's strongest cheap
 baseline. The oracle is a bound and no competitor; a method that a workload did not run is in no profile.
 """
 
@@ -25,12 +26,13 @@ from acodm_core.errors import UserError
 from acodm_core.study.results import Results, disagreements
 
 from . import cost, panels, style
-from .frames import ORACLE, baseline, horizon, title
-from .statistics import LEVEL, MIN_SEEDS, generator
-from .tables import NOT_RUN, between, number, write_csv, write_table
+from .frames import ORACLE, baseline, horizon, strongest_cheap, title
+from .statistics import LEVEL, MIN_SEEDS, enough, generator
+from .tables import NOT_RUN, at_least, between, few, number, times, write_csv, write_table
 
 WIDEST = 4.0  # the largest factor that counts, as AlgoPerf's
 RESAMPLES = 2000
+RIVALS = {"baseline": baseline, "cheap": strongest_cheap}  # what speed-ups are over
 WAYS = {"steps_alone": "steps", "flops_all_in": "FLOPs, all in"}
 
 
@@ -125,35 +127,50 @@ def table(workloads: Sequence[Results]) -> pd.DataFrame:
     check(workloads)
     frame = costs(workloads)
     names, methods = [workload(results) for results in workloads], list(dict.fromkeys(frame["method"]))
-    few = frame.groupby(["workload", "method"])["seed"].nunique().min() < MIN_SEEDS
+    seeds = int(frame.groupby(["workload", "method"])["seed"].nunique().min())
     rows = []
     for column in WAYS:
         medians = _medians(frame, names, methods, column)
         found = ratios(medians)
         drawn = scores(ratios(_medians(frame, names, methods, column, generator("profiles", column))))
-        to_beat = frame[frame["baseline"]].groupby("workload")[column].median()[names].to_numpy()
-        with np.errstate(divide="ignore"):
-            speedup = np.exp(np.log(to_beat[:, None] / medians).mean(axis=0))
+        ratio = {rival: _speedup(workloads, rival, column, medians) for rival in RIVALS}
         for i, method in enumerate(methods):
             ran = ~np.isnan(medians[:, i])
             row = {"method": method, "title": frame.loc[frame["method"] == method, "title"].iloc[0], "counted": column}
-            row |= {"workloads": int(ran.sum()), "of": len(names), "few": bool(few)}
-            row |= {"fastest": int((found[:, i] == 1).sum()), "reached": int(np.isfinite(medians[:, i]).sum())}
-            row["score"], row["speedup"] = float(scores(found)[i]), float(speedup[i])
+            row |= {"workloads": int(ran.sum()), "of": len(names), "seeds": seeds}
+            row["reached"] = int(np.isfinite(medians[:, i]).sum())
+            for rival, (speedup, bound) in ratio.items():
+                row |= {
+                    f"speedup_over_{rival}": float(speedup[i]),
+                    f"{rival}_bound": bound and any(RIVALS[rival](one) != method for one in workloads),
+                }
+            row["fastest"] = int((found[:, i] == 1).sum()) if enough(seeds) else math.nan
             tail = (1 - LEVEL) / 2
-            ends = np.quantile(drawn[:, i], [tail, 1 - tail]) if ran.all() else (math.nan, math.nan)
-            row["score_low"], row["score_high"] = map(float, ends)
+            judged = ran.all() and enough(seeds)
+            ends = (scores(found)[i], *np.quantile(drawn[:, i], [tail, 1 - tail])) if judged else [math.nan] * 3
+            row |= dict(zip(("score", "score_low", "score_high"), map(float, ends), strict=True))
             rows.append(row)
     return pd.DataFrame(rows)
 
 
+def _speedup(workloads: Sequence[Results], rival: str, column: str, medians: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(methods,) geometric mean over workloads of the cost of each one's ``rival`` over (workloads, methods) ``medians``; -inf:
+    a target was never reached. And whether it is a lower bound, because a rival is censored."""
+    found = [cost.reference(cost.per_run(one), RIVALS[rival](one), column.split("_", 1)[0]) for one in workloads]
+    with np.errstate(divide="ignore"):
+        means = np.exp(np.log(np.array([to_beat for to_beat, _ in found])[:, None] / medians).mean(axis=0))
+    return np.where(means == 0, -np.inf, means), any(bound for _, bound in found)
+
+
 def steps(workloads: Sequence[Results]) -> pd.DataFrame:
-    """What the figure draws: ``counted``, ``method``, ``title``, ``tau`` and ``rho``, of the methods that every workload ran."""
+    """What the figure draws: ``counted``, ``method``, ``title``, ``tau`` and ``rho``, of the methods that every workload ran; empty
+    with too few seeds."""
     frame = costs(workloads)
     names, methods = [workload(results) for results in workloads], list(dict.fromkeys(frame["method"]))
     titles = frame.groupby("method")["title"].first()
+    judged = enough(int(frame.groupby(["workload", "method"])["seed"].nunique().min()))
     rows = []
-    for column in WAYS:
+    for column in WAYS if judged else ():
         found = ratios(_medians(frame, names, methods, column))
         for i, method in enumerate(methods):
             if not np.isnan(found[:, i]).any():
@@ -173,22 +190,26 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             row = at.loc[(method, column)]
             whole = row["workloads"] == row["of"]
             cells[f"Reached ({words})"] = f"{row['reached']}/{row['workloads']}"
-            cells[f"Fastest ({words})"] = f"{row['fastest']}/{row['workloads']}"
+            cells[f"Fastest ({words})"] = few(row["seeds"], f"{row['fastest']:.0f}/{row['workloads']}")
             ends = [number(row[key], 2) for key in ("score", "score_low", "score_high")]
-            cells[f"Score ({words})"] = (ends[0] if row["few"] else between(*ends)) if whole else NOT_RUN
-            cells[f"Speed-up ({words}, ×)"] = "never" if row["speedup"] == 0 else number(row["speedup"], 2)
+            cells[f"Score ({words})"] = few(row["seeds"], between(*ends)) if whole else NOT_RUN
+            for rival in RIVALS:
+                text = at_least(times(row[f"speedup_over_{rival}"]), row[f"{rival}_bound"])
+                cells[f"Speed-up ({words}{', over cheap' * (rival == 'cheap')}, ×)"] = text
         rows.append(cells)
     return pd.DataFrame(rows)
 
 
 def caption(workloads: Sequence[Results]) -> str:
+    cheap = dict.fromkeys(title(r, strongest_cheap(r)) or NOT_RUN for r in workloads)
     parts = [f"{workload(r)} (n = {len(r.experiment.get('seeds', []))}, {horizon(r)} steps)" for r in workloads]
     text = (
         f"Performance profiles over {len(workloads)} workload{'s' * (len(workloads) != 1)}: {'; '.join(parts)}. Cost to each"
         " workload's own target (its baseline's median final validation loss), medians over seeds. Score: mean share of workloads"
         f" within a factor tau of the fastest, tau from 1 to {WIDEST:g}; in brackets the 95 % bootstrap interval over seeds"
-        f" (none under {MIN_SEEDS} seeds). Speed-up: geometric mean over workloads against the baseline; never: a target was not"
-        " reached."
+        f". Fewer than {MIN_SEEDS} seeds on any workload give no score and no rank. Speed-up: geometric mean over workloads, over"
+        f" the baseline, and over cheap: {'; '.join(cheap)}, the better of uniform and objective weights. Never: a target was"
+        " not reached; ≥: what it is counted over gets to a target with its last step or never, and its whole run stands for it."
     )
     for words in disagreements(pd.concat([results.runs for results in workloads])):
         text += f" The runs differ in {words}; within a workload see its own report."
@@ -198,7 +219,7 @@ def caption(workloads: Sequence[Results]) -> str:
 def draw(frame: pd.DataFrame, methods: Sequence[str], count: int) -> Figure:
     """rho against tau, one panel a way of counting."""
     if frame.empty:
-        return style.said("No method was run on every workload: no profiles.")
+        return style.said(f"No profiles: no method was run on every workload with {MIN_SEEDS} seeds or more.")
     style.use()
     figure, axes = plt.subplots(1, len(WAYS), figsize=(style.WIDTH, 2.6), sharey=True)
     figure.subplots_adjust(wspace=0.08)

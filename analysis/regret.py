@@ -18,7 +18,7 @@ from acodm_core.study.results import Results
 
 from . import paired, style
 from .frames import ORACLE, runs_of, summary, title, weighting
-from .statistics import MIN_SEEDS, bootstrap, generator, interval_name, median
+from .statistics import bootstrap, enough, generator, interval_name, median
 from .tables import between, number, program, with_interval, write_table
 
 # Per cent of the gap: what is further off is a triangle at the edge, or all others would share a few pixels.
@@ -64,7 +64,7 @@ def _closed(regrets: np.ndarray, method: str) -> tuple[float, float, float]:
     if not len(regrets) or not (np.isfinite(regrets[:, 1]) & (regrets[:, 1] > 0)).all():
         return (float("nan"),) * 3
     middle = float(gap_closed(regrets))
-    if len(regrets) >= MIN_SEEDS:
+    if enough(len(regrets)):
         return middle, *bootstrap(regrets, generator("regret", method), gap_closed)
     each = 1 - regrets[:, 0] / regrets[:, 1]
     return middle, float(each.min()), float(each.max())
@@ -140,7 +140,7 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
 def render(results: Results, out: Path) -> None:
     frame = table(results)
     n = int(frame["n"].max())
-    by = " (of the gap: by bootstrap over seeds)" if n >= MIN_SEEDS else ""
+    by = " (of the gap: by bootstrap over seeds)" if enough(n) else ""
     caption = (
         f"Final test loss above {title(results, ORACLE)}'s on the same seed (regret) and the share of the gap between uniform"
         f" and the oracle that a method closes, 1 − regret / uniform's regret; medians, in brackets the"

@@ -18,6 +18,7 @@ from scipy import stats
 from acodm_core.files import digest
 
 MIN_SEEDS = 5  # see ``enough``
+KNOWN_TARGET = " (for steps, the target taken as known)"  # of intervals, in captions
 NO_VERDICT = "no verdict"  # what stands in the place of a judgement where n is not ``enough``
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -32,6 +33,11 @@ def enough(n: int) -> bool:
     interval of seeds, in any table or figure. What is left is the median with the smallest and the largest seed.
     """
     return n >= MIN_SEEDS
+
+
+def no_verdict(n: int) -> str:
+    """The sentence of a caption that says so; "" where ``n`` seeds are ``enough``."""
+    return "" if enough(n) else f"With {n} seed{'s' * (n != 1)} there is no verdict: it takes {MIN_SEEDS}. "
 
 
 def generator(*names: object) -> np.random.Generator:

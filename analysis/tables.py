@@ -13,6 +13,8 @@ from acodm_core import entry
 from acodm_core.files import atomic
 from acodm_core.study.results import Results
 
+from .statistics import enough
+
 NOT_RUN = "not run"
 FAILED = "failed"
 SENTENCE = 40  # letters from which on a cell is text to wrap
@@ -56,6 +58,21 @@ def between(middle: str, low: str, high: str) -> str:
 def with_interval(row: pd.Series, name: str, digits: int = 3, *, signed: bool = False) -> str:
     """The cell of column ``name`` with ``name_low`` and ``name_high``."""
     return between(*(number(row[key], digits, signed=signed) for key in (name, f"{name}_low", f"{name}_high")))
+
+
+def few(n: int, text: str) -> str:
+    """What a judgement's cell says: ``text``, or that ``n`` seeds carry none."""
+    return text if enough(n) else f"n = {n}" if n else NOT_RUN
+
+
+def at_least(text: str, bound: bool) -> str:
+    """A number that is a lower bound, with its sign; words such as "never" have none."""
+    return f"≥{text}" if bound and text.lstrip("−+")[:1].isdigit() else text
+
+
+def times(value: float) -> str:
+    """A speed-up; "never" where the target was not reached."""
+    return "never" if value == -math.inf else number(value, 2)
 
 
 def steps_cell(value: float, horizon: int) -> str:

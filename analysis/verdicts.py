@@ -12,26 +12,37 @@ import pandas as pd
 from acodm_core.study.results import Results, disagreements
 
 from . import paired
-from .frames import baseline, horizon, runs_of, targets, title
+from .frames import baseline, held_against, horizon, runs_of, targets, title
 from .repetition import EPOCHS_FLAG
-from .statistics import MIN_SEEDS
-from .tables import number
+from .statistics import MIN_SEEDS, enough
+from .tables import NOT_RUN, number
 
 NAMED = 3  # methods of one note; the rest is counted
 
 
 def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, str]]:
-    """One entry a compared method but the baseline: ``method``, ``title``, ``verdict`` and ``text``."""
-    base, found = title(results, baseline(results)), pairs.set_index("method")
+    """One entry a compared method but the baseline: ``method``, ``title``, ``verdict`` (against the baseline, and against the
+    strongest cheap one) and ``text``. ``pairs``: ``paired.tables``."""
+    base, found = title(results, baseline(results)), pairs.set_index(["method", "against"])
     entries = []
     for row in main[main["method"] != baseline(results)].itertuples():
-        pair = found.loc[row.method]
-        if row.n == 0:
-            entries.append({"method": row.method, "title": row.title, "verdict": "not run", "text": ""})
-            continue
-        text = " ".join(filter(None, [_loss(pair, base), _steps(row, results), _cost(row, base)]))
-        entries.append({"method": row.method, "title": row.title, "verdict": pair["verdict"], "text": text})
+        entry = {"method": row.method, "title": row.title, "verdict": NOT_RUN, "text": ""}
+        if row.n:
+            mine = {title(results, b): found.loc[(row.method, b)] for b in held_against(results) if b != row.method}
+            words = dict.fromkeys(pair["verdict"] for pair in mine.values())
+            each = [
+                f"{pair['verdict']} than {b}" if _sided(pair) else f"{pair['verdict']} ({b})"
+                for b, pair in mine.items()
+            ]
+            entry["verdict"] = "; ".join(each if len(words) > 1 else words)
+            text = [*(_loss(pair, b) for b, pair in mine.items()), _steps(row, results), _cost(row, base)]
+            entry["text"] = " ".join(filter(None, text))
+        entries.append(entry)
     return entries
+
+
+def _sided(pair: pd.Series) -> bool:
+    return pair["verdict"] in (paired.LOWER, paired.HIGHER)
 
 
 def _loss(pair: pd.Series, base: str) -> str:
@@ -39,10 +50,10 @@ def _loss(pair: pd.Series, base: str) -> str:
     if pair["verdict"] == paired.FAILED:
         return "At least one run failed, so there is no mean difference."
     if math.isnan(gap):
-        return "No test loss was measured beside the baseline's."
+        return f"No test loss was measured beside {base}'s."
     size = f"{number(abs(gap), 4)} nats {'below' if gap < 0 else 'above'} {base}"
     low, high = (number(pair[f"difference_{end}"], 4, signed=True) for end in ("low", "high"))
-    if pair["n"] < MIN_SEEDS:
+    if not enough(pair["n"]):
         seeds = "1 seed" if pair["n"] == 1 else f"{pair['n']} seeds ({low} to {high})"
         return f"Measured test loss {size} on {seeds}: too few for a verdict."
     interval = f"95 % interval {low} to {high}, {pair['n']} paired seeds"
@@ -56,16 +67,17 @@ def _steps(row, results: Results) -> str:
         return ""
     if math.isinf(row.steps):
         return f"Its median seed did not reach the target in {horizon(results)} steps."
-    fewer = 100 * row.fewer_steps
-    words = f"{abs(fewer):.0f} % {'fewer' if fewer >= 0 else 'more'} than the baseline"
+    fewer = 100 * row.fewer_steps_than_baseline
+    bound = ("at least " if fewer >= 0 else "at most ") * row.baseline_bound
+    words = f"{bound}{abs(fewer):.0f} % {'fewer' if fewer >= 0 else 'more'} than the baseline"
     return f"It reached the target at step {row.steps:.0f} of {horizon(results)} ({words})."
 
 
 def _cost(row, base: str) -> str:
-    alone, all_in = row.flops_alone_speedup, row.flops_all_in_speedup
+    alone, all_in = row.flops_alone_speedup_over_baseline, row.flops_all_in_speedup_over_baseline
     if not (alone > 0 and all_in > 0):
         return ""
-    share = f"{100 / alone:.0f} % of {base}'s FLOPs"
+    share = f"{'at most ' * row.baseline_bound}{100 / alone:.0f} % of {base}'s FLOPs"
     if row.flops_upfront == 0:
         return f"That took {share}."
     return f"That took {share}, or {100 / all_in:.0f} % with the runs it depends on."
@@ -74,7 +86,7 @@ def _cost(row, base: str) -> str:
 def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[str]:
     """What limits these results; only what applies to them."""
     runs, said = runs_of(results), []
-    if (main["n"] < MIN_SEEDS).any():
+    if not main["n"].map(enough).all():
         said.append(
             f"Fewer than {MIN_SEEDS} seeds: ranges are the smallest and largest seed, nothing is ranked, and every number"
             " is a measurement, not a finding."
