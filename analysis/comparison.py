@@ -66,7 +66,7 @@ def table(results: Results, target: str = "natural") -> pd.DataFrame:
     frame = pd.DataFrame({"method": results.compare, "title": [title(results, m) for m in results.compare]})
     frame = frame.set_index("method")
     frame = frame.join(statuses(final, results.compare))
-    trials = results.experiment.get("trials", {})
+    trials = results.experiment.get("trials") or {}
     frame["trials"] = [int(trials.get(method, 0)) for method in frame.index]
     for name in LOSSES if uniformly_weighted(results) else (*LOSSES, "test_unweighted"):
         _put(frame, name, summary(final, name))
@@ -229,7 +229,9 @@ def show(results: Results) -> None:
     )
     grid.show_edge = False
     for i, name in enumerate(cells.columns):
-        grid.add_column(name, justify="right" if i else "left", vertical="bottom", overflow="fold")
+        # A column of numbers is as wide as its longest word; the first one has the rest.
+        words = [len(word) for text in (name, *cells[name]) for word in text.split()]
+        grid.add_column(name, justify="right" if i else "left", vertical="bottom", width=max(words) if i else None)
     for row in cells.values.tolist():
         grid.add_row(*row)
     console = Console()

@@ -92,14 +92,15 @@ def test_a_domain_that_does_not_count_must_still_be_there(results):
     assert final[["test_mean", "test_worst", "test_natural"]].isna().all()
 
 
-def test_trials_are_shown_only_where_something_was_tuned(results):
+def test_trials_are_always_shown(results):
     cells = comparison.shown(comparison.table(results), 300).set_index("Method")
     assert cells["Trials"].to_dict()["AC-ODM"] == "24" and cells["Trials"].to_dict()["Natural"] == "0"
     assert "Trials:" in comparison.caption(results)
     for trials in (None, {}, {"acodm": 0}, {"acodm_proxy_run": 9}):
-        assert "Trials" not in comparison.caption(changed(results, trials=trials))
-    untuned = comparison.table(results).drop(columns="trials")
-    assert "Trials" not in comparison.shown(untuned, 300)
+        untuned = changed(results, trials=trials)
+        assert "Trials:" in comparison.caption(untuned)
+        assert set(comparison.short(untuned)["Trials"]) == {"0"}
+    assert "Trials" in comparison.printed(results, comparison.table(results))
 
 
 def test_runs_of_an_axis_stay_out_of_the_comparison(results):

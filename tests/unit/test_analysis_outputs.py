@@ -151,7 +151,7 @@ def test_a_diverged_run_stays_in_the_tables(broken):
 def test_verdicts_and_notes_say_only_what_is_there(results, broken):
     for one, few in ((results, False), (broken, True)):
         main = comparison.table(one)
-        text = " ".join(v["text"] for v in verdicts(one, main, paired.table(one)))
+        text = " ".join(v["text"] for v in verdicts(one, main, paired.tables(one)))
         said = " ".join(notes(one, main, repetition.table(one)))
         assert "nan" not in text and "inf" not in text.replace("infinite", "")
         assert ("too few for a verdict" in text) == few
@@ -208,7 +208,7 @@ def test_marks_of_the_curves_are_those_of_the_main_table(results):
         main = comparison.table(results, target).set_index("method")
         for method in ("odm", "acodm"):
             assert found.loc[(target, method), "steps"] == main.loc[method, "steps"]
-            assert found.loc[(target, method), "fewer"] == pytest.approx(main.loc[method, "fewer_steps"])
+            assert found.loc[(target, method), "fewer"] == pytest.approx(main.loc[method, "fewer_steps_than_baseline"])
 
 
 def test_medians_decide_what_a_curve_shows_and_bands_may_leave_it():
