@@ -2,6 +2,7 @@
 #
 #   snakemake                                              the preset `quick`
 #   snakemake --configfile workflow/config/X.yaml          another preset
+#   snakemake --config 'training={"steps": 5}'             a preset with a setting laid over it
 #   snakemake -n                                           plan and check, run nothing
 
 import os
@@ -13,9 +14,9 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 min_version("9.14")
 
-if not config:
+if not workflow.overwrite_configfiles:
 
-    configfile: "workflow/config/quick.yaml"
+    configfile: str(Path(workflow.basedir, "workflow", "config", "quick.yaml"))
 
 
 # Jobs find this environment's programs where it is not activated, too: in pods.

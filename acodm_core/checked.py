@@ -109,7 +109,7 @@ def checked(model: type[Checked], value: Any, *, where: str = "") -> Checked:
     Raises:
         UserError: an unknown key, a value of the wrong type or out of its bounds; with its YAML path and what is valid.
     """
-    _refuse_no_numbers(value, where)
+    value = _plain(value, where)
     try:
         return model.model_validate_json(json.dumps(value), strict=True)  # strict, and a list is also a tuple
     except ValidationError as error:
@@ -132,18 +132,23 @@ def path_of(*parts: Any) -> str:
     return path
 
 
-def _refuse_no_numbers(value: Any, where: str) -> None:
-    """Refuse, anywhere in ``value``, what JSON cannot hold: NaN, infinity, integers without end."""
+def _plain(value: Any, where: str) -> Any:
+    """A copy of ``value`` that JSON can hold: no NaN, no infinity, no integer without end, no object."""
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            _refuse_no_numbers(item, path_of(where, key))
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            _refuse_no_numbers(item, f"{where}[{i}]")
-    elif isinstance(value, float) and not math.isfinite(value):
+        return {str(key): _plain(item, path_of(where, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if hasattr(value, "tolist"):  # of numpy
+        return _plain(value.tolist(), where)
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"must be a finite number; got {value}", where=where)
-    elif isinstance(value, int) and abs(value) >= 2**64:
+    if isinstance(value, int) and abs(value) >= 2**64:
         raise UserError("must be a number that 64 bits can hold; got a larger one", where=where)
+    if not isinstance(value, str | int | float | None):
+        raise UserError(
+            f"must be text, a number, true, false, null, a list or a dictionary; got {shown(value)}", where=where
+        )
+    return value
 
 
 def _readable(error: ValidationError, model: type[BaseModel], value: Any, prefix: str) -> UserError:

@@ -77,14 +77,9 @@ def plan(
 
     Runs, tokens, FLOPs, hours, disk, memory, and the difference that the chosen seeds can detect.
     """
-    from acodm_core.study.config import load_experiment
-    from acodm_core.study.ground import grounded
-    from acodm_core.study.planner import plan as make_plan
-    from acodm_core.study.trials import check_models
+    from acodm_core.study.evaluations import configured
 
-    experiment = grounded(load_experiment(*config), files_may_lack=not (write or runs))
-    planned = make_plan(experiment)
-    check_models(planned)
+    experiment, planned, _ = configured(config, files_may_lack=not (write or runs))
     if write or runs:
         _list(experiment, planned)
         if write:

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.options import failed, typed
 
 
 class Signal(StrEnum):
@@ -295,23 +295,40 @@ def find_mixer(name: str, *, where: str = "") -> type[Mixer]:
     """The one Mixer defined in module ``name``: a file of the baselines folder, or any importable dotted module.
 
     Raises:
-        UserError: no such module, or not exactly one Mixer in it.
+        UserError: no such module, one that fails when it is imported, or not exactly one Mixer in it, a dataclass.
     """
     dotted = mixer_module(name)
+    if name.endswith(".py"):
+        fix = (
+            f"{name[:-3]!r} for a file of baselines/, or a dotted module that Python can import: my_package.{name[:-3]}"
+        )
+        raise UserError(f"a mixer is named without .py; got {name!r}", where=where, fix=fix)
     try:
         module = importlib.import_module(dotted)
     except ModuleNotFoundError as error:
-        if error.name and not dotted.startswith(error.name):
-            raise  # the mixer exists but one of its own imports is missing
-        raise unknown_name("mixer", name, baseline_names(), where=where) from error
+        if error.name and _is_within(dotted, error.name):
+            raise unknown_name("mixer", name, baseline_names(), where=where) from error
+        raise failed(name, error, where) from error  # the mixer exists but one of its own imports is missing
+    except (Exception, SystemExit) as error:
+        raise failed(name, error, where) from error
     found = [
         cls
         for _, cls in inspect.getmembers(module, inspect.isclass)
-        if issubclass(cls, Mixer) and not inspect.isabstract(cls) and cls.__module__.startswith(dotted)
+        if issubclass(cls, Mixer) and not inspect.isabstract(cls) and _is_within(cls.__module__, dotted)
     ]
     if len(found) != 1:
-        raise UserError(f"module {dotted} must define exactly one Mixer, found {[c.__name__ for c in found]}")
+        names = ", ".join(cls.__name__ for cls in found) or "none"
+        raise UserError(
+            f"module {dotted} must define exactly one Mixer with all its methods; found: {names}", where=where
+        )
+    if not dataclasses.is_dataclass(found[0]):
+        fix = f"write @dataclass above  class {found[0].__name__}"
+        raise UserError(f"the mixer of module {dotted} is no dataclass", where=where, fix=fix)
     return found[0]
+
+
+def _is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
 
 
 def baseline_names() -> list[str]:
@@ -335,31 +352,17 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
     for option in options:
         if option not in fields:
             raise unknown_name(f"option of mixer {name!r}", option, fields, where=f"{prefix}options.{option}")
-    options = _typed(cls, options, where=f"{prefix}options")
+    options = typed(cls, options, where=f"{prefix}options")
     try:
         return cls(**options)
     except UserError as error:  # its `where` is the option
         raise UserError(error.what, where=f"{prefix}options.{error.where}", fix=error.fix) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error
+    except (Exception, SystemExit) as error:
+        raise failed(name, error, f"{prefix}options") from error
 
 
 def option_fields(cls: type[Mixer]) -> dict[str, dataclasses.Field]:
     """What a configuration may set of a mixer, by name: its dataclass fields, but for those whose name begins with ``_``."""
     return {f.name: f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")}
-
-
-def _typed(cls: type[Mixer], options: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """``options`` with the types that the dataclass declares (a YAML list becomes a tuple); UserError where they don't fit."""
-    from pydantic import ConfigDict, ValidationError, create_model
-
-    hints = typing.get_type_hints(cls)
-    config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
-    model = create_model("Options", __config__=config, **{name: (hints[name], ...) for name in options})
-    try:
-        checked = model.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{first['msg']}; got {first['input']!r}", where=f"{where}.{place}") from None
-    return {name: getattr(checked, name) for name in options}

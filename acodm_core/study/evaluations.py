@@ -7,7 +7,7 @@ and what one of them asks does not disturb another.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,11 @@ from acodm_core import PROTOCOL
 from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
-from acodm_core.study.config import DownstreamConfig
-from acodm_core.study.planner import Plan
+from acodm_core.settings import assignments
+from acodm_core.study.config import DownstreamConfig, Experiment, load_experiment
+from acodm_core.study.ground import grounded
+from acodm_core.study.planner import Plan, plan
+from acodm_core.study.trials import check_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +65,28 @@ class Evaluation:
         return [*self.command, *([] if self.step is None else ["--step", str(self.step)])]
 
 
-def evaluations(plan: Plan, asked: DownstreamConfig | None) -> dict[tuple[str, str], Evaluation]:
-    """(run, folder's name) -> evaluation, in the order of the plan; none where nothing is asked.
+def configured(
+    files: Iterable[Path], words: Iterable[str] = (), *, files_may_lack: bool = False
+) -> tuple[Experiment, Plan, dict[tuple[str, str], Evaluation]]:
+    """The experiment that YAML files and ``KEY=VALUE`` words describe, later over earlier; its runs; and what they are asked.
+
+    Everything that can be known to be wrong before a run is refused here, for the workflow and for ``acodm plan`` alike.
+
+    Args:
+        files_may_lack: as of ``grounded``.
+
+    Raises:
+        UserError: as of ``load_experiment``, ``grounded``, ``plan``, ``evaluations`` and ``check_models``.
+    """
+    experiment = grounded(load_experiment(*files, assignments(words)), files_may_lack=files_may_lack)
+    planned = plan(experiment)
+    asked = evaluations(planned, experiment.downstream)
+    check_models(planned)
+    return experiment, planned, asked
+
+
+def evaluations(planned: Plan, asked: DownstreamConfig | None) -> dict[tuple[str, str], Evaluation]:
+    """(run, folder's name) -> evaluation, in the order of ``planned``; none where nothing is asked.
 
     Raises:
         UserError: an unknown method, or snapshots that the runs do not keep.
@@ -71,23 +94,23 @@ def evaluations(plan: Plan, asked: DownstreamConfig | None) -> dict[tuple[str, s
     if asked is None:
         return {}
     for i, method in enumerate(asked.methods):
-        if method not in plan.compared:
-            raise unknown_name("compared method", method, plan.compared, where=f"downstream.methods[{i}]")
+        if method not in planned.compared:
+            raise unknown_name("compared method", method, planned.compared, where=f"downstream.methods[{i}]")
     commands = {task: command(asked, task) for task in asked.tasks}
     found: dict[tuple[str, str], Evaluation] = {}
-    for method, runs in plan.compared.items():
+    for method, runs in planned.compared.items():
         for run in runs if method in asked.methods or not asked.methods else ():
-            for step in _steps(plan, run, asked):
+            for step in _steps(planned, run, asked):
                 for task, words in commands.items():
                     one = Evaluation(run, task, step, words)
                     found[run, one.name] = one
     return found
 
 
-def _steps(plan: Plan, run: str, asked: DownstreamConfig) -> list[int | None]:
+def _steps(planned: Plan, run: str, asked: DownstreamConfig) -> list[int | None]:
     if asked.checkpoints == "final":
         return [None]
-    spec = plan.runs[run]
+    spec = planned.runs[run]
     steps = sorted(spec.evaluation.snapshot_steps(spec.training.steps))
     if not steps:
         raise UserError(
@@ -114,7 +137,7 @@ def read_settings(path: Path) -> DownstreamConfig:
     return checked(DownstreamConfig, read_json(path), where=str(path))
 
 
-def gather(plan: Plan, asked: DownstreamConfig, roots: Sequence[Path], out: Path) -> None:
+def gather(planned: Plan, asked: DownstreamConfig, roots: Sequence[Path], out: Path) -> None:
     """Put the scores of every planned evaluation together as one table of SCORES.
 
     Args:
@@ -127,7 +150,7 @@ def gather(plan: Plan, asked: DownstreamConfig, roots: Sequence[Path], out: Path
 
     from acodm_core.study.results import write_scores
 
-    tables = [_answers(roots, one) for one in evaluations(plan, asked).values()]
+    tables = [_answers(roots, one) for one in evaluations(planned, asked).values()]
     frame = pd.concat(tables, ignore_index=True).astype(object)
     write_scores(frame.where(frame.notna(), None).to_dict("records"), out)
 

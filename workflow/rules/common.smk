@@ -1,22 +1,18 @@
 # The experiment and its plan, once; every rule reads them and nothing else. A mistake in the configuration ends here.
+# Snakemake has read the same files: where a key stands twice it keeps the last, and `--config` it takes for text. So both are
+# read again, by the reader that `acodm plan` has.
 
 from snakemake.exceptions import WorkflowError
 
 from acodm_core.errors import UserError
 from acodm_core.study.code import code_digest, text_digest
-from acodm_core.study.config import as_text, load_experiment
-from acodm_core.study.evaluations import evaluations
-from acodm_core.study.ground import grounded
+from acodm_core.study.config import as_text
+from acodm_core.study.evaluations import configured
 from acodm_core.study.holding import hold
-from acodm_core.study.planner import plan
 from acodm_core.study.resources import SMALL_MB, SMALL_MINUTES, Requests, piece_minutes
-from acodm_core.study.trials import check_models
 
 try:
-    EXPERIMENT = grounded(load_experiment(config))
-    PLAN = plan(EXPERIMENT)
-    check_models(PLAN)
-    EVALUATIONS = evaluations(PLAN, EXPERIMENT.downstream)
+    EXPERIMENT, PLAN, EVALUATIONS = configured(map(Path, workflow.configfiles), workflow.config_settings.config_args)
     REQUESTS = Requests(EXPERIMENT, PLAN, Path("results", EXPERIMENT.experiment))
     # Until this process ends: whoever comes after its death finds the folder free.
     HELD = hold(PLAN.runs) if workflow.is_main_process and not workflow.output_settings.dryrun else None
