@@ -15,6 +15,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from acodm_core.lm import private
+
 NAME = "short"  # among transformers' implementations of attention
 LONGEST = 512  # tokens; kept weights grow with the square
 QUERIES = 64  # at a time, with the keys up to the last of them: most of what the mask would take away is never computed
@@ -68,7 +70,7 @@ def attend_backward(
     for (rows, seen), weights in reversed(list(zip(_blocks(q.shape[1]), kept, strict=True))):
         by_rows = by_out[:, rows]
         by_weights = by_rows @ v[:, seen].mT
-        by_logits = torch._softmax_backward_data(by_weights, weights, -1, weights.dtype)
+        by_logits = private.softmax_backward(by_weights, weights)
         by_q[:, rows] = by_logits @ k[:, seen]
         if rows.stop == q.shape[1]:  # sees everything
             torch.bmm(by_logits.mT, q[:, rows], out=by_k)

@@ -22,8 +22,8 @@ FORMAT = 1  # of what a checkpoint holds and means
 log = logging.getLogger(__name__)
 # What a mixer's state may hold beside tensors and plain values; everything else in a checkpoint is refused.
 _ALLOWED = [
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
+    np.empty(0).__reduce__()[0],  # what makes an array again, and what a scalar: numpy has no public name for either
+    np.float64().__reduce__()[0],
     np.ndarray,
     np.dtype,
     bytes,  # how an empty array is pickled

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from torch._subclasses.fake_tensor import FakeTensorMode
-
 from acodm_core.lm.adapters import adapter_flops
 from acodm_core.lm.begin import held_out_sequences
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
 from acodm_core.lm.model import build_model
+from acodm_core.lm.private import WithoutNumbers
 from acodm_core.lm.step import Learner
 from acodm_core.mixing import Adapters, Signal
 from acodm_core.study.clock import Clock
@@ -37,7 +36,7 @@ class Passes:
 
 def passes(config: ModelConfig, *, context: int, vocabulary: int) -> Passes:
     """Counted as ``lm.flops`` counts them."""
-    with FakeTensorMode():
+    with WithoutNumbers():
         model = build_model(config.config, vocab_size=vocabulary, context=context, seed=None)
         return Passes(
             sum(p.numel() for p in model.parameters()),
@@ -66,7 +65,7 @@ def extra_flops(
     """
     held_out = held_out_sequences(spec, needs) * len(spec.domains)
     training, gradients, adapted = spec.training, 0, 0
-    with FakeTensorMode():
+    with WithoutNumbers():
         if needs & GRADIENT_SIGNALS:
             model = build_model(spec.model.config, vocab_size=vocabulary, context=training.context, seed=None)
             learner = Learner(model, spec.model, training, domains=len(spec.domains), needs=needs, clock=Clock())

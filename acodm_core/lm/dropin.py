@@ -13,6 +13,7 @@ from acodm_core.data.sampler import counts
 from acodm_core.errors import UserError
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.model import matching_layers
+from acodm_core.lm.step import weight_norms
 from acodm_core.mixing import Inputs, Signal, Start, StepStats, build_mixer, simplex
 from acodm_core.study.config import ModelConfig
 
@@ -134,8 +135,7 @@ class Mix:
         if self.gradients:
             signals |= self.gradients.signals(weighed_K)
         if Signal.PARAM_NORM in self._wants:
-            norms = torch._foreach_norm([weight.detach() for weight in self._weights])
-            signals[Signal.PARAM_NORM] = torch.stack(norms).double().cpu().numpy()
+            signals[Signal.PARAM_NORM] = weight_norms(self._weights)
         stats = StepStats(self.taken, tokens_K, {name: signals[name] for name in self._wants})
         self.mixer.observe(stats)
         self.taken, self._counts_K = self.taken + 1, None

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from acodm_core.lm.private import in_place_of_forward
 from acodm_core.lm.ranks import ranks, sum_over_ranks
 
 
@@ -23,8 +24,7 @@ class ExactGram:
     """Inner products of the domains' gradients on ``layers``; does nothing while it is not armed.
 
     With one micro-batch and one rank, the parts of one layer are held at a time; else all of them (K x P numbers), because
-    sums over micro-batches and ranks come before the products. ``layers`` keep their class, names and parameters; only their
-    ``forward`` is wrapped.
+    sums over micro-batches and ranks come before the products. Nothing hangs on ``layers`` while it is not armed.
     """
 
     def __init__(self, layers: list[torch.nn.Linear], domains: int) -> None:
@@ -35,8 +35,6 @@ class ExactGram:
         self._rows: list[tuple[int, int, int]] | None = None  # (domain, first row, end row) of this micro-batch
         self._keep: dict[int, Tensor] | None = None  # layer -> (K, out, in), where sums come before the products
         self._gram: Tensor | None = None
-        for index, layer in enumerate(layers):
-            layer.forward = self._wrap(layer, index)
 
     def flops(self, tokens: int) -> int:
         """Operations a step beyond the backward pass: the K x K inner products, however many tokens."""
@@ -63,10 +61,13 @@ class ExactGram:
         device = self._layers[0].weight.device
         self._gram = torch.zeros(self.domains, self.domains, device=device)
         self._keep = {} if micro_batches > 1 or ranks() > 1 else None
-        try:
-            yield
-        finally:
-            self._rows = None
+        with ExitStack() as replaced:
+            for index, layer in enumerate(self._layers):
+                replaced.enter_context(in_place_of_forward(layer, self._wrap(layer, index)))
+            try:
+                yield
+            finally:
+                self._rows = None
 
     def rows(self, counts_K: np.ndarray, context: int) -> None:
         """Tell which rows of the coming micro-batch belong to which domain: ``counts_K`` sequences each, in order."""

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acodm_core.lm import private
+
 ROWS = {"cpu": 1024}  # multiplied by the head at a time; the head's gradient is added to once in so many
 ROWS_ELSEWHERE = 4096
 CACHED_ROWS = 256  # of a CPU's logits, made into losses at a time: of 8,192 tokens they fill a core's cache
@@ -61,8 +63,12 @@ def _scored(model: torch.nn.Module, tokens_BS: Tensor, score: Callable[[Tensor, 
     """
     plain = getattr(model, "module", model)
     head = plain.get_output_embeddings()
-    probed = "forward" in vars(head) or head._forward_hooks
-    if probed or type(head) is not torch.nn.Linear or head.bias is not None or plain in _CHANGE_LOGITS:
+    if (
+        private.is_watched(head)
+        or type(head) is not torch.nn.Linear
+        or head.bias is not None
+        or plain in _CHANGE_LOGITS
+    ):
         return None
     made: list[Tensor] = []
 
@@ -70,11 +76,8 @@ def _scored(model: torch.nn.Module, tokens_BS: Tensor, score: Callable[[Tensor, 
         made.append(score(hidden_BTH.flatten(0, -2), head.weight))
         return made[0]
 
-    head.forward = forward
-    try:
+    with private.in_place_of_forward(head, forward):
         out = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
-    finally:
-        del head.forward
     if out is made[0]:
         return out
     _CHANGE_LOGITS.add(plain)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXAttention
 
-from acodm_core.lm import attention
+from acodm_core.lm import attention, private
 
 
 class Attention(GPTNeoXAttention):
@@ -31,7 +31,7 @@ class Attention(GPTNeoXAttention):
     ) -> tuple[Tensor, None]:
         """(B, T, hidden) to the same; ``position_embeddings`` are cosines and sines, (1 or B, T, rotated)."""
         if not (
-            self.config._attn_implementation == attention.NAME
+            private.attention_of(self.config) == attention.NAME
             and attention.is_short(hidden_states, hidden_states.shape[1], attention_mask)
             and layer_past is None
             and not (self.training and self.attention_dropout)
@@ -44,9 +44,13 @@ class Attention(GPTNeoXAttention):
 
 def use_in(model: PreTrainedModel) -> None:
     """Give the model's GPT-NeoX layers this attention; others stay as they are."""
-    for module in model.modules():
-        if type(module) is GPTNeoXAttention:
-            module.__class__ = Attention
+    for parent in list(model.modules()):
+        for name, theirs in parent.named_children():
+            if type(theirs) is GPTNeoXAttention:
+                with torch.device("meta"):  # no weights are drawn: it takes those that are there
+                    ours = Attention(theirs.config, theirs.layer_idx)
+                ours.query_key_value, ours.dense = theirs.query_key_value, theirs.dense
+                setattr(parent, name, ours.train(theirs.training))
 
 
 class _Rotated(torch.autograd.Function):

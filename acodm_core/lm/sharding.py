@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from acodm_core.lm.private import repeated_layers
 from acodm_core.lm.ranks import ranks
 
 
@@ -27,7 +28,7 @@ def spread(model: torch.nn.Module, *, sharded: bool) -> torch.nn.Module:
             return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
     from torch.distributed.fsdp import fully_shard
 
-    blocks = set(getattr(model, "_no_split_modules", None) or ())  # transformers' names of a model's repeated layers
+    blocks = repeated_layers(model)
     for module in list(model.modules()):
         if type(module).__name__ in blocks:
             fully_shard(module)

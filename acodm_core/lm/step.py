@@ -188,11 +188,13 @@ class Learner:
             if Signal.LEARNING_RATE in wants:
                 signals[Signal.LEARNING_RATE] = np.array(lr)
             if Signal.PARAM_NORM in wants:
-                signals[Signal.PARAM_NORM] = _norms(self.norm_weights)
+                signals[Signal.PARAM_NORM] = weight_norms(self.norm_weights)
             if Signal.TYPE_TOKEN_RATIO in wants:
                 signals[Signal.TYPE_TOKEN_RATIO] = _type_token_ratio(batch)
             if before is not None:
-                signals[Signal.PARAM_STEP_NORM] = _norms(torch._foreach_sub(self.norm_weights, before))
+                signals[Signal.PARAM_STEP_NORM] = weight_norms(
+                    [now.detach() - then for now, then in zip(self.norm_weights, before, strict=True)]
+                )
         return StepResult(float(nats_B.sum() / tokens_K.sum()), float(whole(norm)), lr, signals)
 
     def _norm_snapshot(self) -> list[torch.Tensor]:
@@ -211,7 +213,7 @@ def _means(sum_B: np.ndarray, domain_B: np.ndarray, tokens_K: np.ndarray) -> np.
 
 
 @torch.no_grad()
-def _norms(matrices: list[torch.Tensor]) -> np.ndarray:
+def weight_norms(matrices: list[torch.Tensor]) -> np.ndarray:
     """(L,) float64. Row by row, because a whole matrix's norm in float32 is off by 4e-5, more than a step changes, and slower."""
     rows = [whole(torch.linalg.vector_norm(m.detach(), dim=1)) for m in matrices]
     starts = np.cumsum([0, *map(len, rows[:-1])])
@@ -246,4 +248,5 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
+    found = torch.cpu.get_capabilities()  # what it names depends on the architecture
+    return "bfloat16" if found.get("avx512_bf16") or found.get("amx_tile") else "float32"

@@ -1,0 +1,180 @@
+"""What is used of the libraries' private interfaces: each is there, does what it stands for, and is used in one place alone."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from acodm_core.lm import attention, private
+from acodm_core.lm.model import build_model
+
+ROOT = Path(__file__).parents[2]
+HOLDERS = {"acodm_core/lm/private.py", "acodm_core/downstream/private.py"}
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+# Library, where its private name is found, the name.
+USED = [
+    ("torch", "torch", "_softmax_backward_data"),
+    ("torch", "torch._subclasses.fake_tensor", "FakeTensorMode"),
+    ("torch", "torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu"),
+    ("torch", "torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu_backward"),
+    ("transformers", "transformers.GPTNeoXConfig()", "_attn_implementation"),
+    ("transformers", "transformers.GPTNeoXForCausalLM", "_no_split_modules"),
+    ("torch", "torch.nn.Linear(1, 1)", "_forward_hooks"),
+]
+
+
+def found(where: str) -> object:
+    """The object that an expression of dotted names stands for; a call's arguments are numbers."""
+    module = where.partition("(")[0]
+    while True:
+        try:
+            importlib.import_module(module)
+            break
+        except ImportError:
+            module = module.rpartition(".")[0]
+    return eval(where, {where.partition(".")[0]: importlib.import_module(where.partition(".")[0])})
+
+
+@pytest.mark.parametrize(("library", "where", "name"), USED)
+def test_a_private_name_is_still_there(library: str, where: str, name: str) -> None:
+    assert hasattr(found(where), name), (
+        f"{library} {version(library)} has no {where}.{name}: mend private.py, or bound {library} in pyproject.toml"
+    )
+
+
+def test_the_gradient_through_a_softmax_is_autograds() -> None:
+    logits, by_weights = torch.randn(2, 3, 5, 5, dtype=torch.float64).requires_grad_(), torch.randn(2, 3, 5, 5)
+    weights = logits.softmax(-1)
+    weights.backward(by_weights.double())
+    assert torch.allclose(private.softmax_backward(by_weights.double(), weights.detach()), logits.grad)
+
+
+def test_a_models_attention_and_layers_are_named() -> None:
+    model = build_model({"model_type": "gpt_neox", **SHAPE}, vocab_size=32, context=8, seed=0)
+    assert private.attention_of(model.config) == attention.NAME
+    model.set_attn_implementation("sdpa")
+    assert private.attention_of(model.config) == "sdpa"
+    repeated = [module for module in model.modules() if type(module).__name__ in private.repeated_layers(model)]
+    assert len(repeated) == SHAPE["num_hidden_layers"]
+    assert private.repeated_layers(nn.Linear(1, 1)) == frozenset()
+
+
+def test_tensors_without_numbers_take_no_memory_and_know_the_cpus_attention() -> None:
+    with private.WithoutNumbers():
+        huge = torch.empty(1 << 40)
+        q = torch.empty(1, 1, 8, 4, requires_grad=True)
+        out = nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True)
+    assert (huge.device.type, huge.numel()) == ("cpu", 1 << 40)
+    assert "FlashAttentionForCpu" in type(out.grad_fn).__name__
+
+
+def test_a_forward_is_replaced_for_a_while_and_seen_to_be() -> None:
+    layer = nn.Linear(2, 2)
+    plain = layer(torch.ones(2))
+    with private.in_place_of_forward(layer, lambda x: x + 1):
+        assert private.is_watched(layer)
+        with private.in_place_of_forward(layer, lambda x: x + 2):
+            assert layer(torch.ones(2)).tolist() == [3, 3]
+        assert layer(torch.ones(2)).tolist() == [2, 2]
+    assert layer(torch.ones(2)).equal(plain) and not private.is_watched(layer)
+    with pytest.raises(ZeroDivisionError), private.in_place_of_forward(layer, lambda x: 1 / 0):
+        layer(torch.ones(2))
+    assert layer(torch.ones(2)).equal(plain)
+    handle = layer.register_forward_hook(lambda *_: None)
+    assert private.is_watched(layer)
+    handle.remove()
+    assert not private.is_watched(layer)
+
+
+# -- nowhere else ------------------------------------------------------------------------------------------------------
+
+PUBLIC = {"_replace", "_fields", "_asdict", "_exit", "_base_executable"}  # of named tuples and of Python itself
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def sources() -> list[Path]:
+    folders = ("acodm_core", "baselines", "analysis", "benchmarks", "workflow")
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def own_names(trees: list[ast.AST]) -> set[str]:
+    """What our own code defines: functions, classes, variables, attributes of ``self``, arguments."""
+    found = set(PUBLIC)
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.arg(arg=name):
+                found.add(name)
+    return found
+
+
+def trespasses(tree: ast.AST, own: set[str]) -> Iterator[str]:
+    """Private names of others, and what is put in the place of others' functions."""
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            ours = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("acodm_"))
+            names = [alias.name for alias in node.names]
+            modules |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            path = ".".join([getattr(node, "module", None) or "", *names]).split(".")
+            if not ours and any(map(is_private, path)) and "__future__" not in path:
+                yield ast.unparse(node)
+        match node:
+            case ast.Attribute(attr=name) if is_private(name) and name not in own:
+                yield ast.unparse(node)
+            case ast.Attribute(attr="__class__" | "forward" as name, ctx=ast.Store() | ast.Del()):
+                yield f"{ast.unparse(node)} = (in another's place)"
+            case ast.Call(
+                func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(str(name)), *_]
+            ) if is_private(name) and name not in own:
+                yield ast.unparse(node)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            root = node.value
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in modules:
+                yield f"{ast.unparse(node)} = (in a library's place)"
+
+
+def test_private_names_stand_in_one_place() -> None:
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in sources()}
+    own = own_names([*trees.values()])
+    found = {path: [*trespasses(tree, own)] for path, tree in trees.items() if path not in HOLDERS}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch\ntorch._foreach_norm([])",
+        "import numpy as np\nnp._core.multiarray.scalar",
+        "from torch._subclasses.fake_tensor import FakeTensorMode",
+        "import torch._dynamo",
+        "from torch import _foreach_sub",
+        "module.__class__ = Other",
+        "head.forward = mine",
+        "del head.forward",
+        "getattr(model, '_no_split_modules', None)",
+        "import lm_eval.api.task\nlm_eval.api.task.tqdm = quiet",
+        "from lm_eval.utils import env\nenv.from_string = cached",
+        "config._attn_implementation",
+    ],
+)
+def test_a_private_name_elsewhere_is_noticed(line: str) -> None:
+    assert [*trespasses(ast.parse(line), set(PUBLIC))]
+    assert not [*trespasses(ast.parse("self._mine = 1\ndef _f(): return self._mine\nx._f()"), {"_mine", "_f"})]
