@@ -11,33 +11,24 @@ What lm-eval 0.4.13 does by itself, and what this module adds:
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Literal
 
-import lm_eval.api.task
 import torch
 from lm_eval import evaluator
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
-from lm_eval.utils import env as templates
-from tqdm import tqdm
 
 from acodm_core.downstream.checkpoint import Checkpoint
+from acodm_core.downstream.private import Scored
 from acodm_core.errors import UserError
 
 TooLong = Literal["fit", "refuse"]
 FEWSHOT_SEED = 1234  # lm-eval's own default, for tasks that draw their examples
-
-lm_eval.api.task.tqdm = partial(tqdm, disable=True)  # a bar of its own for every task, whatever the caller shows
-templates.from_string = lru_cache(maxsize=4096)(templates.from_string)  # else compiled anew for every question
-for _name in ("lm_eval", "transformers", "datasets"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class Prompt:
     cut: bool
 
 
-class Model(HFLM):
+class Model(Scored):
     """A checkpoint that lm-eval can ask.
 
     Args:
@@ -93,27 +84,22 @@ class Model(HFLM):
             self._encoded[string] = super().tok_encode(string)
         return self._encoded[string]
 
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         # lm-eval encodes the two together, because a token might reach over the edge. None can where the tokenizer divides
         # the text into words first and has an edge there, and that is decided by the line that the edge is in.
         line = context.rpartition("\n")[2]
         if line and continuation and _divides(self.tokenizer.backend_tokenizer, line, continuation):
             return self.tok_encode(context), self.tok_encode(continuation)
-        return super()._encode_pair(context, continuation)
+        return super().encode_pair(context, continuation)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         self.encode(text for request in requests for text in request.args if text)
         for request in requests:
-            context, answer = map(len, self._encode_pair(*request.args)) if request.args[0] else (0, 0)
+            context, answer = map(len, self.encode_pair(*request.args)) if request.args[0] else (0, 0)
             self._note(request, context, context + answer > self.max_length + 1)
         return super().loglikelihood(requests, disable_tqdm=True)
 
-    def _loglikelihood_tokens(
-        self,
-        requests: list[tuple[Any, list[int], list[int]]],
-        disable_tqdm: bool = False,
-        override_bs: int | None = None,
-    ) -> list[tuple[float, bool]]:
+    def score(self, requests: list[tuple[Any, list[int], list[int]]]) -> list[tuple[float, bool]]:
         """Of each (text, context, answer): the answer's log likelihood, nats, and whether it is the likeliest.
 
         What several have to read (a question with four answers of one token) is read once; rows of about one length go together.

@@ -104,14 +104,17 @@ def evaluate(
     Raises:
         UserError: the questions cannot be had, a prompt is too long and ``settings`` refuse that.
     """
+    from acodm_core.downstream.private import calmed
+
     identity = identify(checkpoint, source, settings)
     if (there := manifests.finished(out, identity)) is not None:
         return there
     parts = out / f"parts-{digest(identity)}"
     _write_tasks(parts / "tasks", source, settings.chosen)
-    for subject, n in _by_subject(checkpoint, unigram_nats_V, source, settings, parts, batch, workers):
-        if progress:
-            progress(subject, n)
+    with calmed():
+        for subject, n in _by_subject(checkpoint, unigram_nats_V, source, settings, parts, batch, workers):
+            if progress:
+                progress(subject, n)
     questions = pd.concat([pd.read_parquet(_part(parts, subject)) for subject in settings.chosen], ignore_index=True)
     _write_questions(questions, out / "questions.parquet")
     common = {"run": checkpoint.run, "step": checkpoint.step, "task": TASK, "shots": settings.shots}

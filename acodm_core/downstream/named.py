@@ -15,6 +15,7 @@ from lm_eval.tasks import TaskManager
 from acodm_core.downstream import manifests
 from acodm_core.downstream.checkpoint import Checkpoint
 from acodm_core.downstream.harness import Answers, Model, TooLong, ask, new_tokens
+from acodm_core.downstream.private import calmed
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json, write_json
 from acodm_core.study.results import write_scores
@@ -22,6 +23,7 @@ from acodm_core.study.results import write_scores
 Progress = Callable[[str, str], None]  # called with a task's name and what became of it
 
 
+@calmed()
 def evaluate(
     checkpoint: Checkpoint,
     names: Sequence[str],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import logging
+import pkgutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -27,20 +28,18 @@ USED = [
     ("torch", "torch.ops.aten", "_scaled_dot_product_flash_attention_for_cpu_backward"),
     ("transformers", "transformers.GPTNeoXConfig()", "_attn_implementation"),
     ("transformers", "transformers.GPTNeoXForCausalLM", "_no_split_modules"),
-    ("torch", "torch.nn.Linear(1, 1)", "_forward_hooks"),
+    ("torch", "torch.nn.Identity()", "_forward_hooks"),
+    ("lm-eval", "lm_eval.models.huggingface.HFLM", "_encode_pair"),
+    ("lm-eval", "lm_eval.models.huggingface.HFLM", "_loglikelihood_tokens"),
+    ("lm-eval", "lm_eval.api.task", "tqdm"),
+    ("lm-eval", "lm_eval.utils.env", "from_string"),
 ]
 
 
 def found(where: str) -> object:
-    """The object that an expression of dotted names stands for; a call's arguments are numbers."""
-    module = where.partition("(")[0]
-    while True:
-        try:
-            importlib.import_module(module)
-            break
-        except ImportError:
-            module = module.rpartition(".")[0]
-    return eval(where, {where.partition(".")[0]: importlib.import_module(where.partition(".")[0])})
+    """What a dotted name stands for; an instance of it where the name ends in ()."""
+    thing = pkgutil.resolve_name(where.removesuffix("()"))
+    return thing() if where.endswith("()") else thing
 
 
 @pytest.mark.parametrize(("library", "where", "name"), USED)
@@ -94,9 +93,31 @@ def test_a_forward_is_replaced_for_a_while_and_seen_to_be() -> None:
     assert not private.is_watched(layer)
 
 
+def test_lm_eval_is_calm_for_a_while_and_then_itself_again() -> None:
+    import lm_eval.api.task
+    from lm_eval.utils import env
+
+    from acodm_core.downstream import harness  # importing it changes nothing
+    from acodm_core.downstream.private import calmed
+
+    assert issubclass(harness.Model, lm_eval.models.huggingface.HFLM)
+    logger, made = logging.getLogger("lm_eval"), lm_eval.api.task.tqdm
+    level, text = logger.level, "{{ question }}?"
+    assert env.from_string(text) is not env.from_string(text)
+    with calmed():
+        assert lm_eval.api.task.tqdm(range(1)).disable
+        assert logger.level == logging.ERROR
+        assert env.from_string(text) is env.from_string(text)
+    assert (lm_eval.api.task.tqdm, logger.level) == (made, level)
+    assert env.from_string(text) is not env.from_string(text)
+
+
 # -- nowhere else ------------------------------------------------------------------------------------------------------
 
 PUBLIC = {"_replace", "_fields", "_asdict", "_exit", "_base_executable"}  # of named tuples and of Python itself
+
+
+THEIRS = {name for *_, name in USED if name.startswith("_")}
 
 
 def is_private(name: str) -> bool:
@@ -134,6 +155,8 @@ def trespasses(tree: ast.AST, own: set[str]) -> Iterator[str]:
             if not ours and any(map(is_private, path)) and "__future__" not in path:
                 yield ast.unparse(node)
         match node:
+            case ast.FunctionDef(name=name) if name in THEIRS:
+                yield f"def {name} (in a library's place)"
             case ast.Attribute(attr=name) if is_private(name) and name not in own:
                 yield ast.unparse(node)
             case ast.Attribute(attr="__class__" | "forward" as name, ctx=ast.Store() | ast.Del()):
@@ -173,6 +196,7 @@ def test_private_names_stand_in_one_place() -> None:
         "import lm_eval.api.task\nlm_eval.api.task.tqdm = quiet",
         "from lm_eval.utils import env\nenv.from_string = cached",
         "config._attn_implementation",
+        "class Model(HFLM):\n    def _encode_pair(self, context, continuation): pass",
     ],
 )
 def test_a_private_name_elsewhere_is_noticed(line: str) -> None:
