@@ -13,12 +13,12 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from acodm_core.errors import UserError
 from acodm_core.lm.adapters import adapted_layers
 from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import build_model, matching_layers, middle_states
+from acodm_core.lm.private import WithoutNumbers
 from acodm_core.mixing import Signal
 from acodm_core.study.config import ModelConfig
 
@@ -34,7 +34,7 @@ def try_out(config: ModelConfig, context: int, needs: Collection[Signal]) -> Non
     Raises:
         UserError: it cannot be built or trained, no layer is called as the patterns say, or a signal cannot be measured on it.
     """
-    with FakeTensorMode():
+    with WithoutNumbers():
         try:
             model = build_model(config.config, vocab_size=VOCABULARY, context=context, seed=None)
             tokens_BS = torch.zeros(1, min(context, TOKENS) + 1, dtype=torch.int64)

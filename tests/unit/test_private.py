@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import pkgutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -124,6 +125,11 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
+def is_ours_or_pythons(node: ast.Import | ast.ImportFrom) -> bool:
+    top = (getattr(node, "module", None) or node.names[0].name).partition(".")[0]
+    return bool(getattr(node, "level", 0)) or top.startswith("acodm_") or top in sys.stdlib_module_names
+
+
 def sources() -> list[Path]:
     folders = ("acodm_core", "baselines", "analysis", "benchmarks", "workflow")
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -145,14 +151,12 @@ def own_names(trees: list[ast.AST]) -> set[str]:
 
 def trespasses(tree: ast.AST, own: set[str]) -> Iterator[str]:
     """Private names of others, and what is put in the place of others' functions."""
-    modules = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            ours = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("acodm_"))
-            names = [alias.name for alias in node.names]
-            modules |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-            path = ".".join([getattr(node, "module", None) or "", *names]).split(".")
-            if not ours and any(map(is_private, path)) and "__future__" not in path:
+    imported = set()
+    for node in (nodes := [*ast.walk(tree)]):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not is_ours_or_pythons(node):
+            imported |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            names = [getattr(node, "module", ""), *(alias.name for alias in node.names)]
+            if any(map(is_private, ".".join(names).split("."))):
                 yield ast.unparse(node)
         match node:
             case ast.FunctionDef(name=name) if name in THEIRS:
@@ -165,12 +169,12 @@ def trespasses(tree: ast.AST, own: set[str]) -> Iterator[str]:
                 func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(str(name)), *_]
             ) if is_private(name) and name not in own:
                 yield ast.unparse(node)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             root = node.value
             while isinstance(root, ast.Attribute):
                 root = root.value
-            if isinstance(root, ast.Name) and root.id in modules:
+            if isinstance(root, ast.Name) and root.id in imported:
                 yield f"{ast.unparse(node)} = (in a library's place)"
 
 
