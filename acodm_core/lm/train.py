@@ -17,7 +17,7 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
 from acodm_core.files import clear_leftovers, exclusive, writable, write_json
-from acodm_core.lm import checkpoint
+from acodm_core.lm import chance, checkpoint
 from acodm_core.lm.adapters import adapter_losses_of
 from acodm_core.lm.begin import held_out_of, reference_of, rows, start_mixer
 from acodm_core.lm.evaluate import Evaluation, Evaluator
@@ -37,8 +37,6 @@ from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.energy import Meter
 from acodm_core.study.planner import RunSpec, check_current
-
-INIT_STREAM = 0  # of the run's seed: first weights; the mixer and the sampler have their own
 
 
 @dataclass
@@ -81,7 +79,7 @@ class Trainer:
             spec.model.config,
             vocab_size=self.corpus.vocab_size,
             context=training.context,
-            seed=_stream(spec.seed, INIT_STREAM),
+            seed=chance.seed_of(spec.seed),
             end_of_text=self.corpus.end_of_text,
         ).to(self.device)
         self.sequence_flops = sequence_flops(self.model, training.context)  # while the model is whole
@@ -223,7 +221,7 @@ class Trainer:
             "optimiser": self.learner.optimiser.state_dict(),
             "drawn": self.sampler.drawn_K,
             "mixer": self.mixer.state_dict(),
-            "torch_rng": torch.get_rng_state(),
+            "random": chance.states(self.learner.device),
             "journal": self.journal.offset() if self.leads else 0,
             "seconds": dict(self.clock.seconds),
             "joules": self._joules(),
@@ -233,8 +231,8 @@ class Trainer:
 
     def _resume(self) -> int:
         state = checkpoint.load_latest(self.state_folder)
+        chance.begin(self.spec.seed)
         if state is None:
-            torch.manual_seed(_stream(self.spec.seed, INIT_STREAM))
             self._open_journal(0)
             return 0
         with checkpoint.readable_mismatch(self.state_folder):
@@ -243,7 +241,7 @@ class Trainer:
             load(self.model, self.learner.optimiser, state["model"], state["optimiser"])
             self.sampler.drawn_K[:] = state["drawn"]
             self.mixer.load_state_dict(state["mixer"])
-            torch.set_rng_state(state["torch_rng"])
+            chance.restore(state["random"], self.learner.device)
             self.clock.seconds.update(state["seconds"])
             self.meter.resume(state.get("joules") if self.leads else 0.0)
             self.learner.signal_flops = state["signal_flops"]
@@ -317,7 +315,3 @@ def evidence_of(done: int, share_K: np.ndarray, batch: Batch, result: StepResult
 def snapshot_name(step: int) -> str:
     """Where a run's folder holds the weights as they were after ``step`` steps."""
     return f"snapshots/step-{step:06d}.safetensors"
-
-
-def _stream(seed: int, stream: int) -> int:
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint32)[0])

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lives import assert_same_bytes, checkpoints, log
 from two_ranks import Fleet
 
 from acodm_core.files import read_json
+from acodm_core.lm.checkpoint import load_latest
 from acodm_core.lm.train import Trainer
 from acodm_core.study.planner import RunSpec, plan
 
@@ -95,6 +97,24 @@ def test_a_stopped_run_of_two_goes_on_to_the_same_bytes(method: str, flags, spec
     assert checkpoints(folder)[-1] == 12 and log(folder).count("stopped at step 12") == 1
     assert fleet.train(folder, *flags) == [0, 0], log(folder)
     assert "continuing from step 12" in log(folder)
+    assert_same_bytes(folder, whole)
+
+
+@pytest.mark.parametrize("flags", [(), ("--shard",)])
+def test_what_two_drop_is_not_the_same_and_goes_on_where_it_was(flags, experiment_of, fleet: Fleet) -> None:
+    """GPT-2 drops activations: each rank others, and after a stop those that it would have dropped. Its head is tied."""
+    shape = {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}
+    small = {"config": shape, "lr": 3e-3, "gradient_layers": "lm_head", "norm_layers": "lm_head"}
+    recipe = {"steps": 6, "checkpoint_every": 2}
+    experiment = experiment_of(models={"small": small}, roles={"target": "small"}, training=recipe)
+    (spec,) = plan(experiment).runs.values()
+    whole, folder = (fleet.folder(spec, f"dropping{''.join(flags)}{end}") for end in ("", " stopped"))
+    assert fleet.train(whole, *flags) == [0, 0], log(whole)
+    assert fleet.train(folder, *flags, fate={"rank": 1, "step": 3, "signal": "SIGTERM"}) == [143, 143], log(folder)
+    states = load_latest(folder / "state")["random"]
+    assert len(states) == 2 and not torch.equal(states[0]["cpu"], states[1]["cpu"])
+    assert fleet.train(folder, *flags) == [0, 0], log(folder)
+    assert "continuing from step 4" in log(folder)
     assert_same_bytes(folder, whole)
 
 
