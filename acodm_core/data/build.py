@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -97,6 +98,7 @@ def _workers(jobs: int) -> Executor:
 
 def _use_threads(threads: int) -> None:
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # read by the tokenizer's library when it is first used
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without words: this process says it once
 
 
 def _readers_of(spec: CorpusSpec, filename: str) -> list[str]:
