@@ -31,8 +31,7 @@ class Ado(Mixer):
         ours, for cost. n counts steps, not sequences, which changes ``a`` alone. Its soft penalties on alpha (0 to 0.8), a (6.5)
         and e are bounds here, and e >= 0.5, that is 1.65 nats, is ``bound: released``; by default exp(e) is at least a fifth of
         the lowest loss, for some domains fall below 1.65. 512 starts became the two best of the last fit and eight least squares;
-        at most 256 points enter. The smoothing window (at most a quarter of the history) and ``memory`` count steps: they take
-        out noise.
+        at most 256 points enter. Smoothing window (at most a quarter of the history) and ``memory`` count steps: they cut noise.
     """
 
     refit: float = 0.05  # share of the steps between fits
