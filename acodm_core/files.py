@@ -81,6 +81,8 @@ def writable(folder: Path, *, fix: str = "") -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         if trouble := disk_trouble(error, folder, fix=fix):
             raise trouble from error

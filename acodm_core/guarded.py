@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
 STEP_SECONDS = 300.0  # an answer takes milliseconds
 LONG_SECONDS = 3600.0  # `start` may fit a model to a swarm, `save` may write a large file
 SUM_TOLERANCE = 1e-6  # of shares, which the caller makes sum to 1 to the last bit
+DEEPEST = 20  # levels of lists and dictionaries in a state
 LONGEST_NAME = 100  # letters of a diagnostic's name
 
 
@@ -133,6 +135,9 @@ class Guarded(Mixer):
             self._refuse(
                 "state_dict", None, f"gives {_shown(state)}", "a dictionary: leave it as the base class has it"
             )
+        if wrong := _no_state(state):
+            rule = "state is numbers, text, arrays of numbers, generators, and lists and dictionaries of these"
+            self._refuse("state_dict", self._step, f"has {wrong}, which a checkpoint cannot hold", rule)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -234,6 +239,27 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
         if left:
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - begin)), interval)
+
+
+def _no_state(value: Any, path: str = "", depth: int = 0) -> str:
+    """The first thing in ``value`` that no checkpoint holds, and where; nothing where there is none."""
+    if depth > DEEPEST:
+        return f"{path[:60]}..., which has no end"
+    if isinstance(value, Mapping):
+        if type(value) not in (dict, OrderedDict) or not all(type(key) in (str, int) for key in value):
+            return f"{path or 'itself'}: {_shown(value)}"
+        parts = [(f"{path}.{key}" if path else str(key), one) for key, one in value.items()]
+    elif type(value) in (list, tuple):
+        parts = [(f"{path}[{i}]", one) for i, one in enumerate(value)]
+    elif isinstance(value, np.ndarray | np.generic):
+        return "" if value.dtype.name in _DTYPES else f"{path}: {_shown(value)}"
+    else:
+        plain = value is None or type(value) in (bool, int, float, str) or type(value).__module__.startswith("torch")
+        return "" if plain else f"{path}: {_shown(value)}"
+    return next((wrong for where, one in parts if (wrong := _no_state(one, where, depth + 1))), "")
+
+
+_DTYPES = frozenset({"float64", "float32", "int64", "int32", "uint32", "uint64", "bool"})
 
 
 def _wrong_adapters(asked: Any, k: int) -> str:

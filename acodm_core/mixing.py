@@ -354,13 +354,23 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
             raise unknown_name(f"option of mixer {name!r}", option, fields, where=f"{prefix}options.{option}")
     options = typed(cls, options, where=f"{prefix}options")
     try:
-        return cls(**options)
+        mixer = cls(**options)
+        needs, inputs = mixer.needs, mixer.required_inputs()
     except UserError as error:  # its `where` is the option
         raise UserError(error.what, where=f"{prefix}options.{error.where}", fix=error.fix) from None
     except (TypeError, ValueError) as error:
         raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error
     except (Exception, SystemExit) as error:
         raise failed(name, error, f"{prefix}options") from error
+    if not isinstance(needs, frozenset) or not all(isinstance(signal, Signal) for signal in needs):
+        raise UserError(f"`needs` of mixer {name!r} is {needs!r:.80}", where=f"{prefix}mixer", fix=_NEEDS)
+    if not isinstance(inputs, tuple) or not all(isinstance(role, str) for role in inputs):
+        what = f"`required_inputs` of mixer {name!r} gives {inputs!r:.80}"
+        raise UserError(what, where=f"{prefix}mixer", fix='a tuple of roles, as in ("actor",)')
+    return mixer
+
+
+_NEEDS = "a frozenset of signals, as in  needs = frozenset({Signal.LOSS})"
 
 
 def option_fields(cls: type[Mixer]) -> dict[str, dataclasses.Field]:

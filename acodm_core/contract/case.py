@@ -24,7 +24,7 @@ from acodm_core.study.planner import RunSpec
 
 Domains = tuple[str, ...]
 STEPS = 20  # of a made-up run
-PATIENCE = 20.0  # seconds for an answer: one takes milliseconds
+PATIENCE = 10.0  # seconds for an answer: one takes milliseconds
 
 
 @dataclass(frozen=True, eq=False)

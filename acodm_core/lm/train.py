@@ -147,6 +147,8 @@ class Trainer:
             done = step + 1
             if self.leads:
                 self._observe(done, share_K, batch, result, wants)
+                if step == first:
+                    self.mixer.state_dict()  # found now, not at the first checkpoint, if it cannot be saved
             if (done % self.spec.evaluation.every == 0 or done == training.steps) and not self._record(evaluator, done):
                 return "diverged"
             self._snapshot(done, snapshots)  # before the checkpoint, which no run continues from without them
