@@ -272,13 +272,14 @@ def test_a_split_shorter_than_one_context_is_refused_by_the_plan_where_the_corpu
 
 def test_a_split_shorter_than_one_context_is_refused_before_the_first_step(short) -> None:
     from acodm_core.lm.train import Trainer
-    from acodm_core.study.planner import RunSpec
+    from acodm_core.study.config import load_experiment
+    from acodm_core.study.ground import grounded
+    from acodm_core.study.planner import plan
 
     corpus = Corpus.open(next(Path("data/corpora").iterdir()))
     tokens = corpus.record("test", "mine").tokens
-    assert CliRunner().invoke(app, short(8)).exit_code == 0
-    (path,) = Path("results/runs").glob("natural-s0-*/spec.json")
-    spec = RunSpec.model_validate_json(path.read_text())
+    short(8)
+    (spec,) = (s for s in plan(grounded(load_experiment(Path("e.yaml")))).runs.values() if s.seed == 0)
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"context": tokens})})
     with pytest.raises(UserError, match=f"'mine' has {tokens:,} test tokens"):
-        Trainer(spec, corpus, path.parent)
+        Trainer(spec, corpus, Path("run"))
