@@ -66,7 +66,8 @@ def _is_a_pattern(text: str) -> str:
     return text
 
 
-def _all_different(values: Any) -> Any:
+def distinct(values: Any) -> Any:
+    """``values`` as they are; ValueError if one stands twice."""
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
         raise ValueError(f"named twice: {shown(twice[0])}, in {shown(values)}")
     return values
@@ -88,7 +89,7 @@ Label = Annotated[Title, Field(min_length=1)]
 Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_is_a_pattern)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(gt=0, le=LARGEST)]
-Distinct = AfterValidator(_all_different)  # for a list: no value twice
+Distinct = AfterValidator(distinct)  # for a list: no value twice
 
 
 class Strict(BaseModel):
@@ -177,9 +178,10 @@ def _yaml_path(error: Mapping[str, Any], value: Any) -> list[str | int]:
     """The error's place without what pydantic puts in between: the names of a union's members, no keys of ``value``."""
     path: list[str | int] = []
     for part in error["loc"]:
-        inside = (
-            part in value if isinstance(value, Mapping) else isinstance(value, list | tuple) and isinstance(part, int)
-        )
+        if isinstance(value, Mapping):
+            inside = part in value
+        else:
+            inside = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if inside:
             value = value[part]
             path.append(part)

@@ -88,15 +88,28 @@ def assignments(words: Iterable[str]) -> dict[str, Any]:
 def parse_yaml(text: str, *, where: str) -> Any:
     """The value of a YAML document. Raises UserError as ``read_yaml`` does."""
     try:
-        node = yaml.compose(text, yaml.BaseLoader)
+        node = yaml.compose(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}:{mark.line + 1}" if mark else where
         said = [getattr(error, part, None) for part in ("context", "problem")] if mark else [str(error)]
         raise UserError(f"not valid YAML: {' '.join(filter(None, said))}", where=place) from None
-    except RecursionError:
-        raise UserError(f"nested more than {DEEPEST} levels deep", where=where) from None
     return None if node is None else _Reader(where).value(node)
+
+
+class _Loader(yaml.BaseLoader):
+    """Takes every value for text, and stops where brackets are opened without end."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} levels deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Reader:

@@ -6,26 +6,25 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import yaml
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
 )
 
+from acodm_core.checked import DomainName, Seed, checked, distinct, shown
 from acodm_core.data.sources import (
     FOR_PEOPLE,
     AnyDomain,
     Archive,
     Entry,
     ExistingTokenizer,
+    Megabytes,
     Model,
     OnDisk,
     PackagesDomain,
@@ -34,14 +33,12 @@ from acodm_core.data.sources import (
     TrainedTokenizer,
     as_value_error,
 )
-from acodm_core.errors import UserError, unknown_name
+from acodm_core.errors import unknown_name
 from acodm_core.files import read_json
+from acodm_core.settings import read_yaml, shipped
 
 #: Part of every corpus digest. Raise it when a change of code changes the text or the tokens of the same spec.
 RECIPE = 2
-
-#: A domain's name becomes a folder, a column and a colour key: keep it a plain word.
-DomainName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 _DECIDES_NO_BYTE = {"pieces", "bad_share"}
 
@@ -57,17 +54,19 @@ class CorpusSpec(Model):
     tokenizer: TrainedTokenizer | ExistingTokenizer = Field(TrainedTokenizer(), description="How text becomes tokens.")
     valid_fraction: float = Field(0.05, description="Share of documents held out for validation.", gt=0, lt=0.5)
     test_fraction: float = Field(0.05, description="Share of documents held out for the test.", gt=0, lt=0.5)
-    max_megabytes: float | dict[str, float] | None = Field(
+    max_megabytes: Megabytes | dict[str, Megabytes] | None = Field(
         None, description="Upper bound on a domain's text (10^6 bytes): for all, per domain, or null."
     )
-    split_seed: int = Field(0, description="Seed of the choice of held-out and of capped documents.", ge=0)
+    split_seed: Seed = Field(0, description="Seed of the choice of held-out and of capped documents.")
     shards: Shards | None = Field(None, description="Files of mixed domains, which domains `from: shards` share.")
 
     @field_validator("domains", mode="before")
     @classmethod
     def _from_catalogue(cls, value: Any) -> Any:
         if isinstance(value, list):
-            value = dict.fromkeys(value)
+            if wrong := [name for name in value if not isinstance(name, str)]:
+                raise ValueError(f"a list of domains holds names of the catalogue; got {shown(wrong[0])}")
+            value = dict.fromkeys(distinct(value))
         if not isinstance(value, dict):
             return value
         return {name: as_value_error(catalogue_entry, name) if e is None else e for name, e in value.items()}
@@ -78,9 +77,6 @@ class CorpusSpec(Model):
             for name in self.max_megabytes:
                 if name not in self.domains:
                     raise ValueError(str(unknown_name("domain", name, self.domains, where="max_megabytes")))
-        caps = self.max_megabytes.values() if isinstance(self.max_megabytes, dict) else [self.max_megabytes]
-        if any(cap is not None and cap <= 0 for cap in caps):
-            raise ValueError("max_megabytes must be above 0")
         hashes: dict[str, str] = {}
         for archive in (archive for name in self.domains for archive in self._archives_of(name)):
             if hashes.setdefault(archive.filename, archive.sha256) != archive.sha256:
@@ -183,8 +179,7 @@ class Catalogue(Model):
 @cache
 def load_catalogue() -> Catalogue:
     """Read the shipped ``catalogue.yaml``."""
-    text = resources.files("acodm_core.data").joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    return Catalogue.model_validate(yaml.safe_load(text))
+    return checked(Catalogue, shipped(Path(__file__).with_name("catalogue.yaml")))
 
 
 def catalogue_entry(name: str) -> AnyDomain:
@@ -204,16 +199,7 @@ def read_spec(path: Path) -> CorpusSpec:
     """Read a spec from JSON or YAML, and the content of the files that it names.
 
     Raises:
-        UserError: the file is missing or not a spec; every mistake is listed with its place. Or a file that it names is missing.
+        UserError: the file is missing or not a spec, with the first mistake's place. Or a file that it names is missing.
     """
-    try:
-        found = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
-        spec = CorpusSpec.model_validate(found)
-    except OSError as error:
-        raise UserError(f"cannot read the corpus spec: {error.strerror}", where=str(path)) from error
-    except yaml.YAMLError as error:
-        raise UserError(f"neither JSON nor YAML: {error}", where=str(path)) from error
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']}" for e in error.errors()]
-        raise UserError("\n".join(["not a corpus spec", *lines]), where=str(path)) from error
-    return spec.pinned()
+    found = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    return checked(CorpusSpec, found, where=str(path)).pinned()

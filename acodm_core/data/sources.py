@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -17,25 +16,31 @@ from pydantic import (
     model_validator,
 )
 
+from acodm_core.checked import Count, Line, Seed, Strict, Title, text_like
 from acodm_core.data.readers import check_reader
 from acodm_core.errors import UserError
 from acodm_core.files import contents, digest, find_files
 
+Megabytes = Annotated[float, Field(gt=0, le=1e9)]  # in units of 10^6 bytes
+#: A word that an index knows, so that none is an option of the program that fetches it, or a path.
+Indexed = text_like(
+    r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$", "begins with a letter or digit, then those or . _ + ! -", longest=200
+)
 Option = str | bool | int | float | list[str] | dict[str, str]
 
 
-class Model(BaseModel):
-    """A part of a spec: nothing unknown in it, nothing changes."""
+class Model(Strict):
+    """A part of a spec."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
 
 class Archive(Model):
     """One file of the Python package index, pinned by its hash. Read in place: never installed, never imported."""
 
-    package: str = Field(description="Name of the package on the index.")
-    version: str = Field(description="Exact version; quote it in YAML.")
-    filename: str = Field(description="Name of the archive, as the index spells it.", pattern=r"^[^/\\]+$")
+    package: Indexed = Field(description="Name of the package on the index.")
+    version: Indexed = Field(description="Exact version; quote it in YAML.")
+    filename: Indexed = Field(description="Name of the archive, as the index spells it.")
     sha256: str = Field(description="Hash of the archive, 64 hexadecimal digits.", pattern=r"^[0-9a-f]{64}$")
     sdist: bool = Field(False, description="Whether the archive is the source distribution and not a wheel.")
 
@@ -56,7 +61,7 @@ class Part(Model):
 
 
 class _Entry(Model):
-    title: str = Field("", description="What the text is, in a few words.")
+    title: Title = Field("", description="What the text is, in a few words.")
     pile_analogue: str = Field("", description="The domain of the Pile it stands in for.")
     licence: str = Field("not stated", description="Licence of the text, which may differ from its package's.")
     citation: str = Field("", description="Where the text comes from, and whom to cite.")
@@ -120,7 +125,7 @@ class FilesDomain(_Entry, OnDisk):
     """Text files of your own."""
 
     kind: Literal["files"] = Field(alias="from", description="Where the text comes from.")
-    paths: list[str] = Field(description="Paths or globs (** for any depth).", min_length=1)
+    paths: list[Line] = Field(description="Paths or globs (** for any depth).", min_length=1)
     format: Literal["text", "jsonl", "parquet"] | None = Field(
         None,
         description="null: text, and files that look like JSON are refused. Text and jsonl may be packed (.gz, .zst).",
@@ -172,7 +177,7 @@ class HubDomain(_Entry, OnDisk):
     split: str = Field("train", description="Name of its split.")
     field: str = Field("text", description="The column that holds the text.")
     revision: str = Field("main", description="Commit or tag; a commit makes the corpus repeatable.")
-    documents: int | None = Field(None, description="Read this many documents and stop; null: all.", gt=0)
+    documents: Count | None = Field(None, description="Read this many documents and stop; null: all.")
     where: dict[str, str] = Field({}, description="Keep rows whose (dotted) column has this value.")
 
     def files(self) -> list[Path]:
@@ -187,8 +192,8 @@ class GeneratorDomain(_Entry):
 
     kind: Literal["generator"] = Field(alias="from", description="Where the text comes from.")
     generator: Literal["mathematics"] = Field(description="Name of the generator.")
-    seed: int = Field(0, description="Seed of the generator.", ge=0)
-    megabytes: float = Field(description="How much text to make, in units of 10^6 bytes.", gt=0)
+    seed: Seed = Field(0, description="Seed of the generator.")
+    megabytes: Megabytes = Field(description="How much text to make, in units of 10^6 bytes.")
 
 
 class Language(Model):
@@ -197,10 +202,10 @@ class Language(Model):
     name: str = Field(description="Begins each of its words; two names share no word.", pattern=r"^[a-z]{1,8}$")
     words: int = Field(description="How many words it has.", ge=2, le=100)
     order: int = Field(1, description="How many words decide the next one.", ge=1, le=3)
-    successors: int = Field(4, description="How many words may follow a context.", ge=1)
+    successors: int = Field(4, description="How many words may follow a context.", ge=1, le=100)
     noise: float = Field(0.0, description="Share of words drawn from all words, whatever the context.", ge=0, le=1)
-    dialect: int = Field(0, description="Two dialects share words and contexts, and contradict in each.", ge=0)
-    share: float = Field(1.0, description="Weight of the language in the domain's documents.", gt=0)
+    dialect: int = Field(0, description="Two dialects share words and contexts, and contradict in each.", ge=0, le=100)
+    share: float = Field(1.0, description="Weight of the language in the domain's documents.", gt=0, le=1e9)
 
     @model_validator(mode="after")
     def _enough_words(self) -> Language:
@@ -219,8 +224,8 @@ class SyntheticDomain(_Entry):
 
     kind: Literal["synthetic"] = Field(alias="from", description="Where the text comes from.")
     languages: list[Language] = Field(description="The languages of its documents.", min_length=1)
-    seed: int = Field(0, description="Seed of the sample: another seed, other documents of the same languages.", ge=0)
-    megabytes: float = Field(description="How much text to make, in units of 10^6 bytes.", gt=0)
+    seed: Seed = Field(0, description="Seed of the sample: another seed, other documents of the same languages.")
+    megabytes: Megabytes = Field(description="How much text to make, in units of 10^6 bytes.")
 
 
 class ShardsDomain(_Entry):
@@ -244,14 +249,14 @@ FOR_PEOPLE = set(_Entry.model_fields)  # what a reader of the card needs, and no
 class TrainedTokenizer(Model):
     """A byte-level BPE trained on the corpus's own train split."""
 
-    vocab_size: int = Field(4096, description="Tokens, with 256 bytes and one special among them.", ge=257)
-    train_megabytes: float = Field(2.0, description="Text it learns from, at most, per domain (10^6 bytes).", gt=0)
+    vocab_size: int = Field(4096, description="Tokens, with 256 bytes and one special among them.", ge=257, le=10**7)
+    train_megabytes: Megabytes = Field(2.0, description="Text it learns from, at most, per domain (10^6 bytes).")
 
 
 class ExistingTokenizer(OnDisk):
     """A byte-level tokenizer made elsewhere."""
 
-    name: str = Field(description="Path of a tokenizer.json or of its folder, or a Hugging Face name.")
+    name: Line = Field(description="Path of a tokenizer.json or of its folder, or a Hugging Face name.")
     end_of_text: str = Field("<|endoftext|>", description="The token that ends a document.")
 
     def files(self) -> list[Path]:
@@ -269,7 +274,7 @@ class Shards(OnDisk):
     URL, or change ``revision`` when they change.
     """
 
-    paths: list[str] = Field(
+    paths: list[Line] = Field(
         description="Paths or globs (** for any depth) of .jsonl, .jsonl.gz, .jsonl.zst or .parquet files, local or as a URL"
         " that fsspec knows: hf://datasets/OWNER/NAME@COMMIT/train/**/*.jsonl.zst.",
         min_length=1,
@@ -278,7 +283,7 @@ class Shards(OnDisk):
     domain: str = Field(description="The (dotted) key or column that names the domain, e.g. meta.pile_set_name.")
     others: list[str] = Field([], description="Names in the shards that are left out on purpose.")
     revision: str = Field("", description="A label of your choosing; another label makes another corpus.")
-    pieces: int = Field(32, description="Jobs that the shards are divided among. Decides no byte.", gt=0)
+    pieces: int = Field(32, description="Jobs that the shards are divided among. Decides no byte.", gt=0, le=99_999)
     bad_share: float = Field(
         0.001, description="Give up above this share of bad lines in a piece, or of damaged shards.", ge=0, lt=1
     )

@@ -282,7 +282,7 @@ class Experiment(Section):
         min_length=1, description="The methods compared: the rows of the tables."
     )
     axes: dict[Name, AxisConfig] = Field({}, description="Ablations: each has its own table and figure.")
-    horizons: dict[Name, tuple[Steps, ...]] = Field(
+    horizons: dict[Name, Annotated[tuple[Steps, ...], Field(min_length=1)]] = Field(
         {},
         description="Compared method -> further trainings of it on every seed, each with a schedule to so many steps: for the "
         "matched horizon and for equal compute. No rows of the comparison; `acodm rerun` writes them.",

@@ -85,7 +85,7 @@ def test_order_of_domains_counts() -> None:
         ({"domains": ["bookz"]}, "did you mean 'books'"),
         ({"domains": {"bookz": None}}, "did you mean 'books'"),
         ({"max_megabytes": {"mein": 1.0}}, "did you mean 'mine'"),
-        ({"max_megabytes": -1}, "above 0"),
+        ({"max_megabytes": -1}, "greater than 0"),
         ({"valid_fractoin": 0.1}, "Extra inputs"),
         ({"domains": {"Bad Name": FILES}}, "should match pattern"),
         ({"domains": {"mine": {"from": "nowhere"}}}, "does not match any of the expected tags"),
