@@ -46,7 +46,7 @@ class Everything(Mixer):
         return 1 + np.arange(self.k_) / self.k_ if self.weigh else None
 
     def observe(self, stats: StepStats) -> None:
-        self.seen_ = {str(name): summary(value) for name, value in stats.items()}
+        self.seen_ = {f"seen_{name}": summary(value) for name, value in stats.items()}
 
     def diagnostics(self) -> dict[str, float]:
         return self.seen_

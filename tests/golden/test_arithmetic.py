@@ -82,4 +82,4 @@ def test_every_signal_is_among_what_is_recorded(measured):
     from acodm_core.mixing import Signal
 
     for numbers in measured.values():
-        assert {f"diagnostics {signal} value" for signal in Signal} <= numbers.keys()
+        assert {f"diagnostics seen_{signal} value" for signal in Signal} <= numbers.keys()
