@@ -74,7 +74,8 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
             words = f"break-even after {even:.0f} runs" if np.isfinite(even) else "never breaks even"
             mark = "" if rows["cheap"].any() else "o"
             words = "no phase" if rows["cheap"].any() else words
-            line = ax.plot(rows["reuses"], rows["ratio"], mark, ls=dashes[method], ms=3.2, color=colours[method])
+            look = {"marker": mark, "ls": dashes[method], "ms": 3.2, "color": colours[method]}
+            line = ax.plot(rows["reuses"], rows["ratio"], **look)
             style.tag(line, method, f"{titles[method]}: {words}")
         if not (drawn["currency"] == name).any():
             ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", color=style.FAINT)

@@ -221,8 +221,8 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
                     continue
                 own = row.phase == "target"
                 bar = ax.barh(
-                    y, row.cost, left=start, height=0.58, color=colours[method] if own else "white", ec=colours[method],
-                    lw=0.8, hatch=None if own and not row.censored else "////", alpha=0.35 if row.censored else 1,
+                    y, row.cost, left=start, height=0.58, ec=colours[method], lw=0.8, ls="--" if row.censored else "-",
+                    color="white" if row.censored else colours[method] if own else style.pale(colours[method]),
                 )  # fmt: skip
                 label = "target run" if own else titles.get(row.phase, row.phase)
                 style.tag(
@@ -246,11 +246,12 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
     keys = [
         plt.Rectangle((0, 0), 1, 1, fc=style.FAINT),
-        plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////"),
+        plt.Rectangle((0, 0), 1, 1, fc=style.pale(style.FAINT), ec=style.FAINT),
+        plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, ls="--"),
     ]
     keys.append(plt.Line2D([], [], color=style.INK, lw=0.8, ls=(0, (4, 3))))
-    words = ["target run", "runs it depends on (all in)", "baseline alone"]
-    figure.legend(keys, words, loc="lower center", bbox_to_anchor=(0.5, 0.88 + 0.05 / figure.get_figheight()), ncols=3)
+    words = ["target run", "runs it depends on (all in)", "whole run, not reached", "baseline alone"]
+    figure.legend(keys, words, loc="lower center", bbox_to_anchor=(0.5, 0.88 + 0.05 / figure.get_figheight()), ncols=4)
     return figure
 
 

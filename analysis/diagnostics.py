@@ -6,7 +6,6 @@ distance between two mixtures is their total variation, half the sum of absolute
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -35,7 +34,7 @@ LABELS = {
 }
 DRAWN = {"drawn_step": "Drawn − requested, each step", "drawn_so_far": "Drawn − requested, so far"}
 
-APART = 20  # times the median method's size from where a panel's axis is logarithmic on both sides of zero
+APART = 4  # times the median method's size from where a method leaves a panel's axes, which then says so
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -85,13 +84,20 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
             if len(rows):
                 look = {"color": colours[method], "ls": dashes[method], "lw": 1.4}
                 panels.line(ax, rows, "value", method, (label(name), "{:.3g}".format), band=bands, **look)
-        sizes = frame[frame["name"] == name].groupby("method")["value"].agg(lambda values: values.abs().max())
-        if sizes.max() > APART * sizes.median():  # on one linear axis all but the largest would lie on zero
-            ax.set_yscale("symlog", linthresh=10.0 ** math.ceil(math.log10(max(sizes.median(), sizes.max() / 1e4))))
-        else:
-            ax.set_ylim(*_limits(frame[frame["name"] == name]))
-            ax.yaxis.set_major_locator(plt.MaxNLocator(4))
-            ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+        mine = frame[frame["name"] == name]
+        sizes = mine.groupby("method", sort=False)["value"].agg(lambda values: values.abs().max())
+        far = sizes[
+            sizes > APART * sizes.sort_values().iloc[(len(sizes) - 1) // 2]
+        ]  # of two, the smaller sets the scale
+        ax.set_ylim(*_limits(mine[~mine["method"].isin(far.index)]))
+        ax.yaxis.set_major_locator(plt.MaxNLocator(4))
+        ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
+        for i, (method, size) in enumerate(far.items()):
+            note = ax.text(
+                0.98, 0.95 - 0.12 * i, f"off the axis: to {size:.2g}", transform=ax.transAxes, ha="right", va="top"
+            )
+            note.set(fontsize=6, color=style.legible(colours[method]))
+            style.tag(note, method)
     titles = frame.drop_duplicates("method").set_index("method")["title"]
     handles = [plt.Line2D([], [], color=colours[m], ls=dashes[m], lw=1.6) for m in methods]
     panels.legend(figure, handles, titles[methods].tolist())

@@ -37,8 +37,8 @@ SECTIONS = (
         ),
         Block(
             "steps", "Steps to target", "steps_to_target", ("steps_to_target",), (),
-            "Median steps to three targets; dots are seeds. A triangle is a seed that did not get there, a hatched bar a median"
-            " that did not.",
+            "Median steps to each target, one panel per different target; dots are seeds. A triangle is a seed that did not get"
+            " there, a dashed outline a median that did not.",
         ),
         Block("currencies", "Every target in every currency", tables=("currencies",)),
         Block("paired", "Difference to the baseline", tables=("paired",)),
@@ -62,8 +62,8 @@ SECTIONS = (
     Section("mixtures", "Mixture dynamics", (
         Block(
             "paths", "What was asked for", "mixtures", (), ("mixtures",),
-            "Share of each domain that the methods asked for, on a logarithmic axis: medians over seeds of means over short"
-            " stretches of steps; bands (up to eight moving methods) from the smallest to the largest seed.",
+            "Share of each domain that the methods asked for, on a logarithmic axis: one thin line per seed, means over short"
+            " stretches of steps.",
         ),
         Block(
             "repetition", "Epochs, and drawn against requested", "repetition", ("repetition",), (),
@@ -79,13 +79,13 @@ SECTIONS = (
     Section("cost", "Cost", (
         Block(
             "to-target", "Cost to target", "cost", ("cost",), ("cost_phases",),
-            "FLOPs and seconds to the target: the target run, and hatched in white the runs it depends on, each in full. Faded"
-            " hatched bars with > are whole runs that did not reach it.",
+            "FLOPs and seconds to the target: the target run, and in a paler colour the runs it depends on, each in full. Dashed"
+            " outlines with > are whole runs that did not reach it.",
         ),
         Block(
             "amortised", "When a phase is used again", "amortised", (), ("amortised",),
-            "The all-in cost to the target a run, over how many runs use what was paid for up front, as a ratio to the"
-            " baseline's.",
+            "The all-in cost to the target per run, over how many runs use what was paid for up front, as a ratio to the"
+            " baseline's; the level line without dots is the strongest cheap baseline, which pays for no phase.",
         ),
         Block("compute-matched", "The same compute in a plain mixture", tables=("compute_matched",)),
     )),

@@ -1,7 +1,8 @@
 """What each method asked for: one panel a domain, its requested share over the steps, the natural share dashed.
 
-Lines are medians over seeds of means over short stretches of steps, bands run from the smallest to the largest seed. Methods
-that never move their mixture are thin straight lines; shares differ by orders of magnitude, so their axis is logarithmic.
+Each seed is a thin line of means over short stretches of steps: where seeds go to different corners, a median over them is a
+mixture that nobody asked for. A static method is one straight line. Shares differ by orders of magnitude, so their axis is
+logarithmic.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from .tables import number, program, write_csv
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (method, domain, stretch): middle ``step``; ``share`` (median over seeds), ``low``, ``high``, ``drawn``."""
-    means = stretched(results, results.mixture, ["domain"], ["requested", "drawn"])
-    seeds = means.groupby(["method", "domain", "stretch"])
-    frame = seeds["requested"].agg(share="median", low="min", high="max")
-    frame["drawn"], frame["step"] = seeds["drawn"].median(), seeds["step"].median()
-    frame = frame.reset_index()
-    places = [frame["method"].map(results.compare.index), frame["domain"].map(results.domains.index), frame["stretch"]]
+    """One row per (method, domain, seed, stretch): middle ``step``; ``share`` that was asked for, and ``drawn``."""
+    frame = stretched(results, results.mixture, ["domain"], ["requested", "drawn"]).rename(
+        columns={"requested": "share"}
+    )
+    frame["seed"] = frame.pop("run").map(results.runs.set_index("run")["seed"])
+    places = [frame["method"].map(results.compare.index), frame["domain"].map(results.domains.index), frame["seed"]]
+    places.append(frame["stretch"])
     frame = frame.iloc[np.lexsort(places[::-1])]
     frame["natural"] = frame["domain"].map(results.natural_weights)
     frame["static"] = frame["method"].isin(static_methods(results))
@@ -43,8 +44,8 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
     weights = frame.drop_duplicates("domain").set_index("domain")["natural"].sort_values(ascending=False, kind="stable")
     methods = frame["method"].unique().tolist()
     moving = frame.loc[~frame["static"], "method"].unique()
-    colours, dashes, bands = style.colours(methods), style.dashes(methods), style.banded(moving)
-    percent = frame.assign(**{name: 100 * frame[name] for name in ("share", "low", "high")})
+    colours, dashes = style.colours(methods), style.dashes(methods)
+    percent = frame.assign(share=100 * frame["share"])
     floor = 1.0 if 100 * min(frame["share"].min(), frame["natural"].min()) >= 1 else 0.1  # percent
     figure, axes = panels.grid(weights.index.tolist(), 4, sharey=True)
     for ax, (domain, natural) in zip(axes, weights.items(), strict=True):
@@ -52,18 +53,16 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
         for method in methods:
             rows, static = mine[mine["method"] == method], method not in moving
             # A share below the axis is drawn on its edge.
-            low = rows.assign(**{name: rows[name].clip(lower=floor) for name in ("share", "low", "high")})
-            look = {"color": colours[method], "ls": dashes[method], "lw": 1.0 if static else 1.4}
-            if method != base and len(rows):
-                panels.line(
-                    ax,
-                    low,
-                    "share",
-                    method,
-                    (f"{domain}, share", partial(_share, floor=floor)),
-                    band=bands and not static,
-                    **look,
-                )
+            low = rows.assign(share=rows["share"].clip(lower=floor))
+            look = {"color": colours[method], "ls": dashes[method], "lw": 1.0 if static else 0.7}
+            if method == base:
+                continue
+            drawn = set()  # seeds of one static mixture lie on each other
+            for seed, one in low.groupby("seed"):
+                if (shares := tuple(one["share"].round(9))) not in drawn:
+                    words = (f"{domain}, share, seed {seed}", partial(_share, floor=floor))
+                    panels.line(ax, one, "share", method, words, band=False, **look)
+                drawn.add(shares)
         ax.axhline(100 * natural, color=colours.get(base, style.INK), lw=0.9, ls=(0, (4, 3)))
     axes[0].set_yscale("log")
     axes[0].set_ylim(0.85 * floor, 130)

@@ -47,6 +47,8 @@ def line(
 ) -> None:
     """Column ``name`` of ``rows`` against their ``step``, with the ``band`` from ``low`` to ``high``; ``look`` is the line's.
 
+    Rows of one seed have no ``low`` and ``high``.
+
     ``words``: what hovering calls the panel, and how it writes a number.
     """
     around = []
@@ -55,8 +57,11 @@ def line(
     (middle,) = ax.plot(rows["step"], rows[name], **look)
     style.tag([*around, middle], method)
     panel, write = words
-    numbers = zip(rows[name], rows["low"], rows["high"], strict=True)
-    style.trace(middle, panel, [f"{write(m)} ({write(a)} to {write(b)})" for m, a, b in numbers])
+    values = [write(value) for value in rows[name]]
+    if "low" in rows:
+        ends = zip(rows["low"], rows["high"], strict=True)
+        values = [f"{value} ({write(a)} to {write(b)})" for value, (a, b) in zip(values, ends, strict=True)]
+    style.trace(middle, panel, values)
 
 
 def heat(ax: Axes, cells: pd.DataFrame, rows: dict[str, str], columns: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from acodm_core.study.results import Results
 from . import paper_figures
 from .claims import amount, scale
 from .evaluated import accuracy, scores
-from .frames import by_domain, finals, horizon, mean_name, runs_of, title, weighting
+from .frames import by_domain, finals, horizon, mean_name, runs_of, strongest_cheap, title, weighting
 from .measured import Measured
 from .measures import (
     agent_size,
@@ -35,6 +35,7 @@ from .statistics import interval_name, median, perplexity
 from .tables import NOT_RUN, between, markdown, number, program, steps_cell, write_table
 
 NOT_RECOVERED = "not known"  # a published figure that we could not recover
+NO_ROW = "none: strongest cheap baseline here"  # of the paper
 MEAN = "mean over domains"
 REFERENCE = "odm"  # whose final perplexity the paper counts steps to
 DOWNSTREAM = {  # column -> heading, task, shots, metric
@@ -45,9 +46,12 @@ DOWNSTREAM = {  # column -> heading, task, shots, metric
 
 
 def lines(results: Results, table: Table) -> list[tuple[str, str]]:
-    """(row of the paper, method here) in the paper's order; "" where no run stands for the row."""
+    """(row of the paper, method here) in the paper's order, then the strongest cheap baseline; "" where no run stands for the row,
+    and where no row of the paper stands for the method."""
     known = published()
-    return [(row, method) for row in table.rows for method in known.stand_ins(results, row) or {"": ""}]
+    found = [(row, method) for row in table.rows for method in known.stand_ins(results, row) or {"": ""}]
+    cheap = strongest_cheap(results)
+    return found if cheap in {"", *(method for _, method in found)} else [*found, ("", cheap)]
 
 
 def beside(
@@ -59,9 +63,9 @@ def beside(
     """
     known, numbers, cells, seen = published(), [], [], set()
     for row, method in lines(results, table):
-        said = table.rows[row]
-        number_row = {"row": known.row(row), "method": method}
-        cell_row = {"Paper's row": "" if row in seen else known.row(row)}
+        said, name_of_row = (table.rows[row], known.row(row)) if row else ({}, NO_ROW)
+        number_row = {"row": name_of_row, "method": method}
+        cell_row = {"Paper's row": "" if row in seen else name_of_row}
         cell_row["Here"] = title(results, method) if method else NOT_RUN
         for name, (heading, measure, text) in columns.items():
             value = said.get(name, math.nan)
@@ -73,7 +77,8 @@ def beside(
                 f"{name}_high": found.high,
             }
             number_row |= {f"{name}_n": found.n}
-            cell_row[f"{heading}, published"] = "" if row in seen else text(value) if value == value else NOT_RECOVERED
+            nothing = NOT_RECOVERED if row else ""
+            cell_row[f"{heading}, published"] = "" if row in seen else text(value) if value == value else nothing
             cell_row[heading] = (
                 NOT_RUN if math.isnan(found.value) else between(*map(text, (found.value, found.low, found.high)))
             )
@@ -197,6 +202,7 @@ def domain_perplexity(results: Results) -> pd.DataFrame:
     table = published().tables["domains"]
     names = [name for name in next(iter(table.rows.values())) if name != "others"]
     methods = [method for name in names for method in published().stand_ins(results, name)]
+    methods += [method for method in [strongest_cheap(results)] if method]
     last = by_domain(results, "test").groupby("run").last()
     rows = []
     for method in dict.fromkeys(methods):
@@ -245,7 +251,11 @@ def granularity_table(results: Results) -> tuple:
         "change": ("Above all domains (%)", change, lambda value: number(value, 1, signed=True)),
     }
     numbers, cells = beside(results, table, columns)
-    cells.insert(0, "Domains, published", [f"{table.rows[row]['domains']:g}" for row, _ in lines(results, table)])
+    cells.insert(
+        0,
+        "Domains, published",
+        [f"{table.rows[row]['domains']:g}" if row else NO_ROW for row, _ in lines(results, table)],
+    )
     cells = cells.drop(columns=["Paper's row", "Above all domains (%), published"])
     caption = (
         "Granularity: AC-ODM with the domains as they are, merged by two and by four. The paper says that merging hurts; of its"

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from acodm_core.study.results import Results
 
 from . import curves, style
-from .frames import losses, title
+from .frames import losses, strongest_cheap, title
 from .measures import fewer_steps, final_perplexity, steps_to
 from .published import published
 from .statistics import crossing, median
@@ -36,10 +36,11 @@ def validation(results: Results) -> pd.DataFrame:
         for name, values in table.rows.items()
         for step, value in zip(table.steps, values, strict=True)
     ]
-    for name in table.rows:
-        for method in known.stand_ins(results, name):
-            for step, value in mean_perplexities(results, method).items():
-                rows.append((HERE, name, method, title(results, method), step, value))
+    shown = [(name, method) for name in table.rows for method in known.stand_ins(results, name)]
+    cheap = strongest_cheap(results)
+    for name, method in shown if cheap in {"", *(method for _, method in shown)} else [*shown, (cheap, cheap)]:
+        for step, value in mean_perplexities(results, method).items():
+            rows.append((HERE, name, method, title(results, method), step, value))
     return pd.DataFrame(rows, columns=["panel", "of", "method", "title", "step", "perplexity"])
 
 
@@ -250,7 +251,7 @@ def render(results: Results, domains: pd.DataFrame, out: Path) -> dict[str, str]
             f" Right: here, medians over seeds; (above): so far off that the line leaves the"
             f" axes. Dashed: the final perplexity of ODM (left) and"
             f" {reference} (right), with the steps that AC-ODM's rows save against ODM's whole run; a row without a mark never"
-            " reaches it."
+            " reaches it. On the right stands the strongest cheap baseline, too."
         ),
         "paper_domains_figure": (
             "Test perplexity: published means over the Pile's domains, and our domains; the scales have nothing to do with each"

@@ -70,9 +70,11 @@ def draw(frame: pd.DataFrame) -> Figure:
     rows = frame.drop_duplicates("method").set_index("method")["title"].to_dict()
     domains = frame["domain"].unique().tolist()
     cells = frame[frame["epochs"].notna()].assign(column=frame["domain"], bold=frame["flag"])
-    # Full colour at four times the flag: orange from the flag on, grey below it.
+    # Full colour at four times the flag, orange from the flag on and grey below it; where none is flagged, at the largest.
+    full = 4 * EPOCHS_FLAG if cells["flag"].any() else cells["epochs"].max() or 1.0
     shades = [
-        plt.get_cmap("Oranges" if r.flag else "Greys")(0.6 * min(1, r.epochs / 16) ** 0.5) for r in cells.itertuples()
+        plt.get_cmap("Oranges" if r.flag else "Greys")(0.08 + 0.52 * min(1, r.epochs / full) ** 0.5)
+        for r in cells.itertuples()
     ]
     cells = cells.assign(colour=shades, text=[number(e, 2 if e < 10 else 1 if e < 100 else 0) for e in cells["epochs"]])
     cells["tip"] = [

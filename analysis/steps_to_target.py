@@ -43,20 +43,32 @@ def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
+def distinct(frame: pd.DataFrame) -> dict[str, str]:
+    """Target -> its words, one for each different loss: uniform's is often the best static one, and one panel says both."""
+    found: dict[str, list[str]] = {}
+    for name in TARGETS:
+        mine = frame.loc[frame["target"] == name, "set_by"].dropna()
+        setter = mine.iloc[0] if len(mine) and mine.iloc[0] else name
+        found.setdefault(setter, []).append(name)
+    return {names[0]: ",\n".join(NAMES[name] for name in names).capitalize() for names in found.values()}
+
+
 def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
-    """One panel a target; hatched bars are censored medians, open triangles censored seeds."""
+    """One panel per different target; dashed outlines are censored medians, open triangles censored seeds."""
     style.use()
-    methods = list(order)
-    figure, axes = plt.subplots(1, len(TARGETS), figsize=(style.WIDTH, 1.1 + 0.36 * len(methods)), sharey=True)
+    methods, kinds = list(order), distinct(frame)
+    figure, grid = plt.subplots(
+        1, len(kinds), figsize=(style.WIDTH, 1.1 + 0.36 * len(methods)), sharey=True, squeeze=False
+    )
+    axes = grid[0]
     figure.subplots_adjust(wspace=0.08)
     colours = style.colours(methods)
-    for ax, name in zip(axes, TARGETS, strict=True):
+    for ax, (name, words) in zip(axes, kinds.items(), strict=True):
         rows = frame[frame["target"] == name]
         goal = rows["goal"].max()
         by = rows["set_by"].max()
         ax.set_title(
-            NAMES[name].capitalize()
-            + (f"\n{goal:.4f} nats ({order.get(by, by)})" if np.isfinite(goal) else "\nnot run"),
+            words + (f"\n{goal:.4f} nats ({order.get(by, by)})" if np.isfinite(goal) else "\nnot run"),
             fontweight="normal",
         )
         for y, method in enumerate(methods):
@@ -69,8 +81,8 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
                 continue
             censored, colour = np.isinf(middle), colours[method]
             bar = ax.barh(
-                y, limit if censored else middle, height=0.56, color="white" if censored else colour, ec=colour,
-                alpha=1 if censored else 0.35, hatch="////" if censored else None, lw=0.8,
+                y, limit if censored else middle, height=0.56, color="white" if censored else style.pale(colour), ec=colour,
+                ls="--" if censored else "-", lw=0.8,
             )  # fmt: skip
             style.tag(list(bar), method, f"{order[method]}: median {steps_cell(middle, limit)} steps")
             places = y + np.linspace(-0.17, 0.17, len(mine)) if len(mine) > 1 else [y]
@@ -93,7 +105,7 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
     keys = [plt.Line2D([], [], ls="", marker="o", color=style.FAINT, ms=4)]
     keys += [plt.Line2D([], [], ls="", marker=">", mfc="white", color=style.FAINT, ms=5)]
-    keys += [plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, hatch="////")]
+    keys += [plt.Rectangle((0, 0), 1, 1, fc="white", ec=style.FAINT, ls="--")]
     words = ["a seed", f"a seed that did not reach it (>{limit})", "median not reached"]
     figure.legend(
         keys,

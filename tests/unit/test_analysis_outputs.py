@@ -281,4 +281,4 @@ def test_the_main_table_prints(results, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     comparison.show(results)
     told = capsys.readouterr().out
-    assert "AC-ODM (proxy)" in told and "Steps to" in told and "fixed-horizon" in told
+    assert "AC-ODM (proxy)" in told and "perplexity" in told and "fixed-horizon" in told
