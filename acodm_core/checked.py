@@ -110,7 +110,10 @@ def checked(model: type[Checked], value: Any, *, where: str = "") -> Checked:
     Raises:
         UserError: an unknown key, a value of the wrong type or out of its bounds; with its YAML path and what is valid.
     """
-    value = _plain(value, where)
+    try:
+        value = _plain(value, where)
+    except RecursionError:
+        raise UserError("nested too deep", where=where) from None
     try:
         return model.model_validate_json(json.dumps(value), strict=True)  # strict, and a list is also a tuple
     except ValidationError as error:

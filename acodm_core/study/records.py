@@ -9,64 +9,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from acodm_core.checked import Name, checked
-from acodm_core.errors import UserError
-from acodm_core.study.config import Section
+from acodm_core.checked import LARGEST, Count, Distinct, Label, Name, checked, shown
+from acodm_core.errors import UserError, unknown_name
+from acodm_core.study.config import Section, Weight
 
 UNSTATED = "unstated"
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
 SUM = 1e-3  # how far a mixture's shares may be from 1 by rounding
+Loss = Annotated[float, Field(ge=0, le=1e6)]
+Amount = Annotated[float, Field(ge=0, le=1e40)]
+Fraction = Annotated[float, Field(ge=0, le=1 + SUM)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Steps = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Header(Section):
     """The first line: what all runs share."""
 
     experiment: Name
-    baseline: str
-    train_tokens: dict[str, Count] = Field(min_length=1)  # domain -> training tokens there are
+    baseline: Label
+    train_tokens: dict[Label, Count] = Field(min_length=1)  # domain -> training tokens there are
     batch: Count
     context: Count
-    steps: Count | None = None  # of a compared run; default: of the longest
-    schedule: str = UNSTATED
-    target_weights: dict[str, Share] = Field({})  # of the domains in the compared loss; default: all alike
-    titles: dict[str, str] = Field({})  # method -> name in tables
-    corpus: str = UNSTATED
-    evaluation: dict[str, int] = Field({})  # as experiment.json has it: which held-out sequences
+    steps: Annotated[Steps, Field(gt=0)] | None = None  # of a compared run; default: of the longest
+    schedule: Label = UNSTATED
+    target_weights: dict[Label, Annotated[float, Field(ge=0, le=1e9)]] = Field(
+        {}
+    )  # of the domains in the compared loss; default: all alike
+    titles: dict[Label, Label] = Field({})  # method -> name in tables
+    corpus: Label = UNSTATED
+    evaluation: dict[Label, Count] = Field({})  # as experiment.json has it: which held-out sequences
+
+    @model_validator(mode="after")
+    def _weighs_its_domains(self) -> Header:
+        for domain in self.target_weights:
+            if domain not in self.train_tokens:
+                raise ValueError(
+                    str(unknown_name("domain", domain, self.train_tokens, where=f"target_weights.{domain}"))
+                )
+        if self.target_weights and not any(self.target_weights.values()):
+            raise ValueError("target_weights must not all be zero")
+        return self
 
 
 class Run(Section):
     """A run, before its points."""
 
-    run: str
-    method: str
-    seed: int
+    run: Label
+    method: Label
+    seed: Whole
     status: Literal["finished", "diverged", "out_of_memory"] = "finished"
     compared: bool = True  # False: a stage of others, or a training to another horizon
-    after: tuple[str, ...] = ()  # runs that it depends on, nearest first
-    model: str = UNSTATED
+    after: Annotated[tuple[Label, ...], Distinct] = ()  # runs that it depends on, nearest first
+    model: Label = UNSTATED
     parameters: Count | None = None
-    flops: Annotated[float, Field(gt=0)] | None = None  # of its training steps, forward and backward
-    method_flops: Share = 0.0  # of what the method had measured, on top
-    hardware: str = UNSTATED
-    precision: str = UNSTATED
+    flops: Annotated[Amount, Field(gt=0)] | None = None  # of its training steps, forward and backward
+    method_flops: Amount = 0.0  # of what the method had measured, on top
+    hardware: Label = UNSTATED
+    precision: Label = UNSTATED
 
 
 class Point(Section):
     """What is known of a run at a step."""
 
-    run: str
-    step: int = Field(ge=0)
-    tokens: int = Field(ge=0)
+    run: Label
+    step: Steps
+    tokens: Whole
     split: Literal["train", "valid", "test"] = "valid"
-    loss: dict[str, Finite] = Field({})  # domain -> nats a token
-    bits_per_byte: dict[str, Finite] = Field({})
-    weights: dict[str, Share] = Field({})  # what was asked for in the steps since the run's line before
-    drawn: dict[str, Share] = Field({})  # what was drawn in them; default: as asked
-    seconds: Share | None = None  # of training so far, by the trainer's own clock
+    loss: dict[Label, Loss] = Field({})  # domain -> nats a token
+    bits_per_byte: dict[Label, Loss] = Field({})
+    weights: dict[Label, Fraction] = Field({})  # what was asked for in the steps since the run's line before
+    drawn: dict[Label, Fraction] = Field({})  # what was drawn in them; default: as asked
+    seconds: Amount | None = None  # of training so far, by the trainer's own clock
 
 
 @dataclass
@@ -75,6 +90,7 @@ class Told:
 
     run: Run
     points: list[Point] = field(default_factory=list)
+    losses: set[tuple[int, str]] = field(default_factory=set)  # (step, split) of the points that tell one
 
     @property
     def steps(self) -> int:
@@ -106,33 +122,55 @@ def read(path: Path) -> tuple[Header, dict[str, Told]]:
             if point.run not in told:
                 fix = '{"run": ..., "method": ..., "seed": ...} comes before its points'
                 raise UserError(f"a point of a run that is not there yet: {point.run!r}", where=where, fix=fix)
-            _check_point(point, told[point.run].points, header, where)
-            told[point.run].points.append(point)
+            _add(point, told[point.run], header, where)
     if header is None or not told:
         raise UserError("holds no runs", where=str(path), fix="docs/score.md shows what a file holds")
+    for method in header.titles:
+        if method not in (methods := {one.run.method for one in told.values()}):
+            raise unknown_name("method", method, methods, where=f"{path}:1: titles.{method}")
     return header, told
 
 
 def _lines(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError("file not found", where=str(path)) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError:
-        raise UserError("not text in UTF-8", where=str(path)) from None
-    for number, text in enumerate(texts, 1):
-        where = f"{path}:{number}"
-        if text.strip():
-            try:
-                line = json.loads(text)
-            except ValueError as error:
-                raise UserError(f"not JSON ({error}): truncated or foreign", where=where) from None
-            if not isinstance(line, dict):
-                raise UserError(f"must hold a JSON object, got {type(line).__name__}", where=where)
-            yield where, line
+        raise UserError(
+            "not text in UTF-8", where=str(path), fix="one JSON object per line: not packed, in UTF-8"
+        ) from None
+    for number, line in enumerate(text.split("\n"), 1):  # and at no other character that ends a line elsewhere
+        if line.strip():
+            yield f"{path}:{number}", _object(line, f"{path}:{number}")
 
 
-def _check_point(point: Point, before: list[Point], header: Header, where: str) -> None:
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text, object_pairs_hook=_without_doubles)
+    except UserError as error:
+        raise UserError(error.what, where=where) from None
+    except RecursionError:
+        raise UserError("nested too deep for a record", where=where) from None
+    except ValueError as error:
+        raise UserError(f"not JSON ({error}): truncated or foreign", where=where) from None
+    if not isinstance(found, dict):
+        raise UserError(f"must hold a JSON object, got {type(found).__name__}", where=where)
+    return found
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise UserError(f"the key {shown(key)} stands twice")
+    return found
+
+
+def _add(point: Point, told: Told, header: Header, where: str) -> None:
+    """Append ``point`` to its run, if it contradicts neither itself nor the points before."""
     domains = set(header.train_tokens)
     for name in ("loss", "bits_per_byte", "weights", "drawn"):
         given = set(getattr(point, name))
@@ -148,23 +186,40 @@ def _check_point(point: Point, before: list[Point], header: Header, where: str) 
         shares = getattr(point, name)
         if shares and abs(sum(shares.values()) - 1) > SUM:
             raise UserError(f"{name} sum to {sum(shares.values()):.6g}, not to 1", where=where)
-    if before and point.step < before[-1].step:
-        raise UserError(f"step {point.step} after step {before[-1].step}", where=where)
-    if point.loss and any(one.loss and (one.step, one.split) == (point.step, point.split) for one in before):
+    last = told.points[-1] if told.points else None
+    if last and point.step < last.step:
+        raise UserError(f"step {point.step} after step {last.step}", where=where)
+    if last and point.tokens < last.tokens:
+        raise UserError(f"{point.tokens} tokens after {last.tokens}: give all since the run began", where=where)
+    if point.step and not point.tokens:
+        raise UserError(f"tokens: no token in {point.step} steps", where=where)
+    if point.loss and (point.step, point.split) in told.losses:
         raise UserError(f"a second {point.split} loss at step {point.step}", where=where)
+    told.points.append(point)
+    if point.loss:
+        told.losses.add((point.step, point.split))
 
 
 def check(told: dict[str, Told], horizon: int, where: str) -> None:
     """Refuse runs that contradict each other.
 
     Raises:
-        UserError: a missing ancestor, two compared runs of a method and seed, or one that ends before ``horizon``.
+        UserError: no compared run; a missing ancestor, two compared runs of a method and seed, one that ends before ``horizon``
+            or tells no loss there.
     """
+    if not any(one.run.compared for one in told.values()):
+        raise UserError(
+            "no run is compared", where=where, fix='leave out "compared": false where a run is to have a row'
+        )
+    if not horizon:
+        raise UserError("no run has a step after 0", where=where)
     seen = set()
     for one in told.values():
         run = one.run
         if unknown := [name for name in run.after if name not in told]:
             raise UserError(f"{run.run} is after {unknown[0]!r}, which is no run here", where=where)
+        if circle := [name for name in run.after if name == run.run or run.run in told[name].run.after]:
+            raise UserError(f"{run.run} is after {circle[0]!r}, which is itself after it", where=where)
         if not run.compared:
             continue
         if (run.method, run.seed) in seen:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from acodm_core import PROTOCOL
@@ -20,6 +21,8 @@ from acodm_core.seals import checksums
 from acodm_core.study import provenance
 from acodm_core.study.records import UNSTATED, Header, Told, check, read
 from acodm_core.study.results import PROBE_COLUMNS, RUN_COLUMNS, TABLES, Results, write_frame, write_table
+
+MOST_ROWS = 10_000_000  # of the table of mixtures, which has one a step and domain: some GB
 
 
 def score(path: Path, out: Path, beside: Results | None = None) -> None:
@@ -33,7 +36,7 @@ def score(path: Path, out: Path, beside: Results | None = None) -> None:
         raise UserError("this folder is a planned experiment's own", where=str(out), fix="--out another folder")
     horizon = header.steps or max(one.steps for one in told.values())
     check(told, horizon, str(path))
-    tables = {"metrics": _metrics(told), "mixture": _mixture(told), "diagnostics": _empty("diagnostics")}
+    tables = {"metrics": _metrics(told), "mixture": _mixture(told, str(path)), "diagnostics": _empty("diagnostics")}
     runs, probe, about = _runs(header, told), _step_times(told), _about(header, told, horizon)
     if beside is None and header.baseline not in about["compare"]:
         raise UserError(f"no compared run of the baseline {header.baseline!r}", where=str(path))
@@ -74,20 +77,30 @@ def _metrics(told: dict[str, Told]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=TABLES["metrics"].names)
 
 
-def _mixture(told: dict[str, Told]) -> pd.DataFrame:
+def _mixture(told: dict[str, Told], where: str) -> pd.DataFrame:
     """A row a step and domain: a point's weights hold for all steps since the point before."""
-    rows = []
+    spans = []  # run, first and last step, domain, requested, drawn
     for name, one in told.items():
         last = 0
         for point in one.points:
             drawn = point.drawn or point.weights
-            rows += [
-                (name, step, domain, point.weights.get(domain, drawn[domain]), drawn[domain])
-                for step in range(last + 1, point.step + 1)
-                for domain in drawn
-            ]
+            if point.step > last:
+                spans += [(name, last + 1, point.step, d, point.weights.get(d, drawn[d]), drawn[d]) for d in drawn]
             last = max(last, point.step)
-    return pd.DataFrame(rows, columns=TABLES["mixture"].names)
+    names = TABLES["mixture"].names
+    if not spans:
+        return pd.DataFrame(columns=names)
+    first, end = np.array([span[1:3] for span in spans]).T
+    steps = end - first + 1
+    if steps.sum() > MOST_ROWS:
+        fix = "leave `weights` and `drawn` out, or write the runs in several files"
+        raise UserError(
+            f"{steps.sum():,} weights, of every step and domain; at most {MOST_ROWS:,}", where=where, fix=fix
+        )
+    table = pd.DataFrame(spans, columns=["run", "step", "end", "domain", "requested", "drawn"])
+    table = table.loc[np.repeat(table.index, steps), names]
+    table["step"] += np.arange(len(table)) - np.repeat(np.cumsum(steps) - steps, steps)  # rows since the span's first
+    return table
 
 
 def _empty(name: str) -> pd.DataFrame:
