@@ -21,6 +21,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
@@ -221,6 +223,7 @@ def save(figure: Figure, name: str, out: Path) -> None:
     In the SVG a tagged artist's group has ``data-method``, ``data-target`` and a native hover title, and the points of traced
     lines stand as JSON in ``<metadata id="points">``.
     """
+    _take_literally(figure)
     parts = {f"part-{i}": artist for i, artist in enumerate(figure.findobj(lambda a: hasattr(a, "acodm_part")))}
     for key, artist in parts.items():
         artist.set_gid(key)
@@ -236,6 +239,15 @@ def save(figure: Figure, name: str, out: Path) -> None:
         with atomic(out / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=200, bbox_inches=box, metadata=_PLAIN[kind])
     plt.close(figure)
+
+
+def _take_literally(figure: Figure) -> None:
+    """Draw all text as it is, a title with ``$`` in it too: only the numbers along an axis are set as formulas."""
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    numbered = [axis for axis in axes if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter)]
+    numbers = {id(text) for axis in numbered for text in axis.findobj(Text) if text is not axis.label}
+    for text in figure.findobj(Text):
+        text.set_parse_math(id(text) in numbers)
 
 
 def _enriched(svg: str, parts: dict[str, Artist], box: Bbox) -> str:

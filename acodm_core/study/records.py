@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from acodm_core.checked import LARGEST, Count, Distinct, Label, Name, checked, shown
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.study.config import Section, Weight
+from acodm_core.study.config import Section
 
 UNSTATED = "unstated"
 SUM = 1e-3  # how far a mixture's shares may be from 1 by rounding
@@ -230,4 +230,10 @@ def check(told: dict[str, Told], horizon: int, where: str) -> None:
                 f"{run.run} ends at step {one.steps}, compared runs at {horizon}",
                 where=where,
                 fix='"status": "diverged" for one that broke off, "compared": false for a training to another horizon',
+            )
+        if run.status == "finished" and (horizon, "valid") not in one.losses:
+            raise UserError(
+                f"{run.run} tells no validation loss at its last step, {horizon}",
+                where=where,
+                fix='"status": "diverged" for one that broke off, or a point with its `loss` there',
             )

@@ -256,7 +256,8 @@ class Results:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         frame = self._table("metrics", TABLES["metrics"].names)
-        if missing := sorted(set(self.runs["run"]) - set(frame["run"].unique())):
+        compared = self.runs.loc[self.runs["compared"], "run"]  # a stage of another trainer may tell no loss
+        if missing := sorted(set(compared) - set(frame["run"].unique())):
             raise UserError(
                 f"has nothing of {_some(missing)}",
                 where=str(self.folder / "metrics.parquet"),
