@@ -171,3 +171,12 @@ def test_the_printed_table_fits_80_columns_and_cuts_no_word(canned_results, caps
     for title in LONG.values():
         assert set(title.split()) <= words, title
     assert "48" in words and ("* AC-ODM" in table) == broken
+
+
+def test_no_page_holds_a_table_of_results_written_by_hand():
+    """A cell with an interval is a result: it comes from recorded results. Old ones stay in dated logs."""
+    pages = [path for path in (Path(__file__).parents[2] / "docs").glob("*.md")]
+    assert len(pages) > 10
+    for page in pages:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            assert not re.search(r"^\|.*\d \[[−+]?\d[\d.]*, [−+>]?\d", line), f"{page.name}: {line}"
