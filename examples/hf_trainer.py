@@ -1,8 +1,9 @@
 """A mixer in the Hugging Face Trainer.
 
-    python examples/hf_trainer.py [MIXER] [STEPS]
+    python examples/hf_trainer.py [MIXER] [STEPS] [BATCH] [ACCUMULATE]
 
-The Trainer asks for a batch when it is about to train on it, so the mixture is never a step late: the loader is a plain iterator.
+The Trainer asks for a step's batches when it is about to train on them, so the mixture is never a step late: the loader is a plain
+iterator. With gradient accumulation each of them is drawn by the same counts.
 """
 
 from __future__ import annotations
@@ -62,17 +63,25 @@ class Observe(TrainerCallback):
         self.mix.observe()
 
 
-def train(mixer: str = "odm", steps: int = 60, batch: int = 8) -> Mix:
+def train(mixer: str = "odm", steps: int = 60, batch: int = 8, accumulate: int = 1) -> Mix:
     torch.manual_seed(0)
     text, model = domains(), small_model()
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
     constant = torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0)
     sizes = {name: len(tokens) for name, tokens in text.items()}
     layers = r"query_key_value|dense\w*"
-    mix = Mix(mixer, sizes, model, optimiser, layers=layers, steps=steps, batch=batch, context=CONTEXT)
+    passes = {"batch": batch // accumulate, "accumulate": accumulate}
+    mix = Mix(mixer, sizes, model, optimiser, layers=layers, steps=steps, context=CONTEXT, **passes)
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
-            folder, max_steps=steps, use_cpu=True, logging_steps=10, report_to=[], save_strategy="no", disable_tqdm=True
+            folder,
+            max_steps=steps,
+            gradient_accumulation_steps=accumulate,
+            use_cpu=True,
+            logging_steps=10,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
         )
         MixTrainer(
             mix,
@@ -88,4 +97,4 @@ def train(mixer: str = "odm", steps: int = 60, batch: int = 8) -> Mix:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(*sys.argv[1:2], *map(int, sys.argv[2:3]))
+    train(*sys.argv[1:2], *map(int, sys.argv[2:5]))

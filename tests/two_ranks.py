@@ -119,7 +119,15 @@ def measure(ranks: list[int], processes: int = 1) -> dict[Signal, np.ndarray]:
     config = ModelConfig(config={}, lr=1.0, gradient_layers="", norm_layers="", sketch=8)
     optimiser = torch.optim.AdamW(layer.parameters())
     gradients = DomainGradients(
-        [layer], DOMAINS, config, tokens=1, needs=GRADIENT_SIGNALS, optimiser=optimiser, seed=0, limit=10**6
+        [layer],
+        DOMAINS,
+        config,
+        tokens=1,
+        context=CONTEXT,
+        needs=GRADIENT_SIGNALS,
+        optimiser=optimiser,
+        seed=0,
+        limit=10**6,
     )
     drawn = [
         np.random.default_rng([rank, k]).standard_normal((COUNTS_RK[rank, k], CONTEXT, INPUTS))
@@ -130,7 +138,7 @@ def measure(ranks: list[int], processes: int = 1) -> dict[Signal, np.ndarray]:
     weight_B = torch.from_numpy(np.repeat(OMEGA_K, counts_K)).float()
     weight_K = COUNTS_RK.sum(0) * CONTEXT * OMEGA_K  # of all ranks
     with gradients.step(GRADIENT_SIGNALS):
-        gradients.rows(counts_K, CONTEXT)
+        gradients.rows(counts_K)
         losses_BT = (layer(torch.from_numpy(np.concatenate(drawn)).float()) - goal).pow(2).sum(-1)
         ((losses_BT * weight_B[:, None]).sum() / (weight_K.sum() / processes)).backward()
     return gradients.signals(weight_K)

@@ -1,18 +1,25 @@
-"""A mixer in a training loop that is not ours: what to draw, the loss to descend, and the signals it learns from."""
+"""A mixer in a training loop that is not ours: what to draw, the loss to descend, and the signals it learns from.
+
+Legend: B sequences of a pass in this process, K domains, R processes (of torch.distributed), T tokens of a sequence.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from weakref import WeakMethod
 
 import numpy as np
 import torch
 
 from acodm_core.data.sampler import counts
-from acodm_core.errors import UserError
+from acodm_core.errors import UserError, unknown_name
+from acodm_core.lm.dropin_checks import call_after_steps, check_model, per_domain, resolved
 from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.model import matching_layers
+from acodm_core.lm.ranks import from_first_rank, rank, ranks, sum_over_ranks
 from acodm_core.lm.step import weight_norms
 from acodm_core.mixing import Inputs, Signal, Start, StepStats, build_mixer, simplex
 from acodm_core.study.config import ModelConfig
@@ -20,24 +27,46 @@ from acodm_core.study.config import ModelConfig
 MEASURED = GRADIENT_SIGNALS | {Signal.LOSS, Signal.LEARNING_RATE, Signal.PARAM_NORM}
 
 
-class Mix:
-    """A mixer for one's own loop. A step is: draw ``counts()``, ``with step():`` forward, ``loss(...)``, backward; ``observe()``.
+@dataclass
+class _Step:
+    """What rank 0's mixer decided for the step under way, and what its passes have found."""
 
-    Sequences have one length; those of a domain lie together in the batch, domains in the order of ``tokens``. One process, one
-    forward and backward pass a step.
+    share_K: np.ndarray
+    omega_K: np.ndarray | None
+    wants: frozenset[Signal]
+    counts_RK: np.ndarray
+    passes: int = 0
+    losses: list[tuple[torch.Tensor, np.ndarray]] = field(default_factory=list)  # (B,) and each one's domain
+    scales: list[torch.Tensor] = field(
+        default_factory=list
+    )  # what each pass's loss was multiplied by before its backward
+
+
+class Mix:
+    """A mixer for one's own loop.
+
+    A step is: draw ``counts()``, ``with step():`` forward, ``loss(...)``, backward; the optimiser's step; ``observe()``. Sequences
+    have one length; those of a domain lie together in the batch, domains in the order of ``tokens``.
+
+    Gradients may be accumulated: each pass is a ``with step():`` of its own, with a batch drawn by the same ``counts()``. Under
+    torch.distributed each process makes a ``Mix`` and draws its own ``counts()``; rank 0's mixer decides, and what is measured
+    is of all of them. Every process must make one, and call ``observe()``.
 
     Args:
-        mixer: its name: a file of the baselines, ``acodm_core.acodm``, or any module of yours.
+        mixer: its name: a file of the baselines, a method of the catalogue that is one mixer (``acodm``), or a module of yours.
         tokens: domain -> training tokens that there are, which make the natural shares.
         model, optimiser: what is trained; AdamW where the mixer measures in its metric.
         layers: regular expression of the names of the Linear layers whose gradients are compared.
-        batch, context: sequences a step, and tokens a sequence that the loss is taken of.
+        batch, context: sequences of a pass in one process, and tokens of a sequence that the loss is taken of.
+        accumulate: passes a step; None: as many as come. A mixer that asks how many tokens a step has takes None as 1.
+        gram: how inner products of domains' gradients are measured: exactly, or by random projections, which are smaller.
         options: of the mixer.
         target: domain -> weight in the loss that one compares by; None is the plain mean.
         inputs: role -> folder of a run of ours, for mixers that have inputs.
 
     Raises:
-        UserError: the mixer learns from something that is not measured here; no layer has such a name.
+        UserError: the mixer learns from something that is not measured here; no layer has such a name, or the optimiser does not
+            train it; the model is cut among processes; an argument that cannot be.
     """
 
     def __init__(
@@ -51,15 +80,22 @@ class Mix:
         steps: int,
         batch: int,
         context: int,
+        accumulate: int | None = None,
+        gram: Literal["exact", "sketch"] = "exact",
         options: Mapping[str, Any] | None = None,
         target: Mapping[str, float] | None = None,
         inputs: Inputs | None = None,
         seed: int = 0,
     ) -> None:
+        if gram not in ("exact", "sketch"):
+            raise unknown_name("way", str(gram), ("exact", "sketch"), where="gram")
+        for name, value in {"steps": steps, "batch": batch, "context": context, "accumulate": accumulate or 1}.items():
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"must be a whole number above 0; got {value!r}", where=name)
         self.domains, self.batch, self.context, self.seed = tuple(tokens), batch, context, seed
-        self.optimiser, self.taken = optimiser, 0
-        self._counts_K: np.ndarray | None = None  # of the step that is under way
-        self.mixer = build_mixer(mixer, options or {})
+        self.steps, self.accumulate, self.optimiser, self.taken = steps, accumulate, optimiser, 0
+        self.name, options = resolved(mixer, options or {})
+        self.mixer = build_mixer(self.name, options)
         if missing := sorted(self.mixer.needs - MEASURED):
             raise UserError(
                 f"{mixer} learns from {', '.join(missing)}, which only the project's own trainer measures",
@@ -67,84 +103,201 @@ class Mix:
             )
         probed = matching_layers(model, layers, where="layers")
         self._weights = [layer.weight for layer in probed]
+        check_model(model, optimiser, self._weights, self.mixer)
         self.gradients = None
         if GRADIENT_SIGNALS & self.mixer.needs:
-            config = ModelConfig(config={}, lr=1.0, gradient_layers=layers, norm_layers=layers)
             self.gradients = DomainGradients(
                 probed,
                 len(tokens),
-                config,
-                tokens=batch * context,
+                ModelConfig.model_construct(gram=gram, sketch=ModelConfig.model_fields["sketch"].default),
+                tokens=batch * context * (accumulate or 1),
+                context=context,
                 needs=self.mixer.needs,
                 optimiser=optimiser,
                 seed=seed,
                 limit=sum(p.numel() for p in model.parameters()),
             )
-        available_K = np.array(list(tokens.values()))
-        self.mixer.start(
-            Start(
-                domains=self.domains,
-                prior=simplex(available_K, name="tokens"),
-                tokens_available=available_K,
-                total_steps=steps,
-                rng=np.random.default_rng([seed, 0x313]),  # a stream apart from the draws'
-                inputs=inputs or {},
-                target=None if target is None else np.array([target.get(domain, 0.0) for domain in tokens]),
-                tensors=len(probed) if Signal.PARAM_NORM in self.mixer.needs else 0,
-                tokens_per_step=batch * context,
+        available_K = per_domain(tokens, self.domains, "tokens")
+        target_K = None if target is None else per_domain(target, self.domains, "target", default=0.0)
+        self._start(options, available_K, target_K, inputs or {})
+        self._now = self._decide()
+        self._late = False  # whether the optimiser has stepped on passes that observe() has not heard of
+        call_after_steps(optimiser, WeakMethod(self._stepped))
+
+    def _start(
+        self, options: Mapping[str, Any], available_K: np.ndarray, target_K: np.ndarray | None, inputs: Inputs
+    ) -> None:
+        def start(accumulate: int) -> None:
+            self.mixer.start(
+                Start(
+                    domains=self.domains,
+                    prior=simplex(available_K, name="tokens"),
+                    tokens_available=available_K,
+                    total_steps=self.steps,
+                    rng=np.random.default_rng([self.seed, 0x313]),  # a stream apart from the draws'
+                    inputs=inputs,
+                    target=target_K,
+                    tensors=len(self._weights) if Signal.PARAM_NORM in self.mixer.needs else 0,
+                    tokens_per_step=self.batch * self.context * ranks() * accumulate,
+                )
             )
-        )
+
+        try:
+            start(self.accumulate or 0)  # 0: nobody told
+        except ValueError:
+            if self.accumulate:
+                raise
+            self.accumulate, self.mixer = 1, build_mixer(self.name, options)
+            start(1)
 
     def share(self) -> np.ndarray:
         """(K,) the mixture that the coming step asks for."""
-        return simplex(self.mixer.sampling(self.taken))
+        return self._now.share_K.copy()
 
     def counts(self) -> np.ndarray:
-        """(K,) sequences of each domain for the coming step; asked again, the same."""
-        return counts(self.share(), self.batch, seed=self.seed, step=self.taken)
+        """(K,) sequences of each domain for each pass of the coming step in this process; asked again, the same."""
+        return self._now.counts_RK[rank()].copy()
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around the step's forward and backward pass: what the mixer wants to know is measured in them."""
-        self._counts_K, self._wants = self.counts(), self.mixer.wants(self.taken)
-        with self.gradients.step(self._wants) if self.gradients else nullcontext():
+        """Around a forward and backward pass: what the mixer wants to know is measured in it. Once each micro-batch.
+
+        Raises:
+            UserError: the last step was not observed, or all steps are taken.
+        """
+        now = self._now
+        if self._late:
+            raise UserError(
+                f"step {self.taken} was not observed", fix="call observe() after each step of the optimiser"
+            )
+        if self.taken == self.steps:
+            raise UserError(f"all {self.steps} steps are taken", where="steps", fix="name as many as are trained")
+        if now.passes == self.accumulate:
+            raise UserError(
+                f"a step has {self.accumulate} passes, and another one begins",
+                where="accumulate",
+                fix="call observe() after each step of the optimiser, or say how many passes a step has",
+            )
+        if any(hasattr(weight, "full_tensor") for weight in self._weights):
+            raise UserError("the model is cut among processes (FSDP), and here only whole ones are measured")
+        if self.gradients and not now.passes:
+            self.gradients.begin(now.wants, self.accumulate)
+        with self.gradients.armed() if self.gradients else nullcontext():
             if self.gradients:
-                self.gradients.rows(self._counts_K, self.context)
+                self.gradients.rows(self.counts())
             yield
+        now.passes += 1
+        if len(now.losses) != now.passes:
+            raise UserError("loss() was not called inside `with mix.step():`", fix="call it once in each")
+        if self.gradients and len(now.scales) != now.passes:
+            raise UserError("no backward pass was made inside `with mix.step():`", fix="indent loss.backward() into it")
 
     def loss(self, loss_BT: torch.Tensor) -> torch.Tensor:
-        """() what to descend: the mean of (batch, context) losses a token, by the mixer's weights if it has some."""
-        if self._counts_K is None:
-            raise RuntimeError("loss() belongs inside `with mix.step():`, after the last step's observe()")
+        """() what to descend: the mean of (batch, context) losses a token, by the mixer's weights if it has some.
+
+        What it is divided or multiplied by before the backward pass is found out and does not change what is measured.
+        """
+        now = self._now
         if loss_BT.shape != (self.batch, self.context):
-            raise ValueError(f"losses of shape {tuple(loss_BT.shape)}, not {(self.batch, self.context)}")
-        domain_B = np.repeat(np.arange(len(self.domains)), self._counts_K)
-        omega_K = self.mixer.loss_weights(self.taken)
-        weight_B = np.ones(self.batch) if omega_K is None else omega_K[domain_B]
+            raise UserError(
+                f"losses of shape {tuple(loss_BT.shape)}, not {(self.batch, self.context)}",
+                where="loss()",
+                fix="one loss a token, without a reduction: cross_entropy(..., reduction='none')",
+            )
+        if len(now.losses) != now.passes:
+            raise UserError("loss() was called twice in one pass", fix="one `with mix.step():` a micro-batch")
+        domain_B = np.repeat(np.arange(len(self.domains)), self.counts())
+        omega_K = np.ones(len(self.domains)) if now.omega_K is None else now.omega_K
         loss_B = loss_BT.mean(1)
-        self._loss_B, self._domain_B, self._weight_B = loss_B.detach(), domain_B, weight_B
-        return (loss_B * torch.from_numpy(weight_B).to(loss_B)).sum() / weight_B.sum()
+        now.losses.append((loss_B.detach(), domain_B))
+        weight_B = torch.from_numpy(omega_K[domain_B]).to(loss_B)
+        loss = (loss_B * weight_B).sum() / self._weight_of_a_pass()
+        if self.gradients and loss.requires_grad:
+            loss.register_hook(now.scales.append)
+        return loss
 
     def observe(self) -> StepStats:
-        """After the optimiser's step: show the mixer what the step measured, and go on to the next."""
-        k, tokens_K = len(self.domains), self._counts_K * self.context
-        weighed_K = np.bincount(self._domain_B, self._weight_B, k) * self.context
+        """After the optimiser's step: show the mixer what the step measured, and go on to the next. Every process calls it.
+
+        Raises:
+            UserError: no pass was made, or fewer than ``accumulate``; passes of one step were weighed differently.
+        """
+        now, k = self._now, len(self.domains)
+        if not now.passes or now.passes != (self.accumulate or now.passes):
+            raise UserError(
+                f"observe() after {now.passes} passes, and a step has {self.accumulate or 'one or more'}",
+                where="observe()",
+                fix="one `with mix.step():` around each forward and backward pass before it",
+            )
+        loss_B = torch.cat([loss_B for loss_B, _ in now.losses]).double()
+        domain_B = torch.from_numpy(np.concatenate([domain_B for _, domain_B in now.losses])).to(loss_B.device)
+        sums = loss_B.new_zeros(k + 1).index_add_(0, domain_B, loss_B)
+        sums[k] = now.passes
+        *sum_K, passes = sum_over_ranks(sums).tolist()
+        if passes != now.passes * ranks():
+            raise UserError(f"this process made {now.passes} passes, and all {ranks()} together {passes:.0f}")
+        sequences_K = now.passes * now.counts_RK.sum(0)
         with np.errstate(invalid="ignore"):  # an absent domain's is NaN
-            loss_K = np.bincount(self._domain_B, self._loss_B.double().cpu().numpy(), k) / self._counts_K
-        signals = {Signal.LOSS: loss_K, Signal.LEARNING_RATE: np.array(self.optimiser.param_groups[0]["lr"])}
+            signals = {Signal.LOSS: np.array(sum_K) / sequences_K}
+        signals[Signal.LEARNING_RATE] = np.array(self.optimiser.param_groups[0]["lr"])
         if self.gradients:
-            signals |= self.gradients.signals(weighed_K)
-        if Signal.PARAM_NORM in self._wants:
+            omega_K = np.ones(k) if now.omega_K is None else now.omega_K
+            divisor = self._weight_of_a_pass() * self.context / self._scale()
+            signals |= self.gradients.signals(sequences_K * self.context * omega_K, divisor)
+        if Signal.PARAM_NORM in now.wants:
             signals[Signal.PARAM_NORM] = weight_norms(self._weights)
-        stats = StepStats(self.taken, tokens_K, {name: signals[name] for name in self._wants})
+        stats = StepStats(self.taken, sequences_K * self.context, {name: signals[name] for name in now.wants})
         self.mixer.observe(stats)
-        self.taken, self._counts_K = self.taken + 1, None
+        self.taken, self._late = self.taken + 1, False
+        self._now = self._decide()
         return stats
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs; beside the positions in one's own data."""
-        return {"taken": self.taken, "mixer": self.mixer.state_dict()}
+        """What a checkpoint needs, between steps; beside the positions in one's own data."""
+        return {"taken": self.taken, "name": self.name, "domains": self.domains, "mixer": self.mixer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave. Every process calls it.
+
+        Raises:
+            UserError: it is of another mixer, other domains, or the same in another order.
+        """
+        for name, mine in (("domains", self.domains), ("name", self.name)):
+            found = state.get(name)
+            if (tuple(found) if name == "domains" and found else found) != mine:
+                raise UserError(
+                    f"this state is of {name} {found!r}, and this mixer of {mine!r}", where="load_state_dict()"
+                )
         self.taken = state["taken"]
         self.mixer.load_state_dict(state["mixer"])
+        self._now, self._late = self._decide(), False
+
+    def _decide(self) -> _Step:
+        """Rank 0's answers for the coming step, and what each process draws of the batch of them all."""
+
+        def ask() -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
+            share_K = simplex(self.mixer.sampling(self.taken), name=f"{self.name}.sampling({self.taken})")
+            return share_K, self.mixer.loss_weights(self.taken), frozenset(self.mixer.wants(self.taken))
+
+        share_K, omega_K, wants = from_first_rank(ask)
+        total_K = counts(share_K, self.batch * ranks(), seed=self.seed, step=self.taken)
+        domain_N = np.repeat(np.arange(len(self.domains)), total_K)
+        parts = [np.bincount(domain_N[r :: ranks()], minlength=len(self.domains)) for r in range(ranks())]
+        return _Step(share_K, omega_K, wants, np.stack(parts))
+
+    def _weight_of_a_pass(self) -> float:
+        """What a process's loss is divided by: the mean over processes of its sequences' weights."""
+        now = self._now
+        total = float((now.counts_RK * (1.0 if now.omega_K is None else now.omega_K)).sum()) / ranks()
+        if not total > 0:
+            raise UserError(f"{self.name} weighs every sequence of this step by nothing", where="loss_weights")
+        return total
+
+    def _scale(self) -> float:
+        scales = torch.stack(self._now.scales).double()
+        if not torch.allclose(scales, scales[0], rtol=1e-6):
+            raise UserError(f"the passes of one step were weighed differently: by {scales.tolist()}", where="loss()")
+        return float(scales[0])
+
+    def _stepped(self) -> None:
+        self._late = self._now.passes > 0

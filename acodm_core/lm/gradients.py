@@ -31,6 +31,7 @@ class DomainGradients:
 
     Args:
         tokens: a step, to count operations.
+        context: tokens of a sequence that a loss is taken of.
         needs: the signals that may be asked for.
         optimiser: whose metric ADAM_SKETCH measures in.
         seed: of the sketch's projections.
@@ -47,12 +48,13 @@ class DomainGradients:
         config: ModelConfig,
         *,
         tokens: int,
+        context: int,
         needs: Collection[Signal],
         optimiser: torch.optim.AdamW,
         seed: int,
         limit: int,
     ) -> None:
-        self._tokens = tokens
+        self._tokens, self._context = tokens, context
         self._ways: dict[Signal, ExactGram | Sketch] = {}
         sketch = partial(Sketch, layers, domains, width=config.sketch, seed=seed)
         exact = config.gram == "exact"
@@ -85,25 +87,45 @@ class DomainGradients:
     @contextmanager
     def step(self, wants: Collection[Signal], micro_batches: int = 1) -> Iterator[None]:
         """Arm the layers for one optimiser step that measures those of ``wants`` that are gradients' signals."""
-        self._armed = {signal: way for signal, way in self._ways.items() if signal in wants}
-        with ExitStack() as stack:
-            for way in set(self._armed.values()):
-                stack.enter_context(way.armed(micro_batches))
+        self.begin(wants, micro_batches)
+        with self.armed():
             yield
 
-    def rows(self, counts_K: np.ndarray, context: int) -> None:
-        """Tell which rows of the coming micro-batch belong to which domain: ``counts_K`` sequences each, in order."""
-        for way in set(self._armed.values()):
-            way.rows(counts_K, context)
+    def begin(self, wants: Collection[Signal], micro_batches: int | None) -> None:
+        """Begin an optimiser step that measures those of ``wants`` that are gradients' signals.
 
-    def signals(self, weight_K: np.ndarray) -> dict[Signal, np.ndarray]:
+        Args:
+            micro_batches: forward and backward passes in it; None where nobody knows.
+        """
+        self._armed = {signal: way for signal, way in self._ways.items() if signal in wants}
+        for way in set(self._armed.values()):
+            way.begin(micro_batches)
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Measure the passes inside, some or all of the step that has begun."""
+        with ExitStack() as stack:
+            for way in set(self._armed.values()):
+                stack.enter_context(way.armed())
+            yield
+
+    def rows(self, counts_K: np.ndarray) -> None:
+        """Tell which sequences of the coming micro-batch belong to which domain: ``counts_K`` each, in order."""
+        for way in set(self._armed.values()):
+            way.rows(counts_K)
+
+    def signals(self, weight_K: np.ndarray, divisor: float | None = None) -> dict[Signal, np.ndarray]:
         """The signals of the step, of the gradients of each domain's own mean loss; float64, NaN for absent domains.
 
         Args:
             weight_K: (K,) what each domain's tokens of all ranks weighed in the loss, 0 where absent. A rank's loss is the
                 weighted sum of its token losses over the mean over ranks of the sums of weights.
+            divisor: what the weighted sum of a rank's token losses was divided by in each pass, where it was another number.
+
+        Raises:
+            UserError: a probed layer was not called, or not measured, once in each pass.
         """
-        scale = float(weight_K.sum()) / ranks()  # undoes the loss's division
+        scale = float(weight_K.sum()) / ranks() if divisor is None else divisor  # undoes the loss's division
         mean_K = np.divide(1.0, weight_K, out=np.full(len(weight_K), np.nan), where=weight_K > 0)
         found = {}
         for signal, way in self._armed.items():
@@ -111,7 +133,7 @@ class DomainGradients:
                 found[signal] = way.gram(scale) * np.outer(mean_K, mean_K)
                 continue
             if signal in (Signal.ADAM_SELF, Signal.GRAD_SELF, Signal.GRAD_NOISE):
-                each_K = way.noise(scale) if signal == Signal.GRAD_NOISE else way.self_products(scale)
+                each_K = way.noise(scale, self._context) if signal == Signal.GRAD_NOISE else way.self_products(scale)
                 found[signal] = each_K * mean_K**2
                 continue
             sketch_KD = way.sums(scale)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acodm_core.errors import UserError
 from acodm_core.lm.private import in_place_of_forward
 from acodm_core.lm.ranks import ranks, sum_over_ranks
 
@@ -32,7 +33,8 @@ class ExactGram:
         self.parameters = sum(layer.weight.numel() for layer in layers)
         self.seconds = Counter()  # host time spent inside the backward pass on what a plain one would not do
         self._layers = layers
-        self._rows: list[tuple[int, int, int]] | None = None  # (domain, first row, end row) of this micro-batch
+        self._rows: list[tuple[int, int, int]] | None = None  # (domain, first sequence, end) of this micro-batch
+        self._measured: list[int] | None = None  # the layers whose backward pass it has met
         self._keep: dict[int, Tensor] | None = None  # layer -> (K, out, in), where sums come before the products
         self._gram: Tensor | None = None
 
@@ -55,12 +57,16 @@ class ExactGram:
 
         return forward
 
-    @contextmanager
-    def armed(self, micro_batches: int) -> Iterator[None]:
-        """Measure the forward and backward passes inside, those of one optimiser step."""
+    def begin(self, micro_batches: int | None) -> None:
+        """Begin an optimiser step of so many passes; None where nobody knows."""
         device = self._layers[0].weight.device
         self._gram = torch.zeros(self.domains, self.domains, device=device)
-        self._keep = {} if micro_batches > 1 or ranks() > 1 else None
+        self._keep = {} if micro_batches != 1 or ranks() > 1 else None
+        self._measured = None
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Measure the forward and backward passes inside."""
         with ExitStack() as replaced:
             for index, layer in enumerate(self._layers):
                 replaced.enter_context(in_place_of_forward(layer, self._wrap(layer, index)))
@@ -69,28 +75,35 @@ class ExactGram:
             finally:
                 self._rows = None
 
-    def rows(self, counts_K: np.ndarray, context: int) -> None:
-        """Tell which rows of the coming micro-batch belong to which domain: ``counts_K`` sequences each, in order."""
-        ends = np.cumsum(counts_K) * context
-        self._rows = [
-            (k, int(end - count * context), int(end))
-            for k, (count, end) in enumerate(zip(counts_K, ends, strict=True))
-            if count
-        ]
+    def rows(self, counts_K: np.ndarray) -> None:
+        """Tell which sequences of the coming micro-batch belong to which domain: ``counts_K`` each, in order."""
+        self._close()
+        ends = np.cumsum(counts_K)
+        counted = enumerate(zip(counts_K, ends, strict=True))
+        self._rows = [(k, int(end - count), int(end)) for k, (count, end) in counted if count]
+        self._measured = []
+
+    def _close(self) -> None:
+        if self._measured is not None:
+            each_once(self._measured, len(self._layers))
+        self._measured = None
 
     def gram(self, scale: float) -> np.ndarray:
         """(K, K) float64 inner products of ``scale`` times the domains' parts of the gradient, summed over ranks first."""
+        self._close()
         if self._keep is not None:
             for parts in self._keep.values():
                 self._gram += _inner(sum_over_ranks(parts.mul_(scale)).flatten(1))
             self._keep, scale = None, 1.0
         return self._gram.double().cpu().numpy() * scale**2
 
-    def split(self, layer: int, delta_NO: Tensor, x_NI: Tensor) -> Tensor:
+    def split(self, layer: int, delta: Tensor, x: Tensor) -> Tensor:
         """The layer's weight gradient (O, I), computed domain by domain; adds the inner products to the Gram."""
-        parts = delta_NO.new_empty(len(self._rows), delta_NO.shape[1], x_NI.shape[1])
+        self._measured.append(layer)
+        delta_BTO, x_BTI = (by_sequence(rows, self._rows[-1][2]) for rows in (delta, x))
+        parts = delta.new_empty(len(self._rows), delta.shape[-1], x.shape[-1])
         for part, (_, first, end) in zip(parts, self._rows, strict=True):
-            torch.mm(delta_NO[first:end].T, x_NI[first:end], out=part)
+            torch.mm(delta_BTO[first:end].flatten(0, 1).T, x_BTI[first:end].flatten(0, 1), out=part)
         start = time.perf_counter()
         present = torch.tensor([k for k, _, _ in self._rows], device=parts.device)
         if self._keep is None:
@@ -102,6 +115,31 @@ class ExactGram:
         total = parts.sum(0)
         self.seconds["backward"] += time.perf_counter() - start
         return total
+
+
+def by_sequence(rows: Tensor, sequences: int) -> Tensor:
+    """(B, T, ...) from that or from (B T, ...): some models have all tokens in a row where layers do not mind.
+
+    Raises:
+        UserError: the batch is not the first dimension, or does not have so many ``sequences``.
+    """
+    if len(rows) % sequences or (rows.ndim > 2 and len(rows) != sequences):
+        raise UserError(
+            f"a probed layer works on a tensor of {tuple(rows.shape)}, and the batch has {sequences} sequences",
+            where="layers",
+            fix="the first dimension must be the batch's, with as many sequences as the mixer counted",
+        )
+    return rows.reshape(sequences, -1, rows.shape[-1])
+
+
+def each_once(measured: list[int], layers: int) -> None:
+    """UserError unless the ``measured`` ones of so many layers are each one, once."""
+    if sorted(measured) != list(range(layers)):
+        raise UserError(
+            f"of {layers} probed layers {len(set(measured))} were measured in a pass, in {len(measured)} calls",
+            where="layers",
+            fix="each must be called once, forward and backward; a compiled model is not seen: measure before it is compiled",
+        )
 
 
 def _inner(parts_KP: Tensor, columns: int = 1 << 16) -> Tensor:
@@ -124,6 +162,6 @@ class _SplitLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         delta_NO = delta.reshape(-1, delta.shape[-1])
         grad_x = (delta_NO @ weight).view(x.shape) if ctx.needs_input_grad[0] else None
-        grad_weight = ctx.probe.split(ctx.layer, delta_NO, x.reshape(-1, x.shape[-1]))
+        grad_weight = ctx.probe.split(ctx.layer, delta, x)
         grad_bias = delta_NO.sum(0) if ctx.has_bias else None
         return grad_x, grad_weight, grad_bias, None, None

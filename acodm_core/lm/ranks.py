@@ -92,7 +92,7 @@ def from_first_rank(make: Callable[[], T]) -> T:
         return make()
     box = [make() if rank() == 0 else None]
     with _others_alive():
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(box, src=0)  # by the CPU where the group can, else by its GPUs
     return box[0]
 
 

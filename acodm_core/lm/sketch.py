@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acodm_core.lm.gram import by_sequence, each_once
 from acodm_core.lm.ranks import sum_over_ranks
 from acodm_core.lm.sharding import whole
 
@@ -64,35 +65,38 @@ class Sketch:
         self._sums: list[Tensor] = []  # (K, r * r) of each layer
         self._squares_K = torch.empty(0)  # sums over sequences of their sketches' squared norms
         self._count_K = torch.empty(0)  # sequences
-        self._context = 0  # tokens of each
+        self._pending = False  # whether a micro-batch is not added up yet
 
     def flops(self, tokens: int) -> int:
         """Operations a step of so many tokens: both projections of every token, and their products."""
         each = (out.numel() + into.numel() + len(out) * len(into) for out, into in self._fixed)
         return 2 * tokens * sum(each)
 
-    @contextmanager
-    def armed(self, micro_batches: int) -> Iterator[None]:
-        """Measure the forward and backward passes inside, those of one optimiser step."""
+    def begin(self, micro_batches: int | None) -> None:
+        """Begin an optimiser step, of however many passes."""
         self._used = [
             self._metric(layer.weight, *fixed) for layer, fixed in zip(self._layers, self._fixed, strict=True)
         ]
-        self._cast, self._factors = {torch.float32: self._used}, []
+        self._cast, self._factors, self._pending = {torch.float32: self._used}, [], False
         self._sums = [out.new_zeros(self.domains, len(out) * len(into)) for out, into in self._used]
         self._squares_K, self._count_K = (self._sums[0].new_zeros(self.domains) for _ in range(2))
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Measure the forward and backward passes inside."""
         with ExitStack() as hooks:
             for index, layer in enumerate(self._layers):
                 hooks.callback(layer.register_forward_hook(partial(self._after_forward, index)).remove)
             hooks.callback(self._rights.clear)
             yield
 
-    def rows(self, counts_K: np.ndarray, context: int) -> None:
+    def rows(self, counts_K: np.ndarray) -> None:
         """Tell which sequences of the coming micro-batch belong to which domain: ``counts_K`` each, in order."""
         self._add_up()
         member_KB = np.repeat(np.eye(self.domains, dtype=np.float32), counts_K, axis=1)
         self._member_KB = torch.from_numpy(member_KB).to(self._layers[0].weight.device)
         self._count_K += self._member_KB.sum(1)
-        self._context = context
+        self._pending = True
 
     def sums(self, scale: float) -> np.ndarray:
         """(K, D) float64: ``scale`` times the sketches of the domains' parts of the gradient, summed over ranks."""
@@ -107,13 +111,15 @@ class Sketch:
         norm_K, square_K, count_K = self._moments(scale)
         return (norm_K - square_K) * count_K / (count_K - 1)
 
-    def noise(self, scale: float) -> np.ndarray:
+    def noise(self, scale: float, context: int) -> np.ndarray:
         """(K,) float64: of ``sums``, the expected squared error times the tokens that they are of; NaN as above.
+
+        Sequences have ``context`` tokens.
 
         From the spread of sequences: n / (n - 1) (sum |g_s|^2 - |sum g_s|^2 / n) is the expected squared error of the sum.
         """
         norm_K, square_K, count_K = self._moments(scale)
-        return (square_K - norm_K / count_K) * count_K / (count_K - 1) * count_K * self._context
+        return (square_K - norm_K / count_K) * count_K / (count_K - 1) * count_K * context
 
     def _moments(self, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each domain |sum g_s|^2, sum |g_s|^2 and how many sequences, NaN where they are fewer than two."""
@@ -126,7 +132,7 @@ class Sketch:
         if not output.requires_grad:
             return
         start = time.perf_counter()
-        x_BTI = self._by_sequence(inputs[0].detach())
+        x_BTI = by_sequence(inputs[0].detach(), self._member_KB.shape[1])
         # At once, because the input itself need not outlive this pass: autocast keeps a copy in half the size.
         with torch.autocast(x_BTI.device.type, enabled=False):
             self._rights[index] = F.linear(x_BTI, self._projections(index, x_BTI.dtype)[1])
@@ -135,16 +141,19 @@ class Sketch:
 
     def _before_backward(self, index: int, deltas: tuple[Tensor]) -> None:
         start = time.perf_counter()
-        left_BTR = F.linear(self._by_sequence(deltas[0]), self._projections(index, deltas[0].dtype)[0])
+        left_BTR = F.linear(
+            by_sequence(deltas[0], self._member_KB.shape[1]), self._projections(index, deltas[0].dtype)[0]
+        )
+        if index not in self._rights:  # taken already
+            each_once([index, index], len(self._layers))
         self._factors.append((index, left_BTR, self._rights.pop(index)))
         self.seconds["backward"] += time.perf_counter() - start
 
-    def _by_sequence(self, rows: Tensor) -> Tensor:
-        """(B, T, ...) from that or from (B T, ...): some models have all tokens in a row where layers do not mind."""
-        return rows.view(self._member_KB.shape[1], -1, rows.shape[-1])
-
     def _add_up(self) -> None:
         """Add the last micro-batch to the sums: all layers in a row, because a call costs less soon after the same call."""
+        if self._pending:
+            each_once([index for index, _, _ in self._factors], len(self._layers))
+        self._pending = False
         for index, left_BTR, right_BTR in self._factors:
             each_BD = (left_BTR.float().mT @ right_BTR.float()).flatten(1)  # small by now, so in full precision
             self._sums[index].addmm_(self._member_KB, each_BD)

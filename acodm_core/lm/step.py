@@ -100,6 +100,7 @@ class Learner:
                 domains,
                 config,
                 tokens=training.batch * training.context,
+                context=training.context,
                 needs=needs,
                 optimiser=self.optimiser,
                 seed=seed,
@@ -146,7 +147,7 @@ class Learner:
                     weight = torch.from_numpy(weight_B[part]).to(self.device, torch.float32)
                 if gradients:
                     with lap("signals"):
-                        gradients.rows(np.bincount(domain_B[part], minlength=len(batch.counts_K)), context)
+                        gradients.rows(np.bincount(domain_B[part], minlength=len(batch.counts_K)))
                 if reference:  # first, so that its logits are gone when the model's are made
                     with lap("signals"), self.autocast():
                         reference_BT = reference.losses(tokens_BS)

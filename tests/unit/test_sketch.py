@@ -51,8 +51,9 @@ def test_sketches_are_unbiased_over_their_projections():
     found = []
     for seed in range(600):
         sketch = Sketch([layer], 3, width=4, seed=seed)
-        with sketch.armed(1):
-            sketch.rows(counts_K, context)
+        sketch.begin(1)
+        with sketch.armed():
+            sketch.rows(counts_K)
             layer(x).backward(delta)
         found.append(sketch.sums(1.0) @ sketch.sums(1.0).T)
     standard_error_KK = np.std(found, axis=0) / np.sqrt(len(found))
@@ -156,11 +157,12 @@ def test_the_noise_foretells_how_far_a_gradient_of_so_many_tokens_is_off():
     noises, squares, errors = [], [], []
     for rows in torch.randperm(pool).split(5):
         sketch = Sketch([layer], 1, width=6, seed=0)
-        with sketch.armed(1):
-            sketch.rows(np.array([5]), context)
+        sketch.begin(1)
+        with sketch.armed():
+            sketch.rows(np.array([5]))
             layer(x[rows]).backward(delta[rows])
         scale = 1 / (5 * context)
-        noises.append(sketch.noise(scale)[0] / (5 * context))
+        noises.append(sketch.noise(scale, context)[0] / (5 * context))
         squares.append(sketch.self_products(scale)[0])
         mean_P = torch.einsum("bto,bti->oi", delta[rows], x[rows]).flatten().double().numpy() * scale
         errors.append(((mean_P - true_P) ** 2).sum())

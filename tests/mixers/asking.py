@@ -1,0 +1,29 @@
+"""A mixer that learns nothing and asks for everything that a drop-in measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from acodm_core.mixing import Mixer, Signal, Start
+
+NEEDS = frozenset(
+    {Signal.LOSS, Signal.GRAD_GRAM, Signal.ADAM_SKETCH, Signal.GRAD_NOISE, Signal.GRAD_SELF, Signal.PARAM_NORM}
+)
+
+
+@dataclass
+class Asking(Mixer):
+    """Asks for everything that is measured here, and weighs the domains' losses."""
+
+    needs = NEEDS
+
+    def start(self, start: Start) -> None:
+        self.started = start
+
+    def sampling(self, step: int) -> np.ndarray:
+        return np.array([1 / 3, 1 / 3, 1 / 3])
+
+    def loss_weights(self, step: int) -> np.ndarray:
+        return np.array([0.5, 1.0, 2.0])
