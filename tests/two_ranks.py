@@ -116,7 +116,7 @@ def measure(ranks: list[int], processes: int = 1) -> dict[Signal, np.ndarray]:
     torch.manual_seed(0)
     layer = torch.nn.Linear(INPUTS, OUTPUTS)
     goal = torch.randn(OUTPUTS)
-    config = ModelConfig(config={}, lr=1.0, gradient_layers="", norm_layers="", sketch=8)
+    config = ModelConfig(config={}, lr=1.0, gradient_layers="layer", norm_layers="layer", sketch=8)
     optimiser = torch.optim.AdamW(layer.parameters())
     gradients = DomainGradients(
         [layer],
