@@ -36,6 +36,10 @@ class MixerError(UserError):
     """What a mixer did against its contract. Its cause, where it has one, is what the mixer raised."""
 
 
+class Late(MixerError):
+    """A mixer that did not answer in time: it will not the next time, either."""
+
+
 class _Overdue(BaseException):
     """A mixer did not answer in time; no `except Exception` of its own catches it."""
 
@@ -46,6 +50,7 @@ class Guarded(Mixer):
     Args:
         name: what messages call it: its method, or the mixer.
         patience: seconds for an answer within a step.
+        long: seconds for ``start``, ``state_dict`` and ``save``.
         reserved: names of files that ``save`` may not write.
     """
 
@@ -55,9 +60,10 @@ class Guarded(Mixer):
         name: str,
         *,
         patience: float = STEP_SECONDS,
+        long: float = LONG_SECONDS,
         reserved: frozenset[str] = frozenset(),
     ) -> None:
-        self.mixer, self.name, self.patience, self.reserved = mixer, name, patience, reserved
+        self.mixer, self.name, self.patience, self.long, self.reserved = mixer, name, patience, long, reserved
         self._k, self._step = 0, None
 
     @property
@@ -66,7 +72,7 @@ class Guarded(Mixer):
 
     def start(self, start: Start) -> None:
         self._k = len(start.domains)
-        self._ask("start", self.mixer.start, start, seconds=LONG_SECONDS)
+        self._ask("start", self.mixer.start, start, seconds=self.long)
         if Signal.ADAPTER_LOSS in self.needs:
             self.adapters()
 
@@ -130,7 +136,7 @@ class Guarded(Mixer):
         return array.astype(np.float64) if array.ndim else float(array)
 
     def state_dict(self) -> dict[str, Any]:
-        state = self._ask("state_dict", self.mixer.state_dict, seconds=LONG_SECONDS)
+        state = self._ask("state_dict", self.mixer.state_dict, seconds=self.long)
         if not isinstance(state, Mapping):
             self._refuse(
                 "state_dict", None, f"gives {_shown(state)}", "a dictionary: leave it as the base class has it"
@@ -149,7 +155,7 @@ class Guarded(Mixer):
         It writes into an empty folder first, so that it can neither see nor change what else lies there.
         """
         with tempfile.TemporaryDirectory(prefix=".save-", dir=folder) as root:
-            self._ask("save", self.mixer.save, Path(root), seconds=LONG_SECONDS)
+            self._ask("save", self.mixer.save, Path(root), seconds=self.long)
             found = sorted(path for path in Path(root).rglob("*") if path.is_symlink() or not path.is_dir())
             names = [str(path.relative_to(root)) for path in found]
             for path, name in zip(found, names, strict=True):
@@ -188,7 +194,7 @@ class Guarded(Mixer):
         except UserError:
             raise
         except _Overdue as error:
-            self._fail(question, at, f"did not come back in {seconds:g} seconds", error)
+            self._fail(question, at, f"did not come back in {seconds:g} seconds", error, Late)
         except SystemExit as error:
             self._fail(question, at, f"tried to end the program: {one_line(error)}", error)
         except KeyboardInterrupt as error:
@@ -198,17 +204,25 @@ class Guarded(Mixer):
         except Exception as error:
             self._fail(question, at, f"raised {one_line(error)}", error)
 
-    def _fail(self, question: str, step: int | None, what: str, error: BaseException) -> NoReturn:
+    def _fail(
+        self, question: str, step: int | None, what: str, error: BaseException, kind: type[MixerError] = MixerError
+    ) -> NoReturn:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
         own = [f for f in frames if f.filename == inspect.getfile(type(self.mixer))] or frames
         place = f"see {own[-1].filename}, line {own[-1].lineno}" if own else "see what it does"
-        self._refuse(question, step, what, place, error)
+        self._refuse(question, step, what, place, error, kind)
 
     def _refuse(
-        self, question: str, step: int | None, what: str, fix: str, error: BaseException | None = None
+        self,
+        question: str,
+        step: int | None,
+        what: str,
+        fix: str,
+        error: BaseException | None = None,
+        kind: type[MixerError] = MixerError,
     ) -> NoReturn:
         at = f"{question} at step {step}" if step is not None else question
-        raise MixerError(f"{at} {what}", where=f"mixer of {self.name}", fix=fix) from error
+        raise kind(f"{at} {what}", where=f"mixer of {self.name}", fix=fix) from error
 
 
 def _raised_by_code(error: KeyboardInterrupt) -> bool:

@@ -90,7 +90,7 @@ def start(
     Args:
         built_for: the domains that its options name, if those come in another order.
     """
-    mixer = Guarded(case.build(built_for or domains), case.mixer, patience=PATIENCE)
+    mixer = Guarded(case.build(built_for or domains), case.mixer, patience=PATIENCE, long=10 * PATIENCE)
     place_K, rng = places(domains), np.random.default_rng(seed)
     if (np.diff(place_K) < 0).any():
         rng = Moved(rng, place_K)

@@ -21,6 +21,7 @@ import numpy as np
 from acodm_core.contract.case import STEPS, Case, Domains, domain_names, places, run, start, step_once, step_stats
 from acodm_core.contract.feed import KINDS
 from acodm_core.errors import UserError
+from acodm_core.guarded import Late
 from acodm_core.mixing import Mixer, build_mixer, find_mixer, option_fields
 from acodm_core.study.planner import MEMBER
 
@@ -300,13 +301,16 @@ class Finding:
     kept: bool | None  # None: not asked of it
     what: str = ""
     fix: str = ""
+    late: bool = False  # it did not come back, so nothing more is asked
 
 
 def examine(case: Case) -> Iterator[Finding]:
     """All checks, one after the other; whatever the mixer raises is a promise broken, the first time that it is raised."""
     known: set[str] = set()
+    late = ""
     for check in CHECKS:
-        finding = _finding(case, check)
+        finding = Finding(inspect.getdoc(check), None, late) if late else _finding(case, check)
+        late = f"until this is mended: {finding.what}" if finding.late else late
         if finding.what in known:
             finding = Finding(finding.promise, None, f"until this is mended: {finding.what}")
         elif finding.kept is False:
@@ -321,9 +325,9 @@ def _finding(case: Case, check: Callable[[Case], None]) -> Finding:
     except NotAsked as reason:
         return Finding(promise, None, str(reason))
     except Broken as broken:
-        return Finding(promise, False, broken.what, broken.fix)
+        return Finding(promise, False, broken.what, broken.fix, isinstance(broken.__context__, Late))
     except UserError as error:
-        return Finding(promise, False, error.what, error.fix)
+        return Finding(promise, False, error.what, error.fix, isinstance(error, Late))
     except Exception as error:
         return Finding(promise, False, f"{type(error).__name__}: {error}", _place(case, error))
     return Finding(promise, True)

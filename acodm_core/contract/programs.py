@@ -5,14 +5,24 @@ from __future__ import annotations
 import importlib
 import keyword
 import re
+import sys
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from acodm_core.contract.checks import Finding
+
+PROMISE_SECONDS = 600  # for one promise: an agent's take some seconds
 SLOW_SECONDS = 1e-3  # a step's own arithmetic should stay under this
 WORDS = {True: ("ok", "green"), False: ("failed", "bold red"), None: ("not asked", "yellow")}
 
@@ -67,7 +77,6 @@ def check(
     """Hold mixers to the contract: what is checked, what failed and how to mend it. Exit status 1 if anything failed."""
     from rich.console import Console
 
-    from acodm_core.contract.case import case_of
     from acodm_core.lm.device import prepare
     from acodm_core.mixing import baseline_names
 
@@ -75,31 +84,79 @@ def check(
     console = Console(highlight=False, soft_wrap=True)
     broken = 0
     for name in mixers or baseline_names():
-        broken += _report(console, name, case_of(name))
+        broken += _report(console, name)
     if broken:
         console.print(f"[bold red]{broken} promises broken[/]")
         raise typer.Exit(1)
 
 
-def _report(console, name: str, case) -> int:
+def _report(console, name: str) -> int:
     """Print one mixer's findings; how many promises it breaks."""
     from rich.markup import escape
 
-    from acodm_core.contract.checks import MOST_DOMAINS, examine, step_seconds
+    from acodm_core.contract.checks import MOST_DOMAINS, Finding
 
-    console.print(f"[bold]{escape(name)}[/]")
-    broken = 0
-    for finding in examine(case):
-        word, style = WORDS[finding.kept]
-        console.print(f"  [{style}]{word:<9}[/]  {escape(finding.promise)}")
-        for line in filter(None, (finding.what, finding.fix and f"-> {finding.fix}")):
-            console.print(f"{'':13}{escape(line)}")
-        broken += finding.kept is False
-    if not broken:
-        seconds = step_seconds(case)
-        slow = "" if seconds.mean() < SLOW_SECONDS else f"; more than {SLOW_SECONDS * 1e3:.0f} ms: a probe will show it"
+    broken, titled = 0, False
+    for found in _in_a_process_of_its_own(name):
+        if not titled:
+            console.print(f"[bold]{escape(name)}[/]")
+            titled = True
+        if isinstance(found, Finding):
+            word, style = WORDS[found.kept]
+            console.print(f"  [{style}]{word:<9}[/]  {escape(found.promise)}")
+            for line in filter(None, (found.what, found.fix and f"-> {found.fix}")):
+                console.print(f"{'':13}{escape(line)}")
+            broken += found.kept is False
+            continue
+        slow = "" if found.mean() < SLOW_SECONDS else f"; more than {SLOW_SECONDS * 1e3:.0f} ms: a probe will show it"
         console.print(
-            f"  own arithmetic at {MOST_DOMAINS} domains, CPU ms a step: mean {seconds.mean() * 1e3:.3f},"
-            f" longest {seconds.max() * 1e3:.3f}{slow}"
+            f"  own arithmetic at {MOST_DOMAINS} domains, CPU ms a step: mean {found.mean() * 1e3:.3f},"
+            f" longest {found.max() * 1e3:.3f}{slow}"
         )
     return broken
+
+
+def _in_a_process_of_its_own(name: str) -> Iterator[Finding | np.ndarray]:
+    """What ``_examine`` finds. A mixer that ends its process, or never comes back, is a finding, too."""
+    from acodm_core.contract.checks import Finding
+
+    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_examine, args=(name, there), daemon=True)
+    process.start()
+    there.close()
+    promise = "Comes back, and ends no program"
+    try:
+        while here.poll(PROMISE_SECONDS):
+            kind, found = here.recv()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise UserError(found[0], where=found[1], fix=found[2])
+            yield found
+        yield Finding(promise, False, f"nothing came back in {PROMISE_SECONDS} seconds", "look for a loop without end")
+    except EOFError:
+        process.join()
+        what = f"the mixer ended its process, with status {process.exitcode}"
+        yield Finding(promise, False, what, "raise what is wrong; os._exit and signals end a training without a word")
+    finally:
+        process.kill()
+        process.join()
+
+
+def _examine(name: str, out: Connection) -> None:
+    """Send all findings of a mixer and, where it keeps its promises, the seconds of its steps."""
+    from acodm_core.contract.case import case_of
+    from acodm_core.contract.checks import examine, step_seconds
+
+    try:
+        case = case_of(name)
+        broken = 0
+        for finding in examine(case):
+            broken += finding.kept is False
+            out.send(("finding", finding))
+        if not broken:
+            out.send(("seconds", step_seconds(case)))
+        out.send(("end", None))
+    except UserError as error:
+        out.send(("error", (error.what, error.where, error.fix)))

@@ -288,7 +288,11 @@ def read_experiment(path: Path) -> tuple[Experiment, Plan]:
     Raises:
         UserError: the file is missing, truncated, or not an experiment.
     """
-    experiment = checked(Experiment, read_json(path), where=str(path))
+    fix = "write it again: snakemake, or acodm plan --write"
+    try:
+        experiment = checked(Experiment, read_json(path, fix=fix), where=str(path))
+    except UserError as error:
+        raise UserError(error.what, where=error.where, fix=error.fix or fix) from None
     return experiment, plan(experiment)
 
 

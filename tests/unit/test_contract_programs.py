@@ -218,3 +218,25 @@ def test_a_mixer_whose_inputs_nobody_makes_is_told_so(tmp_path: Path) -> None:
         ("    def sampling", "    def required_inputs(self):\n        return ('graph',)\n\n    def sampling"),
     )
     assert "needs input runs ['graph']" in found.what and "methods.yaml" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("sampling(self, step): sys.exit(0)", "sampling at step 0 tried to end the program"),
+        ("sampling(self, step): os._exit(0)", "the mixer ended its process, with status 0"),
+        ("observe(self, stats): os.kill(os.getpid(), 9)", "the mixer ended its process, with status -9"),
+        ("sampling(self, step):\n        while True: pass", "sampling at step 0 did not come back in 0.2 seconds"),
+        ("sampling(self, step): raise KeyboardInterrupt", "sampling at step 0 raised KeyboardInterrupt"),
+    ],
+)
+def test_check_fails_whatever_a_mixer_does_to_its_process(code: str, words: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("acodm_core.contract.case.PATIENCE", 0.2)
+    path = tmp_path / f"unruly_{len(words)}.py"
+    path.write_text("import os, sys\n" + EXAMPLE.replace("    def sampling", f"    def {code}\n\n    def _sampling", 1))
+    if code.startswith("observe"):
+        path.write_text(
+            path.read_text().replace("def _sampling", "def sampling").replace("def observe(self, stats: ", "def _(")
+        )
+    done = program("check", path)
+    assert done.exit_code == 1 and words in done.output, done.output
