@@ -54,7 +54,7 @@ def marked(path: Path) -> Iterator[Path]:
     with atomic(path) as temporary:
         yield temporary
         found = checksum(temporary)
-    with atomic(_mark(path)) as temporary:
+    with atomic(mark_of(path)) as temporary:
         temporary.write_text(found + "\n")
 
 
@@ -64,12 +64,13 @@ def verify_mark(path: Path, *, fix: str) -> None:
     Raises:
         UserError: it or its mark is missing, or its bytes are not those that were written.
     """
-    mark = _mark(path)
+    mark = mark_of(path)
     if path.is_file() and not mark.is_file():
         raise UserError(f"its checksum, {mark.name} beside it, is missing", where=str(path), fix=fix)
     recorded = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
     verify(path.parent, {path.name: recorded}, fix=fix)
 
 
-def _mark(path: Path) -> Path:
+def mark_of(path: Path) -> Path:
+    """Where the checksum of a marked file lies."""
     return path.with_name(f".{path.name}.xxh3")

@@ -25,6 +25,7 @@ from markupsafe import Markup
 from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
+from acodm_core.seals import mark_of, verify_mark
 from acodm_core.study.results import Results
 
 from . import ablation, comparison, currencies, paired, repetition, steps_to_target, style, verdicts
@@ -100,12 +101,16 @@ def download(name: str, text: str) -> tuple[str, str]:
 
 
 def _read(path: Path) -> str:
+    """A rendered file; what somebody else rendered bears no mark and is taken as it is."""
+    fix = f"python -m acodm_analysis.render RESULTS {path.parent}"
+    if not path.is_file():
+        raise UserError("not rendered yet", where=str(path), fix=fix)
+    if mark_of(path).is_file():
+        verify_mark(path, fix=fix)
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            "not rendered yet", where=str(path), fix=f"python -m acodm_analysis.render RESULTS {path.parent}"
-        ) from None
+    except UnicodeDecodeError:
+        raise UserError("not text in UTF-8: damaged or foreign", where=str(path), fix=fix) from None
 
 
 def grid(

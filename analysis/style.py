@@ -26,7 +26,8 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 from scipy.optimize import isotonic_regression
 
-from acodm_core.files import atomic, digest
+from acodm_core.files import digest
+from acodm_core.seals import marked
 
 WIDTH = 7.2  # inches: two columns of a paper
 INK, FAINT, GRID = "#222222", "#6a6a6a", "#e3e3e3"
@@ -230,13 +231,13 @@ def save(figure: Figure, name: str, out: Path) -> None:
     figure.draw_without_rendering()  # what is placed by its neighbours is placed now
     box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
     if "svg" in _formats.get():
-        with atomic(out / f"{name}.svg") as temporary:
+        with marked(out / f"{name}.svg") as temporary:
             figure.savefig(temporary, format="svg", bbox_inches=box, metadata={"Date": None, "Creator": None})
             temporary.write_text(_enriched(temporary.read_text(encoding="utf-8"), parts, box), encoding="utf-8")
     for artist in parts.values():
         artist.set_visible(artist.acodm_part["target"] in ("", DEFAULT_TARGET))
     for kind in set(_formats.get()) & set(_PLAIN):
-        with atomic(out / f"{name}.{kind}") as temporary:
+        with marked(out / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=200, bbox_inches=box, metadata=_PLAIN[kind])
     plt.close(figure)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from acodm_core import entry
-from acodm_core.files import atomic
+from acodm_core.seals import marked
 from acodm_core.study.results import Results
 
 from .statistics import enough
@@ -87,7 +87,7 @@ def seeds_cell(row: pd.Series) -> str:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Ten significant digits: enough to redraw a figure, few enough to be the same bytes on every machine."""
-    with atomic(path) as temporary:
+    with marked(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
@@ -140,7 +140,7 @@ def write_table(frame: pd.DataFrame, shown: pd.DataFrame, name: str, out: Path, 
     """``NAME.csv`` (numbers), ``NAME.md`` and ``NAME.tex`` (cells)."""
     write_csv(frame, out / f"{name}.csv")
     for suffix, text in ((".md", markdown(shown, caption)), (".tex", latex(shown, caption))):
-        with atomic(out / f"{name}{suffix}") as temporary:
+        with marked(out / f"{name}{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 

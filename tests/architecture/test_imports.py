@@ -20,6 +20,7 @@ ALLOWED = {
         "acodm_core.study.ratio",
         "acodm_core.study.results",
         "acodm_core.files",
+        "acodm_core.seals",
         "acodm_core.errors",
     },
 }

@@ -141,3 +141,27 @@ def test_lines_are_json_of_one_line_each(tmp_path: Path) -> None:
     journal.offset()
     lines = (tmp_path / "journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["step", "evaluation"]
+
+
+def test_a_changed_digit_is_found_with_its_line_and_so_is_a_line_of_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "journal.jsonl"
+    journal = Journal(path, 0, "this run")
+    for number in (1, 2, 3):
+        step(journal, number)
+    offset = journal.offset()
+    whole = path.read_bytes()
+    assert len(list(Journal(path, offset, "this run").lines())) == 3
+    lines = whole.splitlines(keepends=True)
+    damaged = {
+        2: lines[0] + lines[1].replace(b'"step": 2', b'"step": 7') + lines[2],
+        1: lines[1] + lines[0] + lines[2],
+        3: whole[:-9] + b"1" * 8 + b"\n",
+    }
+    for number, text in damaged.items():
+        path.write_bytes(text)
+        with pytest.raises(UserError, match="checksum is another") as told:
+            Journal(path, offset, "this run")
+        assert told.value.where == f"{path}:{number}"
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="of another run"):
+        Journal(path, offset, "that run")

@@ -362,3 +362,15 @@ def test_the_page_prints(page, tmp_path):
     (tmp_path / "report.html").write_text(page)
     browse(tmp_path / "report.html", f"--print-to-pdf={tmp_path / 'report.pdf'}", "--no-pdf-header-footer")
     assert (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n") > 5
+
+
+@pytest.mark.parametrize("name", ["paired.md", "comparison.csv", "curves.svg"])
+def test_a_rendered_file_that_was_cut_or_changed_is_refused(results, rendered, tmp_path, name) -> None:
+    folder = tmp_path / "rendered"
+    shutil.copytree(rendered, folder)
+    whole = (folder / name).read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"1", b"2", 1), b"", b"\xff" * 99):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(UserError, match="truncated or changed") as told:
+            report.page(results, folder)
+        assert told.value.where == str(folder / name) and "acodm_analysis.render" in told.value.fix
