@@ -26,6 +26,9 @@ class Template(Mixer):
     needs = frozenset({Signal.LOSS})  # what the trainer shall measure; nothing else is
     cite = ""  # BibTeX key or arXiv id
 
+    # A mixer that reads another run says so:  def required_inputs(self): return ("weights",)
+    # A configuration then has  inputs: {weights: NAME_OF_A_METHOD},  and start.input("weights") is that run's folder.
+
     def start(self, start: Start) -> None:
         self.logits_ = np.zeros(len(start.domains))  # learned state ends in _ and is checkpointed by itself
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import keyword
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from acodm_core.contract.checks import Finding
 
 PROMISE_SECONDS = 600  # for one promise: an agent's take some seconds
+LONGEST_NAME = 40  # of a mixer: it becomes part of other names
+SMOKE = "snakemake --configfile workflow/config/smoke.yaml --config"
 SLOW_SECONDS = 1e-3  # a step's own arithmetic should stay under this
 WORDS = {True: ("ok", "green"), False: ("failed", "bold red"), None: ("not asked", "yellow")}
 
@@ -36,11 +39,11 @@ def new_mixer(
     """Write a new mixer that works, from the template, and say what to type next."""
     from acodm_core.mixing import baseline_names
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or len(name) > LONGEST_NAME:
         raise UserError(
             f"{name!r} cannot be the name of a mixer",
             where="acodm new-mixer",
-            fix="a lower-case letter, then letters, digits or _, and no word of Python's: my_mixer",
+            fix=f"a lower-case letter, then letters, digits or _, no word of Python's, {LONGEST_NAME} at most: my_mixer",
         )
     if name in baseline_names():
         raise UserError(f"there is a mixer {name!r} already", where="acodm new-mixer", fix="choose another name")
@@ -56,13 +59,21 @@ def new_mixer(
         temporary.write_text(text.replace("class Template(", f"class {class_name}("), encoding="utf-8")
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     print(f"wrote {shown}; edit it, then")
-    print(f"  acodm check {name if out is None else shown}")
-    if out is None:
-        print(f"  snakemake --configfile workflow/config/smoke.yaml --config 'compare=[natural, uniform, {name}]'")
-    else:
-        print(
-            f"  snakemake --configfile YOURS.yaml    # methods: {{{name}: {{mixer: PACKAGE.{path.stem}}}}}, and compare it"
-        )
+    print(f"  acodm check {name if out is None else shlex.quote(str(shown))}")
+    for line in _first_training(name, None if out is None else path.resolve()):
+        print(f"  {line}")
+
+
+def _first_training(name: str, path: Path | None) -> list[str]:
+    """The command that trains the new mixer beside others; ``path`` is its file where that is none of the baselines."""
+    words = [f"experiment=try-{name}", f"compare=[natural, uniform, {name}]", "downstream=null"]
+    if path is None:
+        return [f"{SMOKE} {shlex.join(words)}"]
+    package = path.parent.name
+    if not package.isidentifier():
+        return ["(to train it, put it into a folder whose name Python can import: my_mixers)"]
+    words.append(f"methods={{{name}: {{mixer: {package}.{path.stem}}}}}")
+    return [f"PYTHONPATH={shlex.quote(str(path.parent.parent))} {SMOKE} {shlex.join(words)}"]
 
 
 def check(

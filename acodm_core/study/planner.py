@@ -371,9 +371,11 @@ def _check_method(
         )
     for role, name in entry.inputs.items():
         if role not in mixer.required_inputs():
-            raise unknown_name(
+            said = unknown_name(
                 f"input of mixer {entry.mixer!r}", role, mixer.required_inputs(), where=f"{where}.inputs.{role}"
             )
+            fix = f"{said.fix}; a mixer of your own names the inputs that it reads in required_inputs()"
+            raise UserError(said.what, where=said.where, fix=fix)
         _check_number(entry.mixer, role, name, role in mixer.swarms, methods, where=f"{where}.inputs.{role}")
     for role in mixer.required_inputs():
         if role not in entry.inputs:

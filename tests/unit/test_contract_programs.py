@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from acodm_core.contract.case import case_of, domain_names, start
 from acodm_core.errors import UserError
 from acodm_core.lm.train import Trainer
 from acodm_core.mixing import find_mixer
+from acodm_core.study.evaluations import configured
 from acodm_core.study.planner import plan
 
 ROOT = Path(__file__).parents[2]
@@ -68,15 +70,21 @@ def test_a_new_mixer_keeps_the_contract_as_it_is_written(tmp_path: Path, monkeyp
     folder = tmp_path / "acodm_baselines"
     folder.mkdir()
     (folder / "_template.py").write_text((ROOT / "baselines" / "_template.py").read_text())
-    monkeypatch.setattr("acodm_baselines.__path__", [str(folder)])
+    monkeypatch.setattr("acodm_baselines.__path__", [str(folder), str(ROOT / "baselines")])
     path = tmp_path / "elsewhere.py" if arguments else folder / "loss_follower.py"
     done = program("new-mixer", "loss_follower", *arguments, *([path] if arguments else []))
     assert done.exit_code == 0, done.output
     assert "class LossFollower(Mixer)" in path.read_text() and "Template" not in path.read_text()
     command, other = re.findall(r"^  (\S+ .*)$", done.output, re.MULTILINE)
-    assert command == f"acodm check {path if arguments else 'loss_follower'}" and other.startswith("snakemake ")
+    assert command == f"acodm check {path if arguments else 'loss_follower'}" and " snakemake --config" in f" {other}"
     done = program(*command.split()[1:])
     assert done.exit_code == 0, done.output
+    words = shlex.split(other)
+    if arguments:
+        monkeypatch.syspath_prepend(words[0].removeprefix("PYTHONPATH="))
+    at = words.index("--configfile")
+    experiment, planned, _ = configured([ROOT / words[at + 1]], words[at + 3 :])  # what snakemake does with them
+    assert experiment.experiment == "try-loss_follower" and "loss_follower" in planned.compared
 
 
 @pytest.mark.parametrize(
