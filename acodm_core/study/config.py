@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from acodm_core.checked import Distinct, Label, Line, Name, Pattern, Seed, Strict, Title, checked, text_like
+from acodm_core.checked import Distinct, Label, Line, Name, Pattern, Seed, Strict, Title, checked, shown, text_like
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.files import sealed_json
 from acodm_core.mixing import simplex
@@ -47,6 +47,12 @@ def _is_no_folder_of_ours(name: str) -> str:
     if name == "runs":
         raise ValueError("'runs' cannot name an experiment: results/runs holds the runs of all of them")
     return name
+
+
+def _is_no_pattern(path: str) -> str:
+    if set(path) & set("{}"):
+        raise ValueError(f"a path without {{ and }}, which Snakemake takes for a wildcard; got {shown(path)}")
+    return path
 
 
 class Section(Strict):
@@ -218,7 +224,7 @@ class DownstreamConfig(Section):
     tasks: Annotated[tuple[Task, ...], Distinct] = Field(
         min_length=1, description="mmlu_0shot, mmlu_5shot, humaneval, or any task of lm-eval by its name."
     )
-    source: Line = Field(
+    source: Annotated[Line, AfterValidator(_is_no_pattern)] = Field(
         "packages",
         min_length=1,
         description="Where MMLU's questions come from: packages (of the Python index), hub, or a folder in the hub's layout. "

@@ -33,6 +33,7 @@ from acodm_core.study.config import (
     TrainingConfig,
 )
 
+MOST_RUNS = 20_000  # of an experiment: a workflow of more takes hours to plan
 MEMBER = "member"  # the option that holds a run's number in its swarm
 
 
@@ -194,6 +195,12 @@ def plan(experiment: Experiment) -> Plan:
     def add(spec: RunSpec) -> str:
         name = spec.run
         runs.setdefault(name, spec)
+        if len(runs) > MOST_RUNS:
+            raise UserError(
+                f"more than {MOST_RUNS:,} runs: {len(experiment.seeds)} seeds of every method, and of every member of a swarm",
+                where="seeds",
+                fix="fewer seeds, methods or members; or several experiments, which share runs",
+            )
         return name
 
     def train(method: str, steps: int = 0) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.settings import assignments, parse_yaml, read_yaml
+from acodm_core.study import planner
 from acodm_core.study.evaluations import configured
 
 BASE = """
@@ -111,6 +112,7 @@ axes: {k: {title: T, of: nope, values: {a: {}}}} | axes: {k: {title: T, of: odm,
 axes: {k: {title: T, of: odm, values: {'!': {}}}} | axes: {k: {title: T, of: odm, values: {a: {}, A: {}}}}
 downstream: {} | downstream: {tasks: []} | downstream: {tasks: [humaneval, humaneval]}
 downstream: {tasks: [humaneval], methods: [acodm]}
+downstream: {tasks: [humaneval], source: "a{run}"}
 downstream: {tasks: [humaneval], checkpoints: snapshots} | downstream: {tasks: [humaneval], source: "a\\nb"}
 roles: {target: nope} | baseline: acodm | nope: 1 | 1: 2 | yes: 2 | null: 2 | training: {1: 2} | [a] | 5 | # nothing
 training: {<<: 5} | training: !!python/object/apply:os.system [ls] | training: !x {steps: 5} | training: {steps: 5, steps: 6}
@@ -168,6 +170,14 @@ def test_a_bad_value_is_refused_wherever_it_stands(shapes: list[str], values: li
 def test_a_bad_configuration_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refusal(tmp_path, text)
+
+
+def test_a_plan_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "MOST_RUNS", 60)
+    said = refusal(
+        tmp_path, f"compare: [natural, regmix]\nseeds: {list(range(8))}\nmethods: {{regmix_swarm: {{members: 8}}}}"
+    )
+    assert said.startswith("seeds: more than 60 runs")
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -59,7 +59,7 @@ rule evaluate:
 rule contamination:
     input:
         corpus=f"{CORPUS}/manifest.json",
-        questions=lambda w: QUESTIONS,  # a function: a path may hold braces
+        questions=QUESTIONS,
     output:
         f"{CORPUS}/contamination/{{questions}}/contamination.json",
         f"{CORPUS}/contamination/{{questions}}/contamination.parquet",
