@@ -36,7 +36,8 @@ from acodm_core.seals import checksums
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.energy import Meter
-from acodm_core.study.planner import RunSpec, check_current
+from acodm_core.study.identity import check_current
+from acodm_core.study.planner import RunSpec
 
 
 @dataclass

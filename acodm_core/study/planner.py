@@ -19,11 +19,10 @@ from pydantic import Field
 from acodm_core import ARITHMETIC, PROTOCOL
 from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import digest, read_json, sha256
+from acodm_core.files import digest, read_json
 from acodm_core.grouping import partition
-from acodm_core.mixing import Inputs, Mixer, baseline_names, build_mixer, mixer_module
+from acodm_core.mixing import Inputs, baseline_names, build_mixer
 from acodm_core.study.axes import Variant, variants
-from acodm_core.study.code import code_digest
 from acodm_core.study.config import (
     EvaluationConfig,
     Experiment,
@@ -32,6 +31,7 @@ from acodm_core.study.config import (
     Section,
     TrainingConfig,
 )
+from acodm_core.study.identity import mixer_code, option_files
 
 MOST_RUNS = 20_000  # of an experiment: a workflow of more takes hours to plan
 MEMBER = "member"  # the option that holds a run's number in its swarm
@@ -227,51 +227,6 @@ def resolved_options(entry: MethodConfig) -> dict[str, Any]:
     """The mixer's options with its defaults written out: a changed default is a changed run."""
     options = dataclasses.asdict(build_mixer(entry.mixer, entry.options))
     return json.loads(json.dumps(options, default=str))  # tuples as the lists that they are in a spec, paths as text
-
-
-def mixer_code(name: str, mixer: Mixer) -> str:
-    """Digest of the code of mixer ``name``, and of the mixers that it builds itself."""
-    return code_digest(mixer_module(name), *map(mixer_module, mixer.built_mixers()))
-
-
-def option_files(mixer: Mixer, *, where: str = "") -> dict[str, str]:
-    """Option -> SHA-256, of every option of ``mixer`` that is a ``Path``.
-
-    Raises:
-        UserError: a file that is not there.
-    """
-    options = {f.name: getattr(mixer, f.name) for f in dataclasses.fields(mixer)}
-    hashes = {}
-    for name, path in options.items():
-        if isinstance(path, Path):
-            try:
-                hashes[name] = sha256(path)
-            except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror}", where=f"{where}.{name}") from None
-    return hashes
-
-
-def check_current(spec: RunSpec) -> None:
-    """Refuse a spec of other code than is there: its run would stand under the name of results that it does not have.
-
-    Raises:
-        UserError: another protocol, another arithmetic of the trainer, a mixer or a file of its options that changed.
-    """
-    mixer = build_mixer(spec.mixer, spec.options)
-    now = {
-        "protocol": PROTOCOL,
-        "arithmetic": ARITHMETIC,
-        "code": mixer_code(spec.mixer, mixer),
-        "files": option_files(mixer),
-    }
-    changed = [name for name, value in now.items() if getattr(spec, name) != value]
-    if changed:
-        words = {"code": f"the code of mixer {spec.mixer!r}", "files": "a file that its options name"}
-        raise UserError(
-            f"planned before {' and '.join(words.get(name, f'the {name} number') for name in changed)} changed",
-            where=spec.run,
-            fix="plan again: snakemake, or acodm plan --write; the changed run gets a new name",
-        )
 
 
 def resolved_groups(

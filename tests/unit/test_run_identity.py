@@ -9,8 +9,8 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.mixing import build_mixer
-from acodm_core.study import planner
-from acodm_core.study.planner import check_current, plan
+from acodm_core.study.identity import check_current, option_files
+from acodm_core.study.planner import plan
 
 MIXER = '''"""A mixer that reads a file."""
 
@@ -99,7 +99,5 @@ def test_a_spec_of_other_code_is_refused_before_it_trains(reader, corpus, tmp_pa
         check_current(spec)
     with pytest.raises(UserError, match="the protocol number changed"):
         check_current(
-            spec.model_copy(
-                update={"protocol": 1, "files": planner.option_files(build_mixer(spec.mixer, spec.options))}
-            )
+            spec.model_copy(update={"protocol": 1, "files": option_files(build_mixer(spec.mixer, spec.options))})
         )
