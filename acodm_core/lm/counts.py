@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
+
 from acodm_core.lm.adapters import adapter_flops
 from acodm_core.lm.begin import held_out_sequences
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.gradients import GRADIENT_SIGNALS
+from acodm_core.lm.loss import weighted_loss
 from acodm_core.lm.model import build_model
 from acodm_core.lm.private import WithoutNumbers
 from acodm_core.lm.step import Learner
 from acodm_core.mixing import Adapters, Signal
 from acodm_core.study.clock import Clock
 from acodm_core.study.config import ModelConfig
-from acodm_core.study.estimate import Counts, evaluations, memory_bytes
+from acodm_core.study.estimate import ACTIVATION_BYTES, Counts, evaluations, memory_bytes
+from acodm_core.study.model_types import MODEL_TYPES
 from acodm_core.study.planner import RunSpec
 
 Wants = Counter[frozenset[Signal]]  # what was asked for -> in how many steps
@@ -32,6 +36,7 @@ class Passes:
     both: int  # forward and backward
     forward: int
     embedding: int
+    kept_bytes: int  # by one pass for its backward pass
 
 
 def passes(config: ModelConfig, *, context: int, vocabulary: int) -> Passes:
@@ -43,7 +48,29 @@ def passes(config: ModelConfig, *, context: int, vocabulary: int) -> Passes:
             sequence_flops(model, context),
             sequence_flops(model, context, backward=False),
             embedding_flops(model, context),
+            _kept_bytes(config, model, context),
         )
+
+
+def _kept_bytes(config: ModelConfig, model: torch.nn.Module, context: int) -> int:
+    """By the formula where it was measured, which is for kernels that make attention's weights again; else counted."""
+    if MODEL_TYPES[config.config["model_type"]].attention == "short":
+        width, layers = (size_of(config.config, name) for name in ("hidden_size", "num_hidden_layers"))
+        return context * ACTIVATION_BYTES * width * layers
+    weights = {id(weight) for weight in model.parameters()}
+    kept: dict[int, int] = {}
+    alive = []  # so that no two have one id
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in weights:
+            alive.append(tensor.untyped_storage())
+            kept[id(alive[-1])] = alive[-1].nbytes()
+        return tensor
+
+    tokens_BS = torch.zeros(1, context + 1, dtype=torch.int64)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        weighted_loss(model, tokens_BS, torch.ones(1))
+    return sum(kept.values())
 
 
 def extra_flops(
@@ -89,7 +116,7 @@ def counts(
     spec: RunSpec, *, vocabulary: int, own: Passes, method_flops: int, state_bytes: int, saved_bytes: int
 ) -> Counts:
     """All that is counted of one run; ``method_flops`` are its ``extra_flops``, and bytes are of the mixer."""
-    training, evaluation, shape = spec.training, spec.evaluation, spec.model.config
+    training, evaluation = spec.training, spec.evaluation
     looks = evaluations(spec) * evaluation.valid_sequences + evaluation.test_sequences
     return Counts(
         parameters=own.parameters,
@@ -98,10 +125,7 @@ def counts(
         evaluation_flops=looks * len(spec.domains) * own.forward,
         state_bytes=state_bytes,
         saved_bytes=saved_bytes,
-        memory_bytes=state_bytes
-        + memory_bytes(
-            own.parameters, size_of(shape, "hidden_size"), size_of(shape, "num_hidden_layers"), vocabulary, training
-        ),
+        memory_bytes=state_bytes + memory_bytes(own.parameters, own.kept_bytes, vocabulary, training),
     )
 
 

@@ -136,11 +136,12 @@ def run_bytes(spec: RunSpec, count: Counts) -> int:
     )
 
 
-def memory_bytes(parameters: int, width: int, layers: int, vocabulary: int, training: TrainingConfig) -> int:
-    """Peak memory of training on a CPU, to within a third or so: the process; weights, gradients and AdamW's moments; activations
-    of a micro-batch and the logits of the rows that the loss makes at a time. What the allocator holds on to is not in it."""
-    tokens = (training.micro_batch or training.batch) * training.context
-    return PROCESS_BYTES + 16 * parameters + tokens * ACTIVATION_BYTES * width * layers + LOGIT_ROWS * 4 * vocabulary
+def memory_bytes(parameters: int, kept_bytes: int, vocabulary: int, training: TrainingConfig) -> int:
+    """Peak memory of training on a CPU, to within a third or so: the process; weights, gradients and AdamW's moments; what
+    the sequences of a micro-batch keep for the backward pass, ``kept_bytes`` each; and the logits of the rows that the loss
+    makes at a time. What the allocator holds on to is not in it."""
+    sequences = training.micro_batch or training.batch
+    return PROCESS_BYTES + 16 * parameters + sequences * kept_bytes + LOGIT_ROWS * 4 * vocabulary
 
 
 def evaluations(spec: RunSpec) -> int:

@@ -287,3 +287,16 @@ def test_the_plan_tries_a_model_once_and_refuses_what_cannot_be_trained(experime
 def test_every_shipped_model_can_be_trained_at_its_full_size(name: str) -> None:
     config = ModelConfig.model_validate(shipped(CORE / "lm" / "models.yaml")[name])
     try_out(config, 2048, {Signal.ADAPTER_LOSS, Signal.EMBEDDING})
+
+
+def test_memory_is_counted_where_attentions_weights_or_a_scan_are_kept() -> None:
+    """By the formula of the other types it would be a tenth for Mamba; Gemma 2 keeps the square of the context."""
+
+    def kept(kind: str, context: int) -> int:
+        config = ModelConfig(config={"model_type": kind, **SHAPES[kind][0]}, lr=1, gradient_layers=".", norm_layers=".")
+        return counts.passes(config, context=context, vocabulary=VOCABULARY).kept_bytes
+
+    formula = {context: kept("llama", context) for context in (16, 64)}
+    assert formula[64] == 4 * formula[16]
+    assert kept("mamba", 16) > 5 * formula[16]
+    assert kept("gemma2", 64) > 5 * kept("gemma2", 16)
