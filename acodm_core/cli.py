@@ -223,9 +223,11 @@ def probe(
 @app.command()
 def reference(
     what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), methods or models (Markdown).")],
+    out: Annotated[Path | None, typer.Option(help="Write a file in place of printing.")] = None,
 ) -> None:
     """Print a document that is generated from the code: every setting, the schema, the methods' cards, the models."""
     from acodm_core.errors import unknown_name
+    from acodm_core.seals import marked
     from acodm_core.study import reference as pages
 
     def methods() -> str:
@@ -236,7 +238,12 @@ def reference(
     documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": methods, "models": pages.models}
     if what not in documents:
         raise unknown_name("document", what, documents, where="acodm reference")
-    print(documents[what](), end="")
+    text = documents[what]()
+    if out is None:
+        print(text, end="")
+        return
+    with marked(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @app.command()

@@ -166,6 +166,8 @@ def last_words(log: Path | None) -> list[str]:
     starts = [number for number, line in enumerate(lines) if line.startswith(("acodm: ", "error: "))]
     if starts and len(lines) - starts[-1] <= LOG_LINES:
         lines = lines[starts[-1] :]
+    elif not any(line.startswith("Traceback") for line in lines):
+        lines.append("it ended without a word: killed, perhaps for want of memory, or by os._exit in somebody's code")
     return [line if len(line) <= LOG_LETTERS else line[:LOG_LETTERS] + " ..." for line in lines[-LOG_LINES:]]
 
 

@@ -32,6 +32,7 @@ def run(name: str, body: Callable[[], None]) -> NoReturn:
         body()
         _flush()
     except UserError as error:
+        sys.stderr.write(error.trace)
         _end(name, error, 1)
     except Stopped:
         _end(name, "stopped: what is finished is kept, and the same command goes on from there", 128 + signal.SIGINT)

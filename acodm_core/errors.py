@@ -17,6 +17,7 @@ class UserError(Exception):
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
+        self.trace = ""  # of somebody's own code that failed, told before the message
         super().__init__(self.render())
 
     def render(self) -> str:
@@ -38,6 +39,6 @@ def one_line(error: BaseException, longest: int = 200) -> str:
     """An exception as a sentence has it: its type, and what it says on one line."""
     try:
         said = " ".join(str(error).split())
-    except Exception:  # its own __str__ fails
+    except (Exception, SystemExit):  # its own __str__ fails
         said = ""
     return f"{type(error).__name__}: {said[:longest]}" if said else type(error).__name__

@@ -240,6 +240,23 @@ def sealed_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
+def sealed_line(value: Mapping[str, Any]) -> str:
+    """``value`` as a line of a file that grows; it ends in a checksum of its own."""
+    return json.dumps({**value, CHECKSUM: _of_values(value)}) + "\n"
+
+
+def read_line(line: bytes, *, where: str, fix: str) -> dict[str, Any]:
+    """What ``sealed_line`` wrote, or a UserError: its values are not those of its checksum."""
+    try:
+        value = json.loads(line)
+        recorded = value.pop(CHECKSUM)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise UserError("not a line of ours: damaged or foreign", where=where, fix=fix) from None
+    if recorded != _of_values(value):
+        raise UserError("damaged or edited: its checksum is another", where=where, fix=fix)
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``sealed_json``; whole or not at all."""
     with atomic(path) as temporary:

@@ -9,27 +9,28 @@ import inspect
 import math
 import numbers
 import os
-import signal
+import sys
 import tempfile
-import threading
-import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from acodm_core import shared
 from acodm_core.errors import UserError, one_line
 from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
+from acodm_core.timing import Overdue, time_limit
 
 STEP_SECONDS = 300.0  # an answer takes milliseconds
 LONG_SECONDS = 3600.0  # `start` may fit a model to a swarm, `save` may write a large file
 SUM_TOLERANCE = 1e-6  # of shares, which the caller makes sum to 1 to the last bit
 DEEPEST = 20  # levels of lists and dictionaries in a state
 LONGEST_NAME = 100  # letters of a diagnostic's name
+MOST_DIAGNOSTICS = 1000  # each is written down at every step
 
 
 class MixerError(UserError):
@@ -38,10 +39,6 @@ class MixerError(UserError):
 
 class Late(MixerError):
     """A mixer that did not answer in time: it will not the next time, either."""
-
-
-class _Overdue(BaseException):
-    """A mixer did not answer in time; no `except Exception` of its own catches it."""
 
 
 class Guarded(Mixer):
@@ -65,10 +62,11 @@ class Guarded(Mixer):
     ) -> None:
         self.mixer, self.name, self.patience, self.long, self.reserved = mixer, name, patience, long, reserved
         self._k, self._step = 0, None
+        self._needs = self._ask("needs", lambda: mixer.needs)
 
     @property
     def needs(self) -> frozenset[Signal]:
-        return self.mixer.needs
+        return self._needs
 
     def start(self, start: Start) -> None:
         self._k = len(start.domains)
@@ -121,15 +119,18 @@ class Guarded(Mixer):
 
     def diagnostics(self) -> dict[str, float | np.ndarray]:
         found = self._ask("diagnostics", self.mixer.diagnostics, at=self._step)
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             self._refuse("diagnostics", self._step, f"gives {_shown(found)}", "a dictionary: name -> number or vector")
-        return {name: self._diagnostic(name, value) for name, value in found.items()}
+        if len(found) > MOST_DIAGNOSTICS:
+            self._refuse("diagnostics", self._step, f"gives {len(found):,}", f"at most {MOST_DIAGNOSTICS:,} a step")
+        return {name: self._diagnostic(name, value) for name, value in dict.items(found)}
 
     def _diagnostic(self, name: Any, value: Any) -> float | np.ndarray:
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME or name in _SIGNALS:
             rule = "a short text that is not the name of a signal"
             self._refuse("diagnostics", self._step, f"has the name {_shown(name)}", rule)
-        array = np.asarray(value) if isinstance(value, np.ndarray | numbers.Real) else np.empty(0, object)
+        plain = type(value) is np.ndarray or isinstance(value, numbers.Real)  # a masked array hides what it has not
+        array = np.asarray(value) if plain else np.empty(0, object)
         if array.dtype.kind not in "fiu" or array.shape not in ((), (self._k,)):
             rule = f"a number, or a vector ({self._k},) of them"
             self._refuse("diagnostics", self._step, f"gives {name!r} as {_shown(value)}", rule)
@@ -169,10 +170,10 @@ class Guarded(Mixer):
         return names
 
     def required_inputs(self) -> tuple[str, ...]:
-        return self.mixer.required_inputs()
+        return self._ask("required_inputs", self.mixer.required_inputs)
 
     def check(self, domains: tuple[str, ...], *, where: str) -> None:
-        self.mixer.check(domains, where=where)
+        self._ask("check", partial(self.mixer.check, domains, where=where))
 
     def _vector(self, question: str, step: int, value: Any, rule: str) -> None:
         """Refuse what is not a (K,) float64 array, finite, without a negative entry, and not all zero."""
@@ -187,13 +188,13 @@ class Guarded(Mixer):
         self, question: str, answer: Callable[..., Any], *arguments: Any, at: int | None = None, seconds: float = 0.0
     ) -> Any:
         """What the mixer answers; a MixerError that says what it did instead."""
-        seconds = seconds or self.patience
+        seconds, before = seconds or self.patience, shared.state()
         try:
-            with time_limit(seconds):
-                return answer(*arguments)
+            with time_limit(seconds, f"mixer of {self.name}: {question}"):
+                given = answer(*arguments)
         except UserError:
             raise
-        except _Overdue as error:
+        except Overdue as error:
             self._fail(question, at, f"did not come back in {seconds:g} seconds", error, Late)
         except SystemExit as error:
             self._fail(question, at, f"tried to end the program: {one_line(error)}", error)
@@ -203,12 +204,19 @@ class Guarded(Mixer):
             self._fail(question, at, f"raised {one_line(error)}", error)
         except Exception as error:
             self._fail(question, at, f"raised {one_line(error)}", error)
+        if inspect.isgenerator(given) or inspect.isawaitable(given) or inspect.isasyncgen(given):
+            what = "is a generator or a coroutine, of which no line ran"
+            self._refuse(question, at, what, "no `yield` and no `async` in it")
+        if name := shared.changed(before):
+            self._refuse(question, at, f"changed {name}", "leave alone what the whole program shares, or put it back")
+        return given
 
     def _fail(
         self, question: str, step: int | None, what: str, error: BaseException, kind: type[MixerError] = MixerError
     ) -> NoReturn:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-        own = [f for f in frames if f.filename == inspect.getfile(type(self.mixer))] or frames
+        file = getattr(sys.modules.get(type(self.mixer).__module__), "__file__", None)
+        own = [f for f in frames if f.filename == file] or frames
         place = f"see {own[-1].filename}, line {own[-1].lineno}" if own else "see what it does"
         self._refuse(question, step, what, place, error, kind)
 
@@ -222,37 +230,15 @@ class Guarded(Mixer):
         kind: type[MixerError] = MixerError,
     ) -> NoReturn:
         at = f"{question} at step {step}" if step is not None else question
-        raise kind(f"{at} {what}", where=f"mixer of {self.name}", fix=fix) from error
+        refusal = kind(f"{at} {what}", where=f"mixer of {self.name}", fix=fix)
+        refusal.trace = "".join(traceback.format_exception(error)) if error else ""
+        raise refusal from error
 
 
 def _raised_by_code(error: KeyboardInterrupt) -> bool:
     """Whether a line says ``raise KeyboardInterrupt``; what Ctrl-C raises comes from wherever the program was."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "KeyboardInterrupt" in (frame.line or "")
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise ``_Overdue`` in the block after ``seconds``. Only the main thread can be stopped so; in others there is no limit.
-
-    A timer that was set before, such as that of a test, goes on afterwards.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(*_: object) -> NoReturn:
-        raise _Overdue
-
-    before, begin = signal.signal(signal.SIGALRM, stop), time.monotonic()
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        if left:
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - begin)), interval)
 
 
 def _no_state(value: Any, path: str = "", depth: int = 0) -> str:
@@ -268,9 +254,21 @@ def _no_state(value: Any, path: str = "", depth: int = 0) -> str:
     elif isinstance(value, np.ndarray | np.generic):
         return "" if value.dtype.name in _DTYPES else f"{path}: {_shown(value)}"
     else:
-        plain = value is None or type(value) in (bool, int, float, str) or type(value).__module__.startswith("torch")
+        plain = value is None or type(value) in (bool, int, float, str) or _is_of_torch(value)
         return "" if plain else f"{path}: {_shown(value)}"
     return next((wrong for where, one in parts if (wrong := _no_state(one, where, depth + 1))), "")
+
+
+def _is_of_torch(value: Any) -> bool:
+    """Whether it is what torch itself puts into a state: a module or a generator among it cannot be loaded again."""
+    torch = sys.modules.get("torch")
+    return torch is not None and type(value) in (
+        torch.Tensor,
+        torch.nn.Parameter,
+        torch.Size,
+        torch.dtype,
+        torch.device,
+    )
 
 
 _DTYPES = frozenset({"float64", "float32", "int64", "int32", "uint32", "uint64", "bool"})
@@ -310,7 +308,7 @@ def _shown(value: Any) -> str:
         )
     try:
         text = repr(value)
-    except Exception:
+    except (Exception, SystemExit):
         text = "something that cannot be printed"
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
 

@@ -71,6 +71,11 @@ def verify_mark(path: Path, *, fix: str) -> None:
     verify(path.parent, {path.name: recorded}, fix=fix)
 
 
+def was_written(path: Path) -> bool:
+    """Whether a marked file is there or was: its mark alone says that it was lost, and its reader will say so."""
+    return path.exists() or mark_of(path).exists()
+
+
 def mark_of(path: Path) -> Path:
     """Where the checksum of a marked file lies."""
     return path.with_name(f".{path.name}.xxh3")

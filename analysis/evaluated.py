@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from acodm_core.seals import was_written
 from acodm_core.study.results import SCORES, Results, read_frame
 
 from .frames import runs_of
@@ -19,7 +20,7 @@ def downstream(results: Results) -> pd.DataFrame:
     """The downstream scores (columns of SCORES); empty where nothing was evaluated. Shared: do not change it."""
     path = results.folder / "downstream.parquet"
     fix = "collect the scores again: acodm downstream collect"
-    return read_frame(path, fix=fix) if path.exists() else pd.DataFrame(columns=SCORES.names)
+    return read_frame(path, fix=fix) if was_written(path) else pd.DataFrame(columns=SCORES.names)
 
 
 def scores(results: Results, method: str, task: str, shots: int, metric: str) -> pd.DataFrame:

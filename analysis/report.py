@@ -25,7 +25,7 @@ from markupsafe import Markup
 from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
-from acodm_core.seals import mark_of, verify_mark
+from acodm_core.seals import verify_mark, was_written
 from acodm_core.study.results import Results
 
 from . import ablation, comparison, currencies, paired, repetition, steps_to_target, style, verdicts
@@ -33,6 +33,7 @@ from .frames import ORACLE, TARGETS, baseline, horizon, targets, title, weightin
 from .layout import ABLATION, SECTIONS, Block
 from .tables import number, read_markdown, scientific
 
+CARDS = "cards.md"
 PLAIN_BYTES = 65_536  # a CSV above this is packed: the page stays small
 QUIET = {"not run", "never", "failed", "not reported", "none"}
 
@@ -70,14 +71,14 @@ def sections(results: Results, folder: Path) -> list[dict]:
 
 def _there(folder: Path, spec: Block) -> bool:
     names = [f"{spec.figure}.svg"] * bool(spec.figure) + [f"{table}.md" for table in spec.tables]
-    return any((folder / name).exists() for name in names)
+    return any(was_written(folder / name) for name in names)
 
 
 def block(results: Results, folder: Path, spec: Block, facts: str, methods: Sequence[str] = ()) -> dict:
     """A block's figure, tables and downloads; ``methods`` are those of its tables' rows where the first cell does not tell."""
 
     def have(name: str) -> bool:
-        return spec.required or (folder / name).exists()
+        return spec.required or was_written(folder / name)
 
     found = {"key": spec.key, "heading": spec.heading, "figure": None, "tables": [], "downloads": [], "points": []}
     if spec.figure and have(f"{spec.figure}.svg"):
@@ -101,16 +102,14 @@ def download(name: str, text: str) -> tuple[str, str]:
 
 
 def _read(path: Path) -> str:
-    """A rendered file; what somebody else rendered bears no mark and is taken as it is."""
+    """A rendered file, as it was written."""
     fix = f"python -m acodm_analysis.render RESULTS {path.parent}"
+    if path.name == CARDS:
+        fix = f"acodm reference methods --out {path}"
     if not path.is_file():
         raise UserError("not rendered yet", where=str(path), fix=fix)
-    if mark_of(path).is_file():
-        verify_mark(path, fix=fix)
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError("not text in UTF-8: damaged or foreign", where=str(path), fix=fix) from None
+    verify_mark(path, fix=fix)
+    return path.read_text(encoding="utf-8")
 
 
 def grid(
@@ -264,8 +263,8 @@ def behind(found: Sequence[dict]) -> dict[str, list[str]]:
 
 def cards(results: Results, folder: Path) -> list[dict]:
     """The card of each mixer in these results, from ``cards.md``: its methods' titles and its paragraphs."""
-    path = folder / "cards.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    path = folder / CARDS
+    text = _read(path) if was_written(path) else ""
     written = dict(re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", text, flags=re.S | re.M))
     found = []
     for mixer, group in results.runs.groupby("mixer", sort=False):

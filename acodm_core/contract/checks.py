@@ -26,6 +26,7 @@ from acodm_core.mixing import Mixer, build_mixer, find_mixer, option_fields
 from acodm_core.study.planner import MEMBER
 
 BLOCKS = ("Idea", "Update", "Source", "Differences")
+ANYTHING = ("no such value", [["no such value"]])  # no one type is both
 LONGEST = 120  # lines of a baseline
 MOST_DOMAINS = 22  # the Pile's
 
@@ -93,9 +94,9 @@ def options_teach(case: Case) -> None:
     if not text or not all(f.name in text for f in fields):
         raise Broken(f"an unknown option is answered by {text!r}", "say which options there are")
     for f in fields:
-        text = _refusal(case, {f.name: object()})
-        if not text or f"options.{f.name}" not in text:
-            raise Broken(f"an object() as option {f.name} is answered by {text!r}", "annotate the field with its type")
+        texts = [_refusal(case, {f.name: wrong}) for wrong in ANYTHING]
+        if not any(f"options.{f.name}" in text for text in texts):
+            raise Broken(f"option {f.name} takes text as well as lists", "annotate the field with its type")
 
 
 def _refusal(case: Case, options: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Split
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import atomic, digest, read_json, write_json
-from acodm_core.seals import checksums, verify
+from acodm_core.seals import checksums, verify, verify_mark
 
 FORMAT = 2
 MANIFEST, CARD, TOKENIZER, TOKEN_BYTES = "manifest.json", "card.md", "tokenizer.json", "token_bytes.npy"
@@ -62,12 +62,13 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
     Of a corpus made of shards also ``sources.json``: their hashes, and what was left out of them and why.
 
     Raises:
-        UserError: a token file is missing or does not end where its offsets say.
+        UserError: the tokenizer or a token file is missing, or not as it was written.
     """
     from acodm_core.data.card import card
     from acodm_core.data.tokenizer import end_of_text, load_tokenizer, token_bytes
     from acodm_core.data.tokens import token_dtype
 
+    verify_mark(corpus_dir / TOKENIZER, fix=_FIX)
     tokenizer = load_tokenizer(corpus_dir / TOKENIZER)
     length_V = token_bytes(tokenizer)
     dtype = token_dtype(len(length_V))
@@ -242,6 +243,7 @@ def _record(folder: Path, split: Split, dtype: np.dtype, length_V: np.ndarray) -
     for path in (bin_path, idx_path):
         if not path.is_file():
             raise UserError("missing", where=str(path), fix="run the tokenize step of this domain")
+        verify_mark(path, fix=f"delete {path}, and run the tokenize (or join) step of this domain again")
     offsets = np.load(idx_path, mmap_mode="r")
     tokens = int(offsets[-1])
     if not tokens:

@@ -19,7 +19,7 @@ from acodm_core.data.documents import Progress, clean, read_documents
 from acodm_core.data.hashing import fingerprint, unit
 from acodm_core.data.sources import ExistingTokenizer, TrainedTokenizer
 from acodm_core.errors import UserError
-from acodm_core.files import atomic
+from acodm_core.seals import marked
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,7 +55,7 @@ def train_tokenizer(spec: CorpusSpec, documents_dir: Path, out_path: Path, progr
         case TrainedTokenizer() as wanted:
             texts = (text for name in spec.domains for text in _sample(spec, documents_dir, name, wanted))
             tokenizer = _train(wanted, _counted(texts, progress))
-    with atomic(out_path) as temporary:
+    with marked(out_path) as temporary:
         tokenizer.save(str(temporary))
     return out_path
 

@@ -17,7 +17,7 @@ import numpy as np
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Progress, Split, read_documents
 from acodm_core.data.tokenizer import changed_text, end_of_text, load_tokenizer, spellings
-from acodm_core.files import atomic
+from acodm_core.seals import marked, verify_mark
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,8 +64,8 @@ def tokenize_domain(
 def token_files(folder: Path, split: Split) -> Iterator[Append]:
     """The two files of a split, written document by document in constant memory; whole or absent when the block ends."""
     with (
-        atomic(folder / f"{split}.bin") as bin_path,
-        atomic(folder / f"{split}.idx.npy") as idx_path,
+        marked(folder / f"{split}.bin") as bin_path,
+        marked(folder / f"{split}.idx.npy") as idx_path,
         bin_path.open("wb") as tokens_file,
         idx_path.open("wb") as offsets_file,
     ):
@@ -92,6 +92,7 @@ class Encoder:
     """
 
     def __init__(self, spec: CorpusSpec, tokenizer_path: Path) -> None:
+        verify_mark(tokenizer_path, fix=f"delete {tokenizer_path}, and make it again: acodm data tokenizer")
         self._tokenizer = load_tokenizer(tokenizer_path)
         spelt = spellings(self._tokenizer)
         self._bytes = np.frombuffer(b"".join(spelt), np.uint8)

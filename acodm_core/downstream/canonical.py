@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from acodm_core.downstream import scores
 from acodm_core.downstream.checkpoint import Checkpoint
-from acodm_core.files import atomic
 from acodm_core.lm.loss import token_losses
-from acodm_core.study.results import write_scores
+from acodm_core.study.results import write_frame, write_scores
 
 # One row a problem. nats: minus the log likelihood of the solution given the prompt; null where the two exceed the context.
 SOLUTIONS = pa.schema(
@@ -77,8 +75,7 @@ def measure(
 def write_solutions(rows: list[dict[str, Any]], out: Path, common: Mapping[str, Any]) -> None:
     """Write ``out``/solutions.parquet, and their sums as rows of SCORES with what is ``common`` to them: scores.parquet."""
     table = pa.Table.from_pylist(rows, SOLUTIONS)
-    with atomic(out / "solutions.parquet") as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_frame(table, out / "solutions.parquet")
     fits = table.to_pandas().dropna(subset="nats")
     found = []
     if len(fits):

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.documents import read_documents
 from acodm_core.downstream.questions import Source, read, subjects
 from acodm_core.errors import UserError
-from acodm_core.files import atomic, write_json
+from acodm_core.files import write_json
+from acodm_core.study.results import write_frame
 
 RUN = 13  # words
 OVERLAPS = pa.schema(
@@ -124,8 +124,7 @@ def report(
         for domain, here in found.items()
         for i, overlap in sorted(here.items())
     ]
-    with atomic(out / "contamination.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, OVERLAPS), temporary, compression="zstd")
+    write_frame(pa.Table.from_pylist(rows, OVERLAPS), out / "contamination.parquet")
     benchmarks = {}
     for benchmark in dict.fromkeys(question.benchmark for question in questions):
         mine = [question for question in questions if question.benchmark == benchmark]

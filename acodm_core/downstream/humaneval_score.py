@@ -24,7 +24,8 @@ from acodm_core.downstream.checker import Verdict, check
 from acodm_core.downstream.sandbox import Limits, require
 from acodm_core.downstream.scores import mean
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import atomic, digest, read_json, write_json
+from acodm_core.files import atomic, digest, read_json, read_line, sealed_line, write_json
+from acodm_core.seals import mark_of, verify_mark
 
 Key = tuple[str, str]  # task_id, SHA-256 of the completion
 
@@ -81,7 +82,7 @@ def score(
         def run(key: Key) -> None:
             results[key] = row = _row(key, check(problems[key[0]], completions[key], limits, backend))
             with writing:
-                file.write(json.dumps(row) + "\n")
+                file.write(sealed_line(row))
                 file.flush()
 
         writing = threading.Lock()
@@ -94,7 +95,7 @@ def score(
     with atomic(out / "results.jsonl") as path:
         order = {task_id: position for position, task_id in enumerate(problems)}
         rows = sorted(results.values(), key=lambda row: (order[row["task_id"]], row["completion_sha256"]))
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+        path.write_text("".join(map(sealed_line, rows)), encoding="ascii")
 
     passed: dict[str, list[bool]] = {}
     for key in keys:
@@ -143,6 +144,8 @@ def pass_at_k(
 
 
 def _read_samples(path: Path, problems: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if mark_of(path).exists():  # else they are somebody else's
+        verify_mark(path, fix=f"delete {path.parent}, and sample again")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (FileNotFoundError, UnicodeDecodeError) as error:
@@ -185,13 +188,10 @@ def _read_results(path: Path) -> dict[Key, dict[str, Any]]:
         return {}
     whole = path.read_bytes()
     whole = whole[: whole.rfind(b"\n") + 1]
-    try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-        results = {(row["task_id"], row["completion_sha256"]): row for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"not verdicts of ours ({error!r})", where=str(path), fix="choose another --out") from None
+    fix = "choose another --out, or delete the file: all programs run again"
+    rows = [read_line(line, where=f"{path}:{number}", fix=fix) for number, line in enumerate(whole.splitlines(), 1)]
     os.truncate(path, len(whole))
-    return results
+    return {(row["task_id"], row["completion_sha256"]): row for row in rows}
 
 
 def _row(key: Key, verdict: Verdict) -> dict[str, Any]:

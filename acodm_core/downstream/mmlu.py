@@ -28,8 +28,8 @@ from acodm_core.downstream.checkpoint import Checkpoint
 from acodm_core.downstream.parallel import side_by_side
 from acodm_core.downstream.questions import LETTERS, Source, read, stock, subjects
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import atomic, digest
-from acodm_core.study.results import write_scores
+from acodm_core.files import digest
+from acodm_core.study.results import read_frame, write_frame, write_scores
 
 TASK = "mmlu"
 KINDS = yaml.safe_load(Path(__file__).parent.joinpath("tasks/mmlu.yaml").read_text(encoding="utf-8"))
@@ -115,7 +115,9 @@ def evaluate(
         for subject, n in _by_subject(checkpoint, unigram_nats_V, source, settings, parts, batch, workers):
             if progress:
                 progress(subject, n)
-    questions = pd.concat([pd.read_parquet(_part(parts, subject)) for subject in settings.chosen], ignore_index=True)
+    fix = f"delete {parts} and evaluate again"
+    found = [read_frame(_part(parts, subject), fix=fix) for subject in settings.chosen]
+    questions = pd.concat(found, ignore_index=True)
     _write_questions(questions, out / "questions.parquet")
     common = {"run": checkpoint.run, "step": checkpoint.step, "task": TASK, "shots": settings.shots}
     rows = [common | row for row in score(questions)]
@@ -294,5 +296,4 @@ def _rows(subject: str, found: dict[str, Any], tokenizer: Any, unigram_nats_V: n
 
 def _write_questions(frame: pd.DataFrame, path: Path) -> None:
     table = pa.Table.from_pandas(frame[list(QUESTIONS.names)], QUESTIONS, preserve_index=False)
-    with atomic(path) as temporary:
-        pq.write_table(table.replace_schema_metadata({}), temporary, compression="zstd")
+    write_frame(table.replace_schema_metadata({}), path)

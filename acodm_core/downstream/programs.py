@@ -191,6 +191,7 @@ def humaneval(
     from acodm_core.downstream.sandbox import available
     from acodm_core.downstream.scores import mean
     from acodm_core.files import read_json
+    from acodm_core.seals import verify_mark
     from acodm_core.study.results import read_frame, write_scores
 
     checkpoint, sampled = _sample(
@@ -210,6 +211,7 @@ def humaneval(
     unasked_P = np.arange(sampled["problems"]) < len(sampled["too_long"])
     rows.append(common | mean("unasked_share", unasked_P))
     skipped, reasons = {}, {}
+    verify_mark(out / "samples" / "samples.jsonl", fix=fix)
     if available():
         rows += [
             common | row

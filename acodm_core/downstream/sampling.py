@@ -23,7 +23,8 @@ from acodm_core.downstream import manifests
 from acodm_core.downstream.canonical import encode, measure, stripped, write_solutions
 from acodm_core.downstream.checkpoint import Checkpoint
 from acodm_core.errors import UserError
-from acodm_core.files import atomic, digest
+from acodm_core.files import digest, read_line, sealed_line
+from acodm_core.seals import marked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -143,7 +144,7 @@ def evaluate(
     drawn |= {(t, n): Sample(t, n, "", 0, TOO_LONG) for t in too_long for n in range(settings.samples)}
     rows = [drawn[task_id, sample] for task_id in problems for sample in range(settings.samples)]
     (out / manifests.MANIFEST).unlink(missing_ok=True)  # of other samples, which are replaced now
-    with atomic(out / "samples.jsonl") as temporary:
+    with marked(out / "samples.jsonl") as temporary:
         temporary.write_text("".join(map(_line, rows)), encoding="utf-8")
     write_solutions(solutions, out, {"run": checkpoint.run, "step": checkpoint.step, "task": TASK, "shots": 0})
     manifest = manifests.write(
@@ -176,14 +177,16 @@ def _draw_all(
         file.seek(0)
         whole = [line for line in file if line.endswith(b"\n")]
         file.truncate(sum(map(len, whole)))  # a last line that a kill cut short
-        samples = [Sample(**json.loads(line)) for line in whole]
+        samples = [
+            Sample(**read_line(line, where=f"{path}:{n}", fix=f"delete {path}")) for n, line in enumerate(whole, 1)
+        ]
         done = {(sample.task_id, sample.sample): sample for sample in samples}
         missing = sorted((r for r in requests if (r.task_id, r.sample) not in done), key=lambda r: len(r.prompt))
         left = wanted = Counter(request.task_id for request in missing)
         for first in range(0, len(missing), batch):
             part = missing[first : first + batch]
             found = draw(model, tokenizer, part, settings)
-            file.write("".join(map(_line, found)).encode())
+            file.write("".join(sealed_line(asdict(sample)) for sample in found).encode())
             file.flush()
             os.fsync(file.fileno())
             done |= {(sample.task_id, sample.sample): sample for sample in found}

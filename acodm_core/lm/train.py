@@ -32,7 +32,7 @@ from acodm_core.lm.step import Learner, StepResult, resolve_precision
 from acodm_core.lm.stop import Interrupted, Stop
 from acodm_core.lm.weights import save_weights
 from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
-from acodm_core.seals import checksums
+from acodm_core.seals import checksums, verify
 from acodm_core.study import provenance
 from acodm_core.study.clock import Clock
 from acodm_core.study.energy import Meter
@@ -269,8 +269,12 @@ class Trainer:
         paths = self.journal.write_tables(self.folder, spec.run, spec.domains, tuple(spec.groups or ()))
         steps = sum(line["kind"] == "step" for line in self.journal.lines())
         self.model.config.save_pretrained(self.folder)
-        names = ["config.json", "weights.safetensors", *(p.name for p in paths), *(self.mixer.save(self.folder) or ())]
+        names = ["config.json", "weights.safetensors", *(path.name for path in paths)]
         names += sorted(str(path.relative_to(self.folder)) for path in self.folder.glob("snapshots/*.safetensors"))
+        written = checksums(self.folder, names)
+        saved = self.mixer.save(self.folder) or ()
+        fix = "the mixer's `save` writes into the folder that it is given, and nowhere else; run the same command again"
+        verify(self.folder, written, fix=fix)
         parameters = sum(p.numel() for p in self.model.parameters())
         manifest: dict[str, Any] = {
             "protocol": spec.protocol,
@@ -297,7 +301,7 @@ class Trainer:
             "code": self.code,
             "environment": provenance.environment(),
             "hardware": provenance.hardware(self.device),
-            "artefacts": checksums(self.folder, names),
+            "artefacts": written | checksums(self.folder, saved),
         }
         write_json(self.folder / "manifest.json", manifest)
 

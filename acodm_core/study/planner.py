@@ -22,6 +22,7 @@ from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
 from acodm_core.grouping import partition
 from acodm_core.mixing import Inputs, baseline_names, build_mixer
+from acodm_core.options import failed
 from acodm_core.study.axes import Variant, variants
 from acodm_core.study.config import (
     EvaluationConfig,
@@ -351,7 +352,12 @@ def _check_method(
     if entry.members is not None:  # the last number is the least likely to fit
         options = {**entry.options, MEMBER: resolved_members(entry, seen) - 1}
         mixer = build_mixer(entry.mixer, options, where=where)
-    mixer.check(seen, where=f"{where}.options")
+    try:
+        mixer.check(seen, where=f"{where}.options")
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failed(entry.mixer, error, f"{where}.options") from error
 
 
 def _check_number(

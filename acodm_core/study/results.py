@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from acodm_core import PROTOCOL
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json
-from acodm_core.seals import marked, verify, verify_mark
+from acodm_core.seals import marked, verify, verify_mark, was_written
 from acodm_core.study.finished import read_manifest, require
 
 
@@ -326,7 +326,7 @@ class Results:
 
     def _probed(self, name: str, columns: Collection[str]) -> pd.DataFrame:
         path = self.folder / "probe" / f"{name}.parquet"
-        if not path.exists():
+        if not was_written(path):
             return pd.DataFrame(columns=list(columns))
         frame = _with_columns(read_frame(path, fix="probe again"), set(columns) - LATER_COLUMNS, path)
         frame = frame.reindex(columns=list(columns))

@@ -160,7 +160,7 @@ BROKEN = {
     ),
     "has no card": ([("    Update:\n", "")], checks.described, "the docstring has no block Update"),
     "no default": ([("beta: float = 1.0", "beta: float")], checks.options_teach, "option beta has no default"),
-    "any type": ([("beta: float", "beta: object")], checks.options_teach, "an object() as option beta"),
+    "any type": ([("beta: float", "beta: object")], checks.options_teach, "option beta takes text as well as lists"),
     "cannot be saved": (
         [("    def sampling", "    def save(self, folder):\n        (folder / 'x' / 'y').touch()\n\n"
           "    def sampling")],

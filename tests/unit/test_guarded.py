@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.guarded import Guarded, MixerError
 from acodm_core.mixing import Mixer, Signal, Start, StepStats
@@ -83,6 +86,35 @@ WRONG = {
     "saves a manifest": ("save(self, folder): (folder / 'manifest.json').touch()", "save wrote 'manifest.json'"),
     "saves a link": ("save(self, folder): (folder / 'x').symlink_to('/etc/hosts')", "save left 'x', which is no plain file"),
     "save fails": ("save(self, folder): raise RuntimeError('no')", "save raised RuntimeError: no"),
+    "a generator": ("observe(self, stats): yield", "observe at step 0 is a generator"),
+    "a coroutine": ("save(self, folder): pass\n    async def observe(self, stats): pass", "observe at step 0 is a generator"),
+    "another folder": ("observe(self, stats): __import__('os').chdir('/')", "observe at step 0 changed the working folder"),
+    "no gradients": (
+        "observe(self, stats): __import__('torch').set_grad_enabled(False)", "changed whether torch keeps gradients"
+    ),
+    "another type": (
+        "start(self, start): self.share_ = start.prior; __import__('torch').set_default_dtype(__import__('torch').float64)",
+        "start changed torch's default type",
+    ),
+    "threads of torch": ("sampling(self, step): __import__('torch').set_num_threads(2); return self.share_", "torch's threads"),
+    "errors of numpy": ("diagnostics(self): np.seterr(all='raise'); return {}", "changed what numpy does about errors"),
+    "signals": ("observe(self, stats): __import__('signal').signal(15, lambda *_: None)", "changed what signals do"),
+    "no stderr": ("observe(self, stats): sys.stderr = None", "changed the standard streams"),
+    "masked diagnostics": ("diagnostics(self): return {'x': np.ma.masked}", "diagnostics at step 0 gives 'x'"),
+    "a million diagnostics": ("diagnostics(self): return dict.fromkeys(map(str, range(10**6)), 1.0)", "gives 1,000,000"),
+    "diagnostics of two lines": ("diagnostics(self): return {'a\\nb': 1.0}", "has the name 'a\\nb'"),
+    "a dictionary of its own": ("diagnostics(self): return UserDict(x=1.0)", "diagnostics at step 0 gives"),
+    "a module as state": (
+        "state_dict(self): return {'m': __import__('torch').nn.Linear(1, 1)}", "state_dict at step 0 has m"
+    ),
+    "needs only once": (
+        "nothing(self): pass\n    @property\n    def needs(self):\n        self.n = getattr(self, 'n', 0) + 1\n"
+        "        return 1 / (self.n < 2) and frozenset({Signal.LOSS})",
+        "needs raised ZeroDivisionError",
+    ),
+    "an answer that cannot be shown": (
+        "sampling(self, step): return type('X', (), {'__repr__': lambda self: sys.exit(0)})()", "cannot be printed"
+    ),
     "save exits": ("save(self, folder): sys.exit(3)", "save tried to end the program"),
 }  # fmt: skip
 
@@ -123,6 +155,44 @@ def test_a_training_names_the_question_the_step_and_what_was_wrong(train, name: 
         train(name.replace(" ", "_").lower(), code)
     text = str(told.value)
     assert text.startswith("mixer of mine: ") and words in text and told.value.fix and len(text) < 600
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(monkeypatch):
+    """What some of these mixers change in the whole process is put back."""
+    import torch
+
+    monkeypatch.chdir(Path.cwd())
+    monkeypatch.setattr("sys.stderr", sys.stderr)
+    handler, errors, threads = signal.getsignal(signal.SIGTERM), np.geterr(), torch.get_num_threads()
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    np.seterr(**errors)
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_mixer_that_saves_over_a_table_beside_its_folder_is_found(train) -> None:
+    code = "save(self, folder): (folder.parent / 'metrics.parquet').write_bytes(b'mine')"
+    with pytest.raises(UserError, match="changed since it was written") as told:
+        train("over", code)
+    assert told.value.where.endswith("metrics.parquet") and "`save`" in told.value.fix
+
+
+def test_the_mixers_own_traceback_is_told_before_the_message(train, capsys) -> None:
+    with pytest.raises(SystemExit):
+        entry.run("acodm", lambda: train("traced", "observe(self, stats): return 1 / 0"))
+    told = capsys.readouterr().err
+    trace, message = told.split("acodm: mixer of mine: observe at step 0 raised ZeroDivisionError")
+    assert "traced.py" in trace and "1 / 0" in trace and message
+
+
+def test_a_mixer_that_catches_what_ends_its_time_ends_its_process() -> None:
+    code = "import time\nfrom acodm_core import timing\ntiming.STUBBORN = 1\nwith timing.time_limit(0.5, 'mixer of mine: sampling'):\n"
+    code += "    while True:\n        try:\n            time.sleep(9)\n        except BaseException: pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "mixer of mine: sampling did not come back in 0.5 seconds" in done.stderr
 
 
 @pytest.mark.parametrize("code", ["needs = {Signal.LOSS}", "needs = frozenset({'loss'})", "needs = None"])

@@ -21,6 +21,7 @@ from made_up import finish
 from matplotlib.colors import to_rgb
 
 from acodm_core.errors import UserError
+from acodm_core.seals import mark_of, marked
 from acodm_core.study.results import Results
 
 CARD = "# Methods\n\n## `odm`\n\nA bandit of domains.\n\n**Idea.**\nDraw what has a high loss, `exp(loss)` < 3.\n"
@@ -57,9 +58,14 @@ def rendered(canned_rendered, tmp_path_factory):
     """All that one experiment renders, the cards, and a table that only some experiments have."""
     folder = tmp_path_factory.mktemp("with_cards") / "rendered"
     shutil.copytree(canned_rendered("extended"), folder)
-    (folder / "cards.md").write_text(CARD)
-    (folder / "downstream.md").write_text("| Method | MMLU |\n| --- | ---: |\n| ODM | 25.1 |\n\nAccuracy.\n")
-    (folder / "downstream.csv").write_text("method,mmlu\nodm,25.1\n")
+    wanted = {
+        "cards.md": CARD,
+        "downstream.md": "| Method | MMLU |\n| --- | ---: |\n| ODM | 25.1 |\n\nAccuracy.\n",
+        "downstream.csv": "method,mmlu\nodm,25.1\n",
+    }
+    for name, text in wanted.items():
+        with marked(folder / name) as path:
+            path.write_text(text)
     return folder
 
 
@@ -374,3 +380,18 @@ def test_a_rendered_file_that_was_cut_or_changed_is_refused(results, rendered, t
         with pytest.raises(UserError, match="truncated or changed") as told:
             report.page(results, folder)
         assert told.value.where == str(folder / name) and "acodm_analysis.render" in told.value.fix
+
+
+@pytest.mark.parametrize("lost", ["file", "mark"])
+@pytest.mark.parametrize("name", ["paired.md", "comparison.csv", "regret.svg", "cards.md", "downstream.md"])
+def test_a_rendered_file_that_was_lost_and_one_without_its_checksum_are_refused(
+    results, rendered, tmp_path, name: str, lost: str
+) -> None:
+    """Also where the report can do without it: there it was."""
+    folder = tmp_path / "rendered"
+    shutil.copytree(rendered, folder)
+    path = folder / name
+    (path if lost == "file" else mark_of(path)).unlink()
+    with pytest.raises(UserError) as told:
+        report.page(results, folder)
+    assert told.value.where == str(path) and told.value.fix

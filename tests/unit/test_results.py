@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import canned
@@ -40,19 +41,24 @@ def folder(made, tmp_path: Path):
     return tmp_path / "results"
 
 
-def refused(folder: Path, name: str, monkeypatch) -> str:
+@pytest.fixture
+def refused(folder, monkeypatch, capsys):
+    return partial(_refused, folder, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def _refused(folder: Path, name: str, *, monkeypatch, capsys) -> str:
     """What a program that reads the table says: no traceback, and exit status 1."""
     monkeypatch.setattr("sys.argv", ["program", str(folder), str(folder / "out")])
     with pytest.raises(SystemExit) as stop:
         tables.program("program", None, lambda results, out: getattr(results, name.split("/")[-1]))
-    text = str(stop.value)
-    assert text.startswith("error: ")
+    text = capsys.readouterr().err
+    assert stop.value.code == 1 and text.startswith("error: ")
     return text
 
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("how", ["truncated", "text", "another table"])
-def test_a_damaged_or_foreign_table_is_named(folder, monkeypatch, name, how):
+def test_a_damaged_or_foreign_table_is_named(folder, refused, name, how):
     path = folder / f"{name}.parquet"
     match how:
         case "truncated":
@@ -61,13 +67,13 @@ def test_a_damaged_or_foreign_table_is_named(folder, monkeypatch, name, how):
             path.write_text("no table at all")
         case "another table":
             pd.DataFrame({"something": [1]}).to_parquet(path)
-    assert str(path) in refused(folder, name, monkeypatch)
+    assert str(path) in refused(name)
 
 
 @pytest.mark.parametrize("name", TABLES[:4])
-def test_a_missing_table_is_named(folder, monkeypatch, name):
+def test_a_missing_table_is_named(folder, refused, name):
     (folder / f"{name}.parquet").unlink()
-    assert f"{name}.parquet: file not found" in refused(folder, name, monkeypatch)
+    assert f"{name}.parquet: file not found" in refused(name)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"protocol": 1}', '{"protocol": 99}'])
@@ -167,12 +173,12 @@ def test_what_runs_and_probe_differ_in_is_said(folder):
     assert "The runs differ in hardware (" in comparison.caption(results)
 
 
-def test_a_probe_of_two_machines_is_refused(folder, monkeypatch):
+def test_a_probe_of_two_machines_is_refused(folder, refused):
     path = folder / "probe/probe.parquet"
     probe = pd.read_parquet(path)
     probe.loc[:3, "hardware"] = "another"
     write_frame(probe, path)
-    assert "of several machines" in refused(folder, "probe/probe", monkeypatch)
+    assert "of several machines" in refused("probe/probe")
 
 
 def test_tables_of_earlier_versions_are_read(folder):

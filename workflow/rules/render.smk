@@ -87,7 +87,7 @@ rule cards:
         mem_mb=SMALL_MB,
         runtime=SMALL_MINUTES,
     shell:
-        "acodm reference methods > {output:q} 2> {log:q}"
+        "acodm reference methods --out {output:q} > {log:q} 2>&1"
 
 
 rule report:
