@@ -188,10 +188,21 @@ def test_the_mixers_own_traceback_is_told_before_the_message(train, capsys) -> N
     assert "traced.py" in trace and "1 / 0" in trace and message
 
 
+STUBBORN = """
+import time
+from acodm_core import timing
+timing.STUBBORN = 1
+with timing.time_limit(0.5, "mixer of mine: sampling"):
+    while True:
+        try:
+            time.sleep(9)
+        except BaseException:
+            pass
+"""
+
+
 def test_a_mixer_that_catches_what_ends_its_time_ends_its_process() -> None:
-    code = "import time\nfrom acodm_core import timing\ntiming.STUBBORN = 1\nwith timing.time_limit(0.5, 'mixer of mine: sampling'):\n"
-    code += "    while True:\n        try:\n            time.sleep(9)\n        except BaseException: pass"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "mixer of mine: sampling did not come back in 0.5 seconds" in done.stderr
 
 
