@@ -57,20 +57,19 @@ def _kept_bytes(config: ModelConfig, model: torch.nn.Module, context: int) -> in
     if MODEL_TYPES[config.config["model_type"]].attention == "short":
         width, layers = (size_of(config.config, name) for name in ("hidden_size", "num_hidden_layers"))
         return context * ACTIVATION_BYTES * width * layers
-    weights = {id(weight) for weight in model.parameters()}
-    kept: dict[int, int] = {}
-    alive = []  # so that no two have one id
+    weights = {id(storage): storage for storage in (weight.untyped_storage() for weight in model.parameters())}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no two have one id
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in weights:
-            alive.append(tensor.untyped_storage())
-            kept[id(alive[-1])] = alive[-1].nbytes()
+        storage = tensor.untyped_storage()
+        if id(storage) not in weights:
+            kept[id(storage)] = storage
         return tensor
 
     tokens_BS = torch.zeros(1, context + 1, dtype=torch.int64)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         weighted_loss(model, tokens_BS, torch.ones(1))
-    return sum(kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def extra_flops(
