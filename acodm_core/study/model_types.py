@@ -25,7 +25,10 @@ class ModelType:
     note: str = ""
 
 
-_CONV1D = "Its head is its only Linear layer: the others are Conv1D, which are not measured. "
+_CONV1D = (
+    "Its head is its only Linear layer: the others are Conv1D, which are not measured. Of a head that is tied to the embeddings"
+    " the gradient by its use as a head is measured. "
+)
 _DROPOUT = "Drops 10 % of its activations unless its config says otherwise: {}."
 MODEL_TYPES: Mapping[str, ModelType] = {
     "gpt_neox": ModelType("GPT-NeoX, Pythia"),
