@@ -13,8 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,7 +61,7 @@ class Guarded(Mixer):
     ) -> None:
         self.mixer, self.name, self.patience, self.long, self.reserved = mixer, name, patience, long, reserved
         self._k, self._step = 0, None
-        self._needs = self._ask("needs", lambda: mixer.needs)
+        self._needs = self._ask("needs")
 
     @property
     def needs(self) -> frozenset[Signal]:
@@ -70,13 +69,13 @@ class Guarded(Mixer):
 
     def start(self, start: Start) -> None:
         self._k = len(start.domains)
-        self._ask("start", self.mixer.start, start, seconds=self.long)
+        self._ask("start", start, seconds=self.long)
         if Signal.ADAPTER_LOSS in self.needs:
             self.adapters()
 
     def sampling(self, step: int) -> np.ndarray:
         self._step = step
-        share_K = self._ask("sampling", self.mixer.sampling, step, at=step)
+        share_K = self._ask("sampling", step, at=step)
         self._vector("sampling", step, share_K, "shares are finite, none is negative, and they sum to 1")
         if abs(share_K.sum() - 1) > SUM_TOLERANCE:
             self._refuse(
@@ -85,14 +84,14 @@ class Guarded(Mixer):
         return share_K.copy()
 
     def loss_weights(self, step: int) -> np.ndarray | None:
-        omega_K = self._ask("loss_weights", self.mixer.loss_weights, step, at=step)
+        omega_K = self._ask("loss_weights", step, at=step)
         if omega_K is None:
             return None
         self._vector("loss_weights", step, omega_K, "None, or finite weights, none negative and not all zero")
         return omega_K.copy()
 
     def wants(self, step: int) -> frozenset[Signal]:
-        wanted = self._ask("wants", self.mixer.wants, step, at=step)
+        wanted = self._ask("wants", step, at=step)
         if not isinstance(wanted, frozenset | set) or not all(isinstance(signal, Signal) for signal in wanted):
             self._refuse("wants", step, f"gives {_shown(wanted)}", "a frozenset of mixing.Signal")
         if undeclared := wanted - self.needs:
@@ -101,7 +100,7 @@ class Guarded(Mixer):
         return frozenset(wanted)
 
     def adapters(self) -> Adapters | None:
-        asked = self._ask("adapters", self.mixer.adapters)
+        asked = self._ask("adapters")
         if asked is None and Signal.ADAPTER_LOSS in self.needs:
             self._refuse(
                 "adapters",
@@ -115,10 +114,10 @@ class Guarded(Mixer):
 
     def observe(self, stats: StepStats) -> None:
         self._step = stats.step
-        self._ask("observe", self.mixer.observe, stats, at=stats.step)
+        self._ask("observe", stats, at=stats.step)
 
     def diagnostics(self) -> dict[str, float | np.ndarray]:
-        found = self._ask("diagnostics", self.mixer.diagnostics, at=self._step)
+        found = self._ask("diagnostics", at=self._step)
         if not isinstance(found, dict):
             self._refuse("diagnostics", self._step, f"gives {_shown(found)}", "a dictionary: name -> number or vector")
         if len(found) > MOST_DIAGNOSTICS:
@@ -137,7 +136,7 @@ class Guarded(Mixer):
         return array.astype(np.float64) if array.ndim else float(array)
 
     def state_dict(self) -> dict[str, Any]:
-        state = self._ask("state_dict", self.mixer.state_dict, seconds=self.long)
+        state = self._ask("state_dict", seconds=self.long)
         if not isinstance(state, Mapping):
             self._refuse(
                 "state_dict", None, f"gives {_shown(state)}", "a dictionary: leave it as the base class has it"
@@ -156,7 +155,7 @@ class Guarded(Mixer):
         It writes into an empty folder first, so that it can neither see nor change what else lies there.
         """
         with tempfile.TemporaryDirectory(prefix=".save-", dir=folder) as root:
-            self._ask("save", self.mixer.save, Path(root), seconds=self.long)
+            self._ask("save", Path(root), seconds=self.long)
             found = sorted(path for path in Path(root).rglob("*") if path.is_symlink() or not path.is_dir())
             names = [str(path.relative_to(root)) for path in found]
             for path, name in zip(found, names, strict=True):
@@ -170,10 +169,10 @@ class Guarded(Mixer):
         return names
 
     def required_inputs(self) -> tuple[str, ...]:
-        return self._ask("required_inputs", self.mixer.required_inputs)
+        return self._ask("required_inputs")
 
     def check(self, domains: tuple[str, ...], *, where: str) -> None:
-        self._ask("check", partial(self.mixer.check, domains, where=where))
+        self._ask("check", domains, where=where)
 
     def _vector(self, question: str, step: int, value: Any, rule: str) -> None:
         """Refuse what is not a (K,) float64 array, finite, without a negative entry, and not all zero."""
@@ -184,14 +183,13 @@ class Guarded(Mixer):
                 question, step, f"gives {_shown(value)}", f"{rule}; a domain that was not drawn is NaN in signals"
             )
 
-    def _ask(
-        self, question: str, answer: Callable[..., Any], *arguments: Any, at: int | None = None, seconds: float = 0.0
-    ) -> Any:
+    def _ask(self, question: str, *arguments: Any, at: int | None = None, seconds: float = 0.0, **named: Any) -> Any:
         """What the mixer answers; a MixerError that says what it did instead."""
         seconds, before = seconds or self.patience, shared.state()
         try:
             with time_limit(seconds, f"mixer of {self.name}: {question}"):
-                given = answer(*arguments)
+                answer = getattr(self.mixer, question)
+                given = answer(*arguments, **named) if callable(answer) else answer
         except UserError:
             raise
         except Overdue as error:

@@ -355,7 +355,7 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
     options = typed(cls, options, where=f"{prefix}options")
     try:
         mixer = cls(**options)
-        needs, inputs = mixer.needs, mixer.required_inputs()
+        needs, inputs, built = mixer.needs, mixer.required_inputs(), mixer.built_mixers()
     except UserError as error:  # its `where` is the option
         raise UserError(error.what, where=f"{prefix}options.{error.where}", fix=error.fix) from None
     except (TypeError, ValueError) as error:
@@ -364,9 +364,13 @@ def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mi
         raise failed(name, error, f"{prefix}options") from error
     if not isinstance(needs, frozenset) or not all(isinstance(signal, Signal) for signal in needs):
         raise UserError(f"`needs` of mixer {name!r} is {needs!r:.80}", where=f"{prefix}mixer", fix=_NEEDS)
-    if not isinstance(inputs, tuple) or not all(isinstance(role, str) for role in inputs):
-        what = f"`required_inputs` of mixer {name!r} gives {inputs!r:.80}"
-        raise UserError(what, where=f"{prefix}mixer", fix='a tuple of roles, as in ("actor",)')
+    for question, names, fix in (
+        ("required_inputs", inputs, 'roles, as in ("actor",)'),
+        ("built_mixers", built, "names of mixers"),
+    ):
+        if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):
+            what = f"`{question}` of mixer {name!r} gives {names!r:.80}"
+            raise UserError(what, where=f"{prefix}mixer", fix=f"a tuple of {fix}")
     return mixer
 
 

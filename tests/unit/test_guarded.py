@@ -112,6 +112,11 @@ WRONG = {
         "        return 1 / (self.n < 2) and frozenset({Signal.LOSS})",
         "needs raised ZeroDivisionError",
     ),
+    "a property that raises": (
+        "nothing(self): pass\n    @property\n    def loss_weights(self): raise ValueError('no')",
+        "loss_weights at step 0 raised ValueError: no",
+    ),
+    "no method": ("nothing(self): pass\n    sampling = 3", "sampling at step 0 gives 3"),
     "an answer that cannot be shown": (
         "sampling(self, step): return type('X', (), {'__repr__': lambda self: sys.exit(0)})()", "cannot be printed"
     ),
@@ -221,6 +226,17 @@ def test_what_a_mixer_does_to_its_arrays_changes_no_recorded_number(train) -> No
     for name in ("metrics", "mixture"):
         mine, its = (pd.read_parquet(folder / f"{name}.parquet").drop(columns="run") for folder in (quiet, loud))
         pd.testing.assert_frame_equal(mine, its)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("check", "self, domains, *, where): raise RuntimeError"), ("built_mixers", "self): return 3"),
+     ("built_mixers", "self): raise RuntimeError"), ("required_inputs", "self): return ['x']")],
+)  # fmt: skip
+def test_what_the_plan_asks_of_a_mixer_is_checked_there(train, name: str, code: str) -> None:
+    with pytest.raises(UserError, match="mine") as told:
+        train(f"planned_{name}_{len(code)}", f"{name}({code}")
+    assert told.value.where.startswith("methods.mine") and told.value.fix
 
 
 class Slow(Mixer):
