@@ -142,7 +142,7 @@ def draw(frame: pd.DataFrame, dots: pd.DataFrame, colours: dict[str, str], base:
         line.set_label(f"{reference.label}, median")
         style.tag(line, reference.method, f"{reference.label}: {reference.test_mean:.4f}")
     axes[1].axvline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    axes[0].set_xlabel(f"Test loss, {mean} (nats a token)")
+    axes[0].set_xlabel(f"Test loss, {mean} (nats per token)")
     axes[1].set_xlabel("Difference to the base (nats; left is better)")
     axes[0].set_yticks(
         range(len(rows)), [f"{r.label} (base)" if r.kind == BASE else r.label for r in rows.itertuples()]
@@ -171,9 +171,9 @@ def _row(ax: plt.Axes, y: int, row: dict, name: str, values: pd.Series, colour: 
         style.tag([*line, *dot], row["method"], tip)
     if row["statuses"] != f"{row['n']} finished" and name == "difference":
         note = ax.annotate(
-            row["statuses"], (1, y), (-3, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points"
+            row["statuses"], (1, y), (-3, 1), xycoords=ax.get_yaxis_transform(), textcoords="offset points"
         )
-        note.set(ha="right", va="center", fontsize=7, color=style.FAINT)
+        note.set(ha="right", va="bottom", fontsize=7, color=style.FAINT)  # the seeds' dots are below
 
 
 def render(results: Results, out: Path) -> None:

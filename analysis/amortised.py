@@ -82,6 +82,7 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
         ax.axhline(1, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
         ax.set_xscale("log")
         ax.set_xticks(REUSES, [str(m) for m in REUSES])
+        ax.set_xlim(0.8 * REUSES[0], 1.25 * REUSES[-1])  # of a panel without lines, too
         ax.minorticks_off()
         ax.set_xlabel("Target runs that use the phase's result")
     axes[0].set_ylabel(f"Cost to target ({'at most ' * bool(frame['bound'].any())}× {base}'s)")

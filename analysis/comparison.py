@@ -55,6 +55,7 @@ from .tables import (
 )
 
 BASELINE, CHEAPEST = AGAINST = ("baseline", "cheap")  # what methods are held against: see frames.held_against
+VERDICTS = ["Against baseline", "Against cheap"]  # columns of the table's cells
 ITSELF = "itself"
 WIDTH = 80  # columns of a terminal that the printed table fits
 LOSSES = ("valid_mean", "test_mean", "test_natural", "test_worst", "test_mean_of_perplexities", "test_bits_per_byte")
@@ -92,8 +93,8 @@ def table(results: Results, target: str = "natural") -> pd.DataFrame:
     for name in ("time_ratio", "time_ratio_low", "time_ratio_high", "device_memory_ratio", "host_memory_ratio"):
         frame[name] = probed[name]
     for which, method in against.items():
-        found = paired.table(results, method).set_index("method")["verdict"] if method else pd.Series(dtype=str)
-        frame[f"verdict_against_{which}"] = found.reindex(frame.index).fillna(ITSELF if method else NOT_RUN)
+        found = paired.table(results, method).set_index("method")["verdict"].to_dict() if method else {}
+        frame[f"verdict_against_{which}"] = [found.get(m, ITSELF if method else NOT_RUN) for m in frame.index]
     return frame.reset_index()
 
 
@@ -146,9 +147,8 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
             "All in, over cheap (×)": [speedup(row, "flops_all_in", CHEAPEST) for row in rows],
             "Step time (×)": [number(row["time_ratio"]) for row in rows],
             "Memory (×)": [number(_memory(row)) for row in rows],
-            "Against baseline": frame[f"verdict_against_{BASELINE}"],
-            "Against cheap": frame[f"verdict_against_{CHEAPEST}"],
         }
+        | {name: frame[f"verdict_against_{which}"] for name, which in zip(VERDICTS, AGAINST, strict=True)}
     )
 
 
@@ -164,15 +164,16 @@ def _memory(row: pd.Series) -> float:
     return row["host_memory_ratio"] if math.isnan(device) else device
 
 
-def caption(results: Results, target: str = "natural") -> str:
+def caption(results: Results, target: str = "natural", *, intervals: bool = True) -> str:
     """Target, horizon rule, number of seeds and kind of interval: what every reader of the table must know."""
     setter, goal = targets(results).set_index("target").loc[target, ["method", "loss"]]
     n = len(results.experiment.get("seeds", []))
+    within = f"; in brackets the {interval_name(n)}{KNOWN_TARGET}" if intervals else ""
     cheap = f"{title(results, strongest_cheap(results)) or NOT_RUN}, the better of uniform and objective weights"
     mixed = "".join(f" The runs differ in {words}." for words in disagreements(results.runs))
     reach = f"{goal:.4f} nats, perplexity {np.exp(goal):.2f}" if np.isfinite(goal) else NOT_RUN
     return (
-        f"Medians over seeds; in brackets the {interval_name(n)}{KNOWN_TARGET}. Target: median final validation loss of"
+        f"Medians over seeds{within}. Target: median final validation loss of"
         f" {title(results, setter)} ({reach}). Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')},"
         f" {horizon(results)} steps, {results.experiment.get('schedule', 'unstated')} schedule; >{horizon(results)}: not"
         f" reached. Speed-up: {title(results, baseline(results))}'s FLOPs to the target over the method's, alone and with every run"
@@ -224,14 +225,12 @@ def show(results: Results) -> None:
 
     frame = table(results)
     cells = printed(results, frame)
-    grid = Table(
-        title=str(results.experiment["experiment"]), header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    grid = Table(title=str(results.experiment["experiment"]), header_style="bold", box=SIMPLE_HEAD, padding=0)
     grid.show_edge = False
     for i, name in enumerate(cells.columns):
-        # A column of numbers is as wide as its longest word; the first one has the rest.
-        words = [len(word) for text in (name, *cells[name]) for word in text.split()]
-        grid.add_column(name, justify="right" if i else "left", vertical="bottom", width=max(words) if i else None)
+        # A column of numbers is as wide as its longest cell or word of its name; the first one has the rest.
+        width = max(map(len, [*name.split(), *cells[name]]))
+        grid.add_column(name, justify="right" if i else "left", vertical="bottom", width=width if i else None)
     for row in cells.values.tolist():
         grid.add_row(*row)
     console = Console()
@@ -239,7 +238,7 @@ def show(results: Results) -> None:
     console.print(grid)
     for row in frame[[cell.endswith("*") for cell in cells["Seeds"]]].itertuples():
         console.print(f"* {row.title}: {row.statuses}", soft_wrap=True, highlight=False)
-    console.print(caption(results), style="dim", soft_wrap=True, highlight=False)
+    console.print(caption(results, intervals=False), style="dim", highlight=False)
 
 
 if __name__ == "__main__":

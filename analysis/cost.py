@@ -240,7 +240,7 @@ def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
             ax.axvline(own, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=0.9)
         ax.set_xlim(0, 1.2 * longest)
         ax.xaxis.set_major_formatter(lambda value, _, scale=scale: f"{value / scale:g}")
-        ax.set_xlabel(f"{words} (10$^{{{power}}}$)" if power else words)
+        ax.set_xlabel(f"{words} (× {10.0**power:.0e})".replace("e+", "e") if power else words)
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(methods)), [frame.loc[frame["method"] == m, "title"].iloc[0] for m in methods])
     axes[0].set_ylim(len(methods) - 0.5, -0.5)

@@ -138,7 +138,7 @@ def _line(
     texts = [[number(v, digits, signed=signed) for v in three] for three in zip(middle, low, high, strict=True)]
     seeds = [f", {n} seeds" if n > 1 else ", 1 seed" for n in rows["n"]]
     words = [f"{m} ({a} to {b}{n})" for (m, a, b), n in zip(texts, seeds, strict=True)]
-    style.trace(line, "Difference, nats a token" if signed else "Validation perplexity", words)
+    style.trace(line, "Difference, nats per token" if signed else "Validation perplexity", words)
 
 
 def _axes(left: plt.Axes, right: plt.Axes, late: pd.DataFrame, base: str, bands: bool) -> None:

@@ -123,9 +123,8 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
         colour = colours[row.method]
         if not row.blocks:
             for ax in (left, middle):
-                ax.text(
-                    0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), color=style.FAINT, va="center", fontsize=7
-                )
+                words = ax.text(0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), va="center")
+                words.set(fontsize=7, color=style.FAINT, bbox={"fc": "white", "ec": "none", "pad": 0.8})
             continue
         tip = f"{row.title}: {row.time_ratio:.3f} × [{row.time_ratio_low:.3f}, {row.time_ratio_high:.3f}]"
         line = left.plot([row.time_ratio_low, row.time_ratio_high], [y, y], color=colour, lw=2.2, alpha=0.5)
@@ -165,7 +164,7 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
         ax.grid(axis="y", visible=False)
         low, high = ax.get_xlim()
         ax.set_xlim(min(low, 0.98), max(high, 1.04))
-    middle.set_xlabel("Milliseconds a step, by part")
+    middle.set_xlabel("Milliseconds per step, by part")
     middle.grid(axis="y", visible=False)
     left.set_yticks(range(len(frame)), frame["title"])
     left.set_ylim(len(frame) - 0.5, -0.6)

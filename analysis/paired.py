@@ -96,13 +96,14 @@ def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
             "Difference (nats)": [with_interval(row, "difference", 4, signed=True) for row in rows],
             "Interquartile mean": [few(row["n"], number(row["iqm"], 4, signed=True)) for row in rows],
             "P(improvement)": [few(row["n"], number(row["improvement"], 2)) for row in rows],
-            "p (Holm)": [few(row["n"], _p(row["holm"])) for row in rows],
+            "p (Holm)": [few(row["n"], p_cell(row["holm"])) for row in rows],
             "Verdict": frame["verdict"],
         }
     )
 
 
-def _p(value: float) -> str:
+def p_cell(value: float) -> str:
+    """A p value to three decimals; "none" where it is unknown."""
     return "none" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 

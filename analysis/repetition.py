@@ -51,7 +51,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     methods = frame["method"].unique()
     domains = frame["domain"].unique().tolist()
     train = frame.drop_duplicates("domain").set_index("domain")["train_tokens"]
-    ways = ["drawn − requested, a step", "drawn − requested, whole run"]
+    ways = ["drawn − requested, each step", "drawn − requested, whole run"]
     cells = {"Domain": domains + ways, "Training tokens": [number(train[d], 0) for d in domains] + ["", ""]}
     for method in methods:
         mine = frame[frame["method"] == method].set_index("domain")

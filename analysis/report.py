@@ -147,6 +147,8 @@ def _kind(text: str) -> str:
 def main_table(results: Results, mains: dict[str, pd.DataFrame]) -> dict:
     """The main table: a cell that depends on the target holds one value a target (``mains``), the default's seen first."""
     shown = {target: comparison.shown(main, horizon(results)) for target, main in mains.items()}
+    # The verdicts stand above the table in words.
+    shown = {target: cells.drop(columns=comparison.VERDICTS) for target, cells in shown.items()}
     first = shown[style.DEFAULT_TARGET]
     table = grid(results, list(first.columns), first.values.tolist(), comparison.caption(results))
     for i, row in enumerate(table["rows"]):
@@ -196,7 +198,7 @@ def setup(results: Results) -> list[tuple[str, str]]:
         ("Model", known.get("model")),
         ("Steps", f"{known['steps']:,}"),
         ("Batch × context", f"{known['batch']} × {known['context']} tokens"),
-        ("Training tokens a run", f"{tokens:,}"),
+        ("Training tokens per run", f"{tokens:,}"),
         ("Schedule", known.get("schedule")),
         ("Corpus", f"{corpus.get('name', '')}, {len(results.domains)} domains ({corpus.get('id', '')})"),
         ("Seeds", ", ".join(map(str, known.get("seeds", [])))),

@@ -36,7 +36,7 @@ def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[
             ]
             entry["verdict"] = "; ".join(each if len(words) > 1 else words)
             text = [*(_loss(pair, b) for b, pair in mine.items()), _steps(row, results), _cost(row, base)]
-            entry["text"] = " ".join(filter(None, text))
+            entry["text"] = " ".join(filter(None, dict.fromkeys(text)))
         entries.append(entry)
     return entries
 
@@ -56,7 +56,8 @@ def _loss(pair: pd.Series, base: str) -> str:
     if not enough(pair["n"]):
         seeds = "1 seed" if pair["n"] == 1 else f"{pair['n']} seeds ({low} to {high})"
         return f"Measured test loss {size} on {seeds}: too few for a verdict."
-    interval = f"95 % interval {low} to {high}, {pair['n']} paired seeds"
+    # The verdict is Holm's, so an interval without zero may stand beside "not distinguishable".
+    interval = f"95 % interval {low} to {high}, {pair['n']} paired seeds, Holm's p {paired.p_cell(pair['holm'])}"
     if pair["verdict"] == paired.SAME:
         return f"Test loss not distinguishable from {base}'s ({interval})."
     return f"Test loss {size} ({interval})."

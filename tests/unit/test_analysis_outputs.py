@@ -154,7 +154,8 @@ def test_verdicts_and_notes_say_only_what_is_there(results, broken):
         text = " ".join(v["text"] for v in verdicts(one, main, paired.tables(one)))
         said = " ".join(notes(one, main, repetition.table(one)))
         assert "nan" not in text and "inf" not in text.replace("infinite", "")
-        assert ("too few for a verdict" in text) == few
+        assert ("too few for a verdict" in text) == few and ("Holm's p" in text) != few
+        assert text.count("At least one run failed") == few and "p 0.000" not in text
         assert ("Fewer than 5 seeds" in said) == few
         assert ("probe was not run" in said) == few and ("1 diverged" in said) == few
 

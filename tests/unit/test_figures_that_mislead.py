@@ -38,6 +38,13 @@ def test_reuse_of_a_phase_stands_beside_the_cheap_baseline(results):
     assert "Uniform (no phase)" in names and "AC-ODM (proxy)" in names
 
 
+def test_a_panel_that_was_not_run_keeps_its_ticks_apart(canned_results):
+    broken = canned_results("extended", broken=True)
+    figure = amortised.draw(amortised.table(broken), style.colours(broken.compare), "Natural")
+    for ax in figure.axes:
+        assert ax.get_xlim()[0] < amortised.REUSES[0] and ax.get_xlim()[1] > amortised.REUSES[-1]
+
+
 def test_no_bar_needs_hatching_which_browsers_drop(results):
     titles = results.experiment["titles"]
     order = {method: titles[method] for method in results.compare}

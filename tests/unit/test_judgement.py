@@ -151,6 +151,14 @@ def test_without_a_cheap_baseline_the_cells_say_not_run(tmp_path):
     assert set(cells["All in, over cheap (×)"]) == {"not run"} and "cheap: not run" in comparison.caption(made)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_table_of_one_method_alone_is_made_without_a_warning(tmp_path):
+    made = Results(canned.make(tmp_path, 2))
+    made.experiment = made.experiment | {"compare": ["natural"]}
+    row = comparison.table(made).iloc[0]
+    assert (row["verdict_against_baseline"], row["verdict_against_cheap"]) == ("itself", "not run")
+
+
 LONG = dict(zip(canned.COMPARE, (
     "Natural", "Uniform", "ODM with AC-ODM's floor", "AC-ODM without critic (mirror ascent)", "AC-ODM (released code) from proxy",
 ), strict=True))  # fmt: skip
@@ -164,7 +172,7 @@ def test_the_printed_table_fits_80_columns_and_cuts_no_word(canned_results, caps
     comparison.show(made)
     printed = capsys.readouterr().out
     table = printed[: printed.index("Medians over seeds")]
-    assert max(map(len, table.splitlines())) <= 80
+    assert max(map(len, printed.splitlines())) <= 80 and "in brackets" not in printed
     words = set(table.split())
     for name in comparison.printed(made, comparison.table(made)).columns:
         assert set(name.split()) <= words, name

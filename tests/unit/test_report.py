@@ -100,6 +100,7 @@ def test_the_page_is_whole_and_needs_nothing_else(which, request):
 def test_figures_are_inline_and_say_what_they_show(page, rendered):
     figures = sorted(path.stem for path in rendered.glob("*.svg"))
     assert page.count("<svg") == len(figures) == page.count('role="img"')
+    assert not re.search(r"<text[^>]*>[^<]*\$[^<]*</text>", page)  # no formula that was drawn as it is written
     assert 'aria-label="Validation curves. Left' in page
 
 
@@ -259,6 +260,8 @@ READER = r"""
   var there = function (part) { return seen(part) && seen(part.querySelector("h2")); };
   found.sections = all("main section").filter(there).map(function (part) { return part.id; });
   found.figures = all("figure svg").map(function (svg) { return svg.getBoundingClientRect().width; });
+  var top = function (selector) { return document.querySelector(selector).getBoundingClientRect().top; };
+  found.first = top("h1") <= top("nav");
   found.wide = document.documentElement.scrollWidth - innerWidth;
   var plain = function (word) { return !word.querySelector("tspan") && !/rotate\(-?[1-9]/.test(word.getAttribute("transform")); };
   // Letters of a figure that cover each other; turned ones and formulas have boxes that do not tell.
@@ -336,6 +339,7 @@ def test_the_browser_shows_every_section_and_reports_no_error(read):
     assert read["wrong"] == []
     assert read["sections"] == SECTIONS
     assert min(read["figures"]) > 250
+    assert read["first"]  # on a narrow screen the title stands above the contents
     assert read["wide"] <= 0  # wide tables scroll by themselves
 
 
@@ -367,7 +371,10 @@ def test_the_page_prints(page, tmp_path):
         pytest.skip("no Chromium on this machine: the report was not printed")
     (tmp_path / "report.html").write_text(page)
     browse(tmp_path / "report.html", f"--print-to-pdf={tmp_path / 'report.pdf'}", "--no-pdf-header-footer")
-    assert (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n") > 5
+    printed = (tmp_path / "report.pdf").read_bytes()
+    assert 5 < printed.count(b"/Type /Page\n") < 25
+    shapes = set(re.findall(rb"/MediaBox \[[^]]*\]", printed))
+    assert len(shapes) == 1  # a turned page would end the one before it early
 
 
 @pytest.mark.parametrize("name", ["paired.md", "comparison.csv", "curves.svg"])
