@@ -89,7 +89,8 @@ def draw(frame: pd.DataFrame, colours: dict[str, str]) -> Figure:
         far = sizes[
             sizes > APART * sizes.sort_values().iloc[(len(sizes) - 1) // 2]
         ]  # of two, the smaller sets the scale
-        ax.set_ylim(*_limits(mine[~mine["method"].isin(far.index)]))
+        bottom, top = _limits(mine[~mine["method"].isin(far.index)])
+        ax.set_ylim(bottom, top + (top - bottom) * 0.15 * len(far))  # the notes stand above the lines
         ax.yaxis.set_major_locator(plt.MaxNLocator(4))
         ax.ticklabel_format(axis="y", scilimits=(-3, 4), useMathText=True)
         for i, (method, size) in enumerate(far.items()):
