@@ -200,7 +200,9 @@ class Guarded(Mixer):
             if not _raised_by_code(error):
                 raise  # somebody pressed Ctrl-C
             self._fail(question, at, f"raised {one_line(error)}", error)
-        except Exception as error:
+        except BaseException as error:
+            if type(error).__module__.startswith("acodm_core."):
+                raise  # somebody stops the program
             self._fail(question, at, f"raised {one_line(error)}", error)
         if inspect.isgenerator(given) or inspect.isawaitable(given) or inspect.isasyncgen(given):
             what = "is a generator or a coroutine, of which no line ran"

@@ -20,6 +20,7 @@ from acodm_core.data.tokenizer import load_tokenizer, token_bytes, train_tokeniz
 from acodm_core.data.tokens import token_dtype, tokenize_domain
 from acodm_core.errors import UserError
 from acodm_core.files import read_json, sealed_json
+from acodm_core.seals import marked
 
 
 def make_spec(folder: Path, **changes: object) -> CorpusSpec:
@@ -179,10 +180,10 @@ def test_unfinished_and_damaged_manifests_are_refused(fresh: Path) -> None:
         Corpus.open(fresh)
 
 
-def test_seal_refuses_tokens_that_do_not_fit_their_offsets(fresh: Path) -> None:
+def test_seal_refuses_tokens_that_are_not_as_they_were_written(fresh: Path) -> None:
     path = fresh / "tokens/numbers/train.bin"
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated or changed"):
         seal(make_spec(fresh.parents[2]), fresh)
 
 
@@ -210,12 +211,23 @@ def test_tokenizer_that_changes_the_text_is_refused(built: tuple[CorpusSpec, Pat
     spec, folder = built
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     tokenizer.normalizer = normalizers.NFKD()
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with marked(tmp_path / "tokenizer.json") as path:
+        tokenizer.save(str(path))
     with pytest.raises(UserError, match="changes the text"):
         tokenize_domain(
             spec, "letters", folder / "documents/letters.parquet", tmp_path / "tokenizer.json", tmp_path / "out"
         )
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokens/letters/test.bin", "tokens/numbers/valid.idx.npy"])
+def test_what_changes_between_the_steps_is_not_sealed(fresh: Path, name: str) -> None:
+    raw = bytearray((fresh / name).read_bytes())
+    raw[-3] ^= 1
+    (fresh / name).write_bytes(raw)
+    with pytest.raises(UserError, match="truncated or changed") as told:
+        seal(make_spec(fresh.parents[2]), fresh)
+    assert told.value.where == str(fresh / name)
 
 
 def test_balance_keeps_a_large_domain_from_owning_the_vocabulary(tmp_path: Path) -> None:

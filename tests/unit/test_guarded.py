@@ -56,6 +56,9 @@ WRONG = {
     "recursion": ("sampling(self, step): return self.sampling(step)", "raised RecursionError"),
     "exits": ("sampling(self, step): sys.exit(0)", "sampling at step 0 tried to end the program"),
     "interrupts": ("sampling(self, step): raise KeyboardInterrupt", "sampling at step 0 raised KeyboardInterrupt"),
+    "no Exception": (
+        "observe(self, stats): raise type('B', (BaseException,), {})('b')", "observe at step 0 raised B: b"
+    ),
     "a failing message": (
         "observe(self, stats): raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})()", "observe at step 0 raised E"
     ),
