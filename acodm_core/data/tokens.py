@@ -17,7 +17,7 @@ import numpy as np
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.documents import SPLITS, Progress, Split, read_documents
 from acodm_core.data.tokenizer import changed_text, end_of_text, load_tokenizer, spellings
-from acodm_core.seals import marked, verify_mark
+from acodm_core.seals import mark_of, marked, verify_mark
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -92,7 +92,8 @@ class Encoder:
     """
 
     def __init__(self, spec: CorpusSpec, tokenizer_path: Path) -> None:
-        verify_mark(tokenizer_path, fix=f"delete {tokenizer_path}, and make it again: acodm data tokenizer")
+        if mark_of(tokenizer_path).exists():  # else it is somebody else's; `seal` asks for it
+            verify_mark(tokenizer_path, fix=f"delete {tokenizer_path}, and make it again: acodm data tokenizer")
         self._tokenizer = load_tokenizer(tokenizer_path)
         spelt = spellings(self._tokenizer)
         self._bytes = np.frombuffer(b"".join(spelt), np.uint8)

@@ -63,7 +63,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     marks = sorted(folder.glob("step-*.sha256"), reverse=True)
     for mark in marks:
         path = mark.with_suffix(".pt")
-        if not path.exists() or sha256(path) != mark.read_text(encoding="ascii").strip():
+        if not path.exists() or sha256(path) != mark.read_text(encoding="ascii", errors="replace").strip():
             way = "beginning again" if mark == marks[-1] else "falling back to the one before"
             log.warning("%s is damaged (its SHA-256 differs from the one written): %s", path, way)
             continue

@@ -83,7 +83,7 @@ def test_damaged_later_ones_do_not_push_out_new_ones(folder: Path) -> None:
 
 
 def test_damaged_mark_is_a_damaged_checkpoint(folder: Path) -> None:
-    (folder / "step-00000020.sha256").write_text("")
+    (folder / "step-00000020.sha256").write_bytes(b"\xff\x00\xfe garbage")
     assert checkpoint.load_latest(folder)["step"] == 10
 
 
