@@ -64,7 +64,7 @@ class Doremi(Mixer):
         self.average_ = self.average_ + (self.weight_ - self.average_) / (stats.step + 1)
 
     def diagnostics(self) -> dict[str, float]:
-        return {"excess_loss": float(np.nanmean(self.score_))} if np.isfinite(self.score_).any() else {}
+        return {"mean_excess": float(np.nanmean(self.score_))} if np.isfinite(self.score_).any() else {}
 
     def save(self, folder: Path) -> None:
         save_weights(folder, self._domains, self.average_)

@@ -119,7 +119,7 @@ def test_our_own_runs_score_as_they_did(tmp_path: Path) -> None:
         "steps_high",
         "flops_alone",
         "flops_all_in",
-        "verdict",
+        "verdict_against_baseline",
     ]
     pd.testing.assert_series_equal(table.loc["theirs", same], table.loc["acodm", same], check_names=False)
     before = comparison.table(source).set_index("method")
