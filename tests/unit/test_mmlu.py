@@ -331,7 +331,7 @@ def test_a_killed_evaluation_continues_and_a_finished_one_is_not_asked_again(
     assert asked == ["mmlu_letters_virology", "mmlu_cloze_virology"] and continued == undisturbed
     for table in ("scores.parquet", "questions.parquet"):
         assert (tmp_path / "killed" / table).read_bytes() == (tmp_path / "undisturbed" / table).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "killed").glob("[!.]*")) == [
         "manifest.json",
         "questions.parquet",
         "scores.parquet",
