@@ -160,7 +160,7 @@ def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     order, options = places(there), {"zero_head": True, "actor_lr": 3e-3, "critic_lr": 3e-3}
     case = dataclasses.replace(CASES[name], options={**CASES[name].options, **options})
     mixer, permuted = start(case, domains), start(case, there)
-    agent, other, size = mixer.agent_, permuted.agent_, mixer.tracker_.size
+    agent, other, size = mixer.mixer.agent_, permuted.mixer.agent_, mixer.mixer.tracker_.size
     states = np.concatenate([order, k + order, 2 * k + order, np.arange(3 * k, size)])  # counts, losses, changes, rest
     outputs = np.concatenate([order, k + order])
     for name in ("actor", "target_actor", "critic", "target_critic"):
@@ -223,5 +223,5 @@ def test_a_mixer_says_which_others_it_builds(name: str, monkeypatch: pytest.Monk
     built, find = set(), mixing.find_mixer
     monkeypatch.setattr(mixing, "find_mixer", lambda name, **where: built.add(name) or find(name, **where))
     mixer = start(case, domains)
-    declared = {case.mixer, *mixer.built_mixers()}
+    declared = {case.mixer, *mixer.mixer.built_mixers()}
     assert declared <= built <= declared | {stage.mixer for stage in stages if isinstance(stage, Case)}
