@@ -63,7 +63,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
     """The same mixtures and losses to rounding, the same counts of sequences exactly."""
     mine, its = (pd.read_parquet(one / "mixture.parquet") for one in (folder, other))
     assert mine.drawn.equals(its.drawn)
-    assert np.allclose(mine.requested, its.requested, rtol=1e-4, atol=1e-6)
+    assert np.allclose(mine.requested, its.requested, rtol=1e-4, atol=1e-4)  # an agent that learns multiplies rounding
     mine, its = (pd.read_parquet(one / "metrics.parquet") for one in (folder, other))
     keys = ["step", "split", "domain", "metric"]
     assert mine[keys].equals(its[keys])
