@@ -73,6 +73,12 @@ class Moved:
     def random(self, size: int) -> np.ndarray:
         return self._rng.random(size)[self._place_K]
 
+    def state_dict(self) -> dict[str, Any]:
+        return self._rng.bit_generator.state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._rng.bit_generator.state = state
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rng, name)
 
