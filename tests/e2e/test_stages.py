@@ -10,6 +10,7 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
+from acodm_core.guarded import MixerError
 from acodm_core.lm.evaluate import Evaluator
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.model import build_model
@@ -81,7 +82,7 @@ def test_a_killed_stage_continues_to_the_same_bytes(
     for last in (2, 9, 17):  # before the first checkpoint, and between others; OP-Mix looks at step 3
         with monkeypatch.context() as patch:
             patch.setattr(mixer, "observe", killing(mixer.observe, last))
-            with pytest.raises(Killed):
+            with pytest.raises(MixerError):
                 train(spec, corpus, folder, runs, specs).run()
     assert train(spec, corpus, folder, runs, specs).run() == "finished"
     names = FILES if method in ("aioli", "opmix") else (*FILES, "weights.json")
