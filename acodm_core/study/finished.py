@@ -25,7 +25,7 @@ def read_manifest(folder: Path, *keys: str) -> dict[str, Any]:
     path = Path(folder) / MANIFEST
     manifest = read_json(path, fix=mend(folder))
     if missing := sorted({*KEYS, *keys} - set(manifest)):
-        raise UserError(f"not the manifest of a run: it has no {', '.join(missing)}", where=str(path))
+        raise UserError(f"not the manifest of a run: it has no {', '.join(missing)}", where=str(path), fix=mend(folder))
     return manifest
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
+from acodm_core.guarded import MixerError
 from acodm_core.lm.probe import PLAIN, Arms, plain_arm
 from acodm_core.lm.train import Trainer
 from acodm_core.mixing import find_mixer
@@ -106,10 +107,10 @@ def test_a_killed_run_continues_to_the_same_bytes(
 
     def killed(self, stats) -> None:
         if stats.step == last:
-            raise KeyboardInterrupt
+            raise RuntimeError("stop here")
         observe(self, stats)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(MixerError, match="stop here"):
         patch.setattr(mixer, "observe", killed)
         trainer(spec, corpus, runs, tmp_path).run()
     assert trainer(spec, corpus, runs, tmp_path).run() == "finished"

@@ -78,7 +78,7 @@ def test_merging_interpolates_the_adapters_products(trainer_of) -> None:
     for factors in pairs:
         for _, out in factors:
             out.data.normal_()
-    layers = lora._adapted(model)
+    layers = lora.adapted_layers(model)
     before = [layer.weight.clone() for layer in layers]
     with lora._merged(model, pairs, np.array([0.5, 2.0])):
         for index, (layer, weight) in enumerate(zip(layers, before, strict=True)):
@@ -98,14 +98,14 @@ def test_an_adapter_learns_its_domain(trainer_of) -> None:
 
 def test_every_linear_but_the_head_is_adapted(trainer_of) -> None:
     model = trainer_of().model
-    assert len(lora._adapted(model)) == 2 * 4  # query_key_value, dense, and the two of the MLP
-    assert model.get_output_embeddings() not in lora._adapted(model)
+    assert len(lora.adapted_layers(model)) == 2 * 4  # query_key_value, dense, and the two of the MLP
+    assert model.get_output_embeddings() not in lora.adapted_layers(model)
 
 
 def test_a_model_without_linear_layers_is_refused() -> None:
     model = build_model({"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}, vocab_size=9, context=4, seed=0)
     with pytest.raises(UserError, match="GPT2LMHeadModel has no Linear layers"):
-        lora._adapted(model)
+        lora.adapted_layers(model)
 
 
 @pytest.mark.parametrize("config", [None, DROPOUT], ids=["plain", "dropout"])
@@ -175,14 +175,14 @@ def test_what_it_costs(trainer_of) -> None:
     asked, training = trainer.mixer.adapters(), trainer.spec.training
     forward, both = (sequence_flops(trainer.model, training.context, backward=b) for b in (False, True))
     products = 2 * training.context * sum(w.numel() for w in trainer.model.parameters() if w.ndim == 2)
-    factors = sum(16 * (layer.in_features + layer.out_features) for layer in lora._adapted(trainer.model))
+    factors = sum(16 * (layer.in_features + layer.out_features) for layer in lora.adapted_layers(trainer.model))
     flops = partial(lora.adapter_flops, trainer.model, training=training)
     none, some = (flops(Adapters(asked.mixture_AK, asked.weight_MA, s), sequences=0) for s in (0, 1))
-    merging = len(asked.weight_MA) * 2 * 5 * 16 * sum(layer.weight.numel() for layer in lora._adapted(trainer.model))
+    merging = len(asked.weight_MA) * 2 * 5 * 16 * sum(layer.weight.numel() for layer in lora.adapted_layers(trainer.model))
     assert none == merging
     step = (some - none) / (5 * training.batch)
     embeddings = 2 * training.context * trainer.model.get_input_embeddings().weight.numel()
-    first = lora._adapted(trainer.model)[0:4:2]  # read the embeddings, which need no gradient
+    first = lora.adapted_layers(trainer.model)[0:4:2]  # read the embeddings, which need no gradient
     spared = sum(2 * training.context * (layer.weight.numel() + 16 * layer.in_features) for layer in first)
     assert step == both - (products - embeddings) + 6 * training.context * factors - spared
     assert flops(asked, sequences=7) - flops(asked, sequences=6) == len(asked.weight_MA) * forward

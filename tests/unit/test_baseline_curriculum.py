@@ -65,11 +65,11 @@ MISTAKES: dict[str, tuple[list[Any], list[str]]] = {
     ),
     "twice the same time": ([UNIFORM, UNIFORM], ["ascending"]),
     "steps instead of a share": ([UNIFORM, {"at": 500, "weights": "natural"}], ["share of the training", "500"]),
-    "no time": ([{"weights": "natural"}], ["methods.mine.options.points.0.at:", "required"]),
-    "misspelt key": ([UNIFORM | {"wieghts": {}}], ["methods.mine.options.points.0.wieghts:"]),
+    "no time": ([{"weights": "natural"}], ["methods.mine.options.points[0].at:", "required"]),
+    "misspelt key": ([UNIFORM | {"wieghts": {}}], ["methods.mine.options.points[0].wieghts:"]),
     "unknown word": (
         [{"at": 0, "weights": "natura"}],
-        ["methods.mine.options.points.0.weights", "'natural' or 'uniform'"],
+        ["methods.mine.options.points[0].weights", "'natural' or 'uniform'"],
     ),
 }
 

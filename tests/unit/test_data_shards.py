@@ -230,7 +230,7 @@ def killing(left):
 lives = 0
 while True:
     if not (child := os.fork()):
-        os.replace = killing(after + lives % 7)
+        os.replace = killing(after + 3 * lives % 29)  # a domain is written anew until all its 14 files stand
         build_corpus(spec, data)
         os._exit(0)
     lives += 1

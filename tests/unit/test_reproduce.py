@@ -87,7 +87,7 @@ def test_what_ends_because_a_person_asked_has_not_failed(work: Work) -> None:
 def test_last_words_are_few(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(text)
     said = last_words(tmp_path / "log")
-    assert words in said[-1] and len(said) <= 5 and max(map(len, said)) < 300
+    assert any(words in line for line in said) and len(said) <= 5 and max(map(len, said)) < 300
 
 
 def test_progress_and_time_left_come_from_the_logs_of_running_jobs(work: Work) -> None:
