@@ -15,9 +15,9 @@ from acodm_core.contract.programs import check, new_mixer
 from acodm_core.data.programs import app as data_app
 from acodm_core.downstream.programs import app as downstream_app
 from acodm_core.errors import UserError
-from acodm_core.lm.device import prepare
-from acodm_core.reproduce import reproduce
-from acodm_core.results_programs import export, rerun, score
+from acodm_core.lm.kernels.device import prepare
+from acodm_core.reproducing.program import reproduce
+from acodm_core.results.programs import export, rerun, score
 
 if TYPE_CHECKING:
     from acodm_core.study.config import Experiment
@@ -77,7 +77,7 @@ def plan(
 
     Runs, tokens, FLOPs, hours, disk, memory, and the difference that the chosen seeds can detect.
     """
-    from acodm_core.study.evaluations import configured
+    from acodm_core.downstream.evaluations import configured
 
     experiment, planned, _ = configured(config, files_may_lack=not (write or runs))
     if write or runs:
@@ -85,24 +85,24 @@ def plan(
         if write:
             _write_plan(experiment, planned, write)
         return
-    from acodm_core.study import estimate, estimate_print
+    from acodm_core.planning import estimate, table
 
     known = estimate.read_noise(noise) if noise else None
     device = prepare("auto" if experiment.resources.gpus else "cpu", experiment.resources.threads)
-    from acodm_core.estimating import Estimator
+    from acodm_core.planning.estimator import Estimator
 
     found = Estimator(experiment, planned).estimate(probe=probe, rate=rate, device=device, noise=known)
     if save:
-        from acodm_core.study import resources
+        from acodm_core.planning import job_requests
 
-        path = resources.save(found, planned, Path("results") / experiment.experiment)
+        path = job_requests.save(found, planned, Path("results") / experiment.experiment)
         print(f"Saved to {path}", file=sys.stderr)
     if json:
         import json as codec
 
-        print(codec.dumps(estimate_print.plain(found), indent=1))
+        print(codec.dumps(table.plain(found), indent=1))
     else:
-        estimate_print.show(found)
+        table.show(found)
 
 
 def _list(experiment: Experiment, planned: Plan) -> None:
@@ -148,8 +148,8 @@ def train(
     run_spec = _read_spec(spec)
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
-    from acodm_core.lm.ranks import rank, together
-    from acodm_core.lm.stop import Interrupted
+    from acodm_core.lm.distributed.ranks import rank, together
+    from acodm_core.lm.run.interrupts import Interrupted
     from acodm_core.lm.train import Trainer
 
     with together(device) as device:
@@ -167,7 +167,7 @@ def on_gpus(
     command: Annotated[list[str], typer.Argument(help="A program and its arguments.")],
 ) -> None:
     """Run a program on GPUs of its own: free ones of this machine, as CUDA_VISIBLE_DEVICES; how rules share a machine."""
-    from acodm_core.lm.slots import become
+    from acodm_core.lm.distributed.gpu_locks import become
 
     become(command, count)
 
@@ -183,9 +183,9 @@ def collect(
 ) -> None:
     """Put an experiment's finished runs together as tidy tables, checking every file; says what the runs differ in."""
     from acodm_core.data.corpus import Corpus
-    from acodm_core.study.collect import collect as put_together
+    from acodm_core.results.collect import collect as put_together
+    from acodm_core.results.tables import Results, disagreements
     from acodm_core.study.planner import read_experiment
-    from acodm_core.study.results import Results, disagreements
 
     folder = out or plan.parent
     put_together(*read_experiment(plan), Corpus.open(corpus), runs, folder)
@@ -209,8 +209,8 @@ def probe(
     experiment, planned = read_experiment(plan)
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
-    from acodm_core.lm import probe as probing
-    from acodm_core.study.results import write_frame
+    from acodm_core.lm import overhead as probing
+    from acodm_core.results.tables import write_frame
 
     folder = out or plan.parent / "probe"
     frame = probing.probe_time(planned, Corpus.open(corpus), runs, experiment.probe, device)
@@ -228,7 +228,7 @@ def reference(
     """Print a document that is generated from the code: every setting, the schema, the methods' cards, the models."""
     from acodm_core.errors import unknown_name
     from acodm_core.seals import marked
-    from acodm_core.study import reference as pages
+    from acodm_core.study import docs_pages as pages
 
     def methods() -> str:
         from acodm_core.lm.flops import config_flops
@@ -261,7 +261,7 @@ def blend(
 
     from acodm_core.errors import unknown_name
     from acodm_core.files import atomic
-    from acodm_core.study import blend as blends
+    from acodm_core.results import export_mixture as blends
 
     if of not in get_args(blends.Of):
         raise unknown_name("choice", of, get_args(blends.Of), where="--of")
@@ -291,14 +291,14 @@ def probe_memory(
     device = prepare(device, 1)
     from acodm_core.data.corpus import Corpus
     from acodm_core.files import write_json
-    from acodm_core.lm.probe import memory_of
+    from acodm_core.lm.overhead import memory_of
 
     write_json(out, memory_of(run_spec, Corpus.open(corpus), _inputs(inputs), device, steps))
 
 
 def _read_spec(path: Path):
-    from acodm_core.checked import checked
     from acodm_core.files import read_json
+    from acodm_core.settings.types import checked
     from acodm_core.study.planner import RunSpec
 
     fix = "plan again: snakemake, or acodm plan --write"

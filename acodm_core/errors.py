@@ -27,9 +27,18 @@ class UserError(Exception):
         return "\n".join(lines)
 
 
+RENAMED = {  # before protocol 2 -> since, by whichever of the new names is valid where the old one stands
+    "sampling": ("sampling_weights",),
+    "target": ("objective_weights", "objective"),
+    "target_weights": ("objective_weights",),
+}
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str], *, where: str = "") -> UserError:
     """The error for a misspelt name: the nearest valid name first, then all of them."""
     names = sorted(valid)
+    if renamed := [new for new in RENAMED.get(name, ()) if new in names]:
+        return UserError(f"{name!r} has another name since protocol 2", where=where, fix=f"write {renamed[0]!r}")
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UserError(f"unknown {kind} {name!r}", where=where, fix=f"{hint}valid: {', '.join(names) or 'none'}")

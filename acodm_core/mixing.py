@@ -1,6 +1,6 @@
 """The contract between a mixer (which only decides) and the trainer (which measures what the mixer asked for).
 
-Time is strictly causal. At every optimiser step ``t`` the trainer calls ``sampling(t)`` and ``loss_weights(t)``, draws and
+Time is strictly causal. At every optimiser step ``t`` the trainer calls ``sampling_weights(t)`` and ``loss_weights(t)``, draws and
 trains on that mixture, then calls ``observe`` with what step ``t`` measured. A mixer never sees the future and never runs
 the model. Everything here is float64 numpy on the CPU; K is the number of domains.
 """
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.options import failed, typed
+from acodm_core.settings.mixer_options import failed, typed
 
 
 class Signal(StrEnum):
@@ -60,14 +60,18 @@ class Start:
     total_steps: int
     rng: np.random.Generator  # the mixer's own random stream
     inputs: Inputs = dataclasses.field(default_factory=dict)
-    target: np.ndarray | None = None  # (K,) weights of the domains in the compared loss; None becomes uniform
+    objective_weights: np.ndarray | None = None  # (K,) of the domains in the objective loss; None becomes uniform
     tensors: int = 0  # L, how many weight tensors PARAM_NORM measures
     tokens_per_step: int = 0  # of all domains together; 0 where nobody told
 
     def __post_init__(self) -> None:
         k = len(self.domains)
-        target_K = np.full(k, 1 / k) if self.target is None else simplex(self.target)
-        for name, value in (("prior", self.prior), ("tokens_available", self.tokens_available), ("target", target_K)):
+        objective_K = np.full(k, 1 / k) if self.objective_weights is None else simplex(self.objective_weights)
+        for name, value in (
+            ("prior", self.prior),
+            ("tokens_available", self.tokens_available),
+            ("objective_weights", objective_K),
+        ):
             object.__setattr__(self, name, _read_only(value))
 
     def input(self, role: str) -> Path:
@@ -151,7 +155,7 @@ class Mixer(ABC):
         """Create the learned state. Called once before the first step, also before a checkpoint is loaded."""
 
     @abstractmethod
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         """(K,) shares to draw at ``step``, on the simplex. Must not change state: it may be called again after a resume."""
 
     def wants(self, step: int) -> frozenset[Signal]:

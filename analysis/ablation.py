@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import paired, style
-from .frames import (
+from acodm_analysis import paired
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import (
     baseline,
     crossings,
     finals,
@@ -30,8 +29,18 @@ from .frames import (
     title,
     weighting,
 )
-from .statistics import KNOWN_TARGET, enough, interval_name, no_verdict, perplexity
-from .tables import between, number, program, seeds_cell, steps_cell, with_interval, write_csv, write_table
+from acodm_analysis.core.seed_statistics import KNOWN_TARGET, enough, interval_name, no_verdict, perplexity
+from acodm_analysis.core.tables import (
+    between,
+    number,
+    program,
+    seeds_cell,
+    steps_cell,
+    with_interval,
+    write_csv,
+    write_table,
+)
+from acodm_core.results.tables import Results
 
 VALUE, BASE, REFERENCE = "value", "base", "reference"
 

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import cost, panels, style
-from .frames import baseline, strongest_cheap, title
-from .tables import NOT_RUN, program, write_csv
+from acodm_analysis import cost
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import baseline, strongest_cheap, title
+from acodm_analysis.core.tables import NOT_RUN, program, write_csv
+from acodm_core.results.tables import Results
 
 REUSES = (1, 2, 3, 5, 10, 20, 50, 100)
 UNITS = {"flops": "FLOPs", "seconds": "seconds"}

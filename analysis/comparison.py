@@ -15,10 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_core.study.results import Results, disagreements
-
-from . import cost, overhead, paired
-from .frames import (
+from acodm_analysis import cost, overhead, paired
+from acodm_analysis.core.frames import (
     baseline,
     finals,
     horizon,
@@ -30,7 +28,7 @@ from .frames import (
     uniformly_weighted,
     weighting,
 )
-from .statistics import (
+from acodm_analysis.core.seed_statistics import (
     KNOWN_TARGET,
     interquartile_mean,
     interquartile_mean_interval,
@@ -39,7 +37,7 @@ from .statistics import (
     perplexity,
     speedups,
 )
-from .tables import (
+from acodm_analysis.core.tables import (
     FAILED,
     NOT_RUN,
     at_least,
@@ -53,6 +51,7 @@ from .tables import (
     with_interval,
     write_table,
 )
+from acodm_core.results.tables import Results, disagreements
 
 BASELINE, CHEAPEST = AGAINST = ("baseline", "cheap")  # what methods are held against: see frames.held_against
 VERDICTS = ["Against baseline", "Against cheap"]  # columns of the table's cells

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_core.study.results import Results
-
-from . import cost
-from .frames import ORACLE, baseline, horizon, losses, static_methods, targets, title, weighting
-from .statistics import mean_spread, median
-from .tables import NOT_RUN, number, program, scientific, with_interval, write_table
+from acodm_analysis import cost
+from acodm_analysis.core.frames import ORACLE, baseline, horizon, losses, static_methods, targets, title, weighting
+from acodm_analysis.core.seed_statistics import mean_spread, median
+from acodm_analysis.core.tables import NOT_RUN, number, program, scientific, with_interval, write_table
+from acodm_core.results.tables import Results
 
 NOT_BEGUN = "spent up front"
 SLACK = 1e-6  # of a budget: equal counts may differ by rounding

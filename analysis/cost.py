@@ -19,11 +19,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import style
-from .frames import FIXED, baseline, crossings, matched_crossings, runs_of, strongest_cheap, title
-from .tables import NOT_RUN, number, program, scientific, write_csv, write_table
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import FIXED, baseline, crossings, matched_crossings, runs_of, strongest_cheap, title
+from acodm_analysis.core.tables import NOT_RUN, number, program, scientific, write_csv, write_table
+from acodm_core.results.tables import Results
 
 CURRENCIES = ("steps", "tokens", "flops", "seconds", "joules")
 NOT_REPORTED = "not reported"  # of energy: the device has no meter, or none that was read

@@ -14,12 +14,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_core.study.results import Results
-
-from . import cost
-from .frames import FIXED, MATCHED, TARGETS, baseline, horizon, strongest_cheap, targets, title, weighting
-from .statistics import KNOWN_TARGET, interval_name, median, speedups, spread
-from .tables import NOT_RUN, at_least, between, number, program, scientific, steps_cell, times, write_table
+from acodm_analysis import cost
+from acodm_analysis.core.frames import (
+    FIXED,
+    MATCHED,
+    TARGETS,
+    baseline,
+    horizon,
+    strongest_cheap,
+    targets,
+    title,
+    weighting,
+)
+from acodm_analysis.core.seed_statistics import KNOWN_TARGET, interval_name, median, speedups, spread
+from acodm_analysis.core.tables import (
+    NOT_RUN,
+    at_least,
+    between,
+    number,
+    program,
+    scientific,
+    steps_cell,
+    times,
+    write_table,
+)
+from acodm_core.results.tables import Results
 
 NAMES = {"natural": "natural", "uniform": "uniform", "best_static": "best static"}
 WAYS = ("alone", "all_in")

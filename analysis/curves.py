@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from acodm_core.study.results import Results
-
-from . import cost, style
-from .frames import baseline, crossings, horizon, losses, mean_name, targets, title
-from .statistics import median, perplexity
-from .tables import at_least, number, program, write_csv
+from acodm_analysis import cost
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import baseline, crossings, horizon, losses, mean_name, targets, title
+from acodm_analysis.core.seed_statistics import median, perplexity
+from acodm_analysis.core.tables import at_least, number, program, write_csv
+from acodm_core.results.tables import Results
 
 _HALO = [withStroke(linewidth=2, foreground="white")]
 _ENDED = ("ended", "ended_loss", "ended_difference")

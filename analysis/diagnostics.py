@@ -12,11 +12,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import panels, style
-from .frames import runs_of, stretched, title
-from .tables import program, write_csv
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import runs_of, stretched, title
+from acodm_analysis.core.tables import program, write_csv
+from acodm_core.results.tables import Results
 
 # In the order of the panels; what is not here has a panel of its own after these, under its own name.
 LABELS = {

@@ -15,12 +15,11 @@ import pandas as pd
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import panels, style
-from .frames import baseline, by_domain, mean_kind, mean_name, runs_of, title, weighting
-from .statistics import enough, median, perplexity, weighted
-from .tables import number, program, write_csv, write_table
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import baseline, by_domain, mean_kind, mean_name, runs_of, title, weighting
+from acodm_analysis.core.seed_statistics import enough, median, perplexity, weighted
+from acodm_analysis.core.tables import number, program, write_csv, write_table
+from acodm_core.results.tables import Results
 
 
 def reference(results: Results) -> str:
@@ -32,7 +31,7 @@ def seeds(results: Results) -> pd.DataFrame:
     """One row a (method, seed, domain): final test ``loss`` (nats; inf: the run failed), with their mean as one more domain."""
     runs = runs_of(results).set_index("run")
     wide = by_domain(results, "test").groupby("run").last().reindex(runs.index)
-    wide[mean_name(results)] = weighted(wide[results.domains], list(results.target_weights.values()))
+    wide[mean_name(results)] = weighted(wide[results.domains], list(results.objective_weights.values()))
     wide[runs["status"] != "finished"] = np.inf
     tidy = wide.rename_axis(columns="domain").stack().rename("loss").reset_index()
     return tidy.assign(method=tidy["run"].map(runs["method"]), seed=tidy["run"].map(runs["seed"])).drop(columns="run")

@@ -19,15 +19,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import baseline, runs_of, title
+from acodm_analysis.core.seed_statistics import NO_VERDICT, enough
+from acodm_analysis.core.tables import NOT_RUN, between, number, program, write_table
+from acodm_analysis.evaluated import downstream
 from acodm_core.downstream.scores import CONFIDENCE, detectable_difference
 from acodm_core.files import read_json
-from acodm_core.study.results import Results
-
-from . import panels, style
-from .evaluated import downstream
-from .frames import baseline, runs_of, title
-from .statistics import NO_VERDICT, enough
-from .tables import NOT_RUN, between, number, program, write_table
+from acodm_core.results.tables import Results
 
 SAME = "not distinguishable"
 WIDTH_95 = float(norm.ppf((1 + CONFIDENCE) / 2))

@@ -8,11 +8,10 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from acodm_analysis.core.frames import runs_of
+from acodm_analysis.measured import Measured
+from acodm_core.results.tables import SCORES, Results, read_frame
 from acodm_core.seals import was_written
-from acodm_core.study.results import SCORES, Results, read_frame
-
-from .frames import runs_of
-from .measured import Measured
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .statistics import median, spread
+from acodm_analysis.core.seed_statistics import median, spread
 
 EXACT = "run, exact"  # the unit of what is counted and has no noise
 

@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import panels, style
-from .frames import baseline, static_methods, stretched, title
-from .tables import number, program, write_csv
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import baseline, static_methods, stretched, title
+from acodm_analysis.core.tables import number, program, write_csv
+from acodm_core.results.tables import Results
 
 
 def table(results: Results) -> pd.DataFrame:

@@ -17,13 +17,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from acodm_core.study.power import smallest_difference
-from acodm_core.study.results import Results
-
-from . import paired, style
-from .frames import baseline, finals, title, weighting
-from .statistics import sd_interval
-from .tables import NOT_RUN, between, number, program, write_csv, write_table
+from acodm_analysis import paired
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import baseline, finals, title, weighting
+from acodm_analysis.core.seed_statistics import sd_interval
+from acodm_analysis.core.tables import NOT_RUN, between, number, program, write_csv, write_table
+from acodm_core.measure.statistical_power import smallest_difference
+from acodm_core.results.tables import Results
 
 SEEDS = 8  # protocol, section 5: a noise card needs at least these many
 PAIRS = (3, 5, 10)

@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.ratio import ratio_of_medians
-from acodm_core.study.results import Results
-
-from . import style
-from .frames import runs_of, title
-from .tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import runs_of, title
+from acodm_analysis.core.tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
+from acodm_core.measure.ratio import ratio_of_medians
+from acodm_core.results.tables import Results
 
 PARTS = ("data", "forward", "backward", "signals", "mixer", "communication", "optimiser", "other")
 SHADES = dict(

@@ -13,11 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_core.study.results import Results
-
-from .frames import baseline, finals, held_against, title, weighting
-from .statistics import NO_VERDICT, enough, holm, improvement, interquartile_mean, mean_spread, no_verdict, paired_p
-from .tables import NOT_RUN, few, number, program, with_interval, write_table
+from acodm_analysis.core.frames import baseline, finals, held_against, title, weighting
+from acodm_analysis.core.seed_statistics import (
+    NO_VERDICT,
+    enough,
+    holm,
+    improvement,
+    interquartile_mean,
+    mean_spread,
+    no_verdict,
+    paired_p,
+)
+from acodm_analysis.core.tables import NOT_RUN, few, number, program, with_interval, write_table
+from acodm_core.results.tables import Results
 
 LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable", "failed runs"
 

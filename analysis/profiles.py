@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from acodm_analysis import cost
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import ORACLE, baseline, horizon, strongest_cheap, title
+from acodm_analysis.core.seed_statistics import LEVEL, MIN_SEEDS, enough, generator
+from acodm_analysis.core.tables import NOT_RUN, at_least, between, few, number, times, write_csv, write_table
 from acodm_core import entry
 from acodm_core.errors import UserError
-from acodm_core.study.results import Results, disagreements
-
-from . import cost, panels, style
-from .frames import ORACLE, baseline, horizon, strongest_cheap, title
-from .statistics import LEVEL, MIN_SEEDS, enough, generator
-from .tables import NOT_RUN, at_least, between, few, number, times, write_csv, write_table
+from acodm_core.results.tables import Results, disagreements
 
 WIDEST = 4.0  # the largest factor that counts, as AlgoPerf's
 RESAMPLES = 2000

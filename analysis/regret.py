@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from acodm_analysis import paired
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import ORACLE, runs_of, summary, title, weighting
+from acodm_analysis.core.seed_statistics import bootstrap, enough, generator, interval_name, median
+from acodm_analysis.core.tables import between, number, program, with_interval, write_table
 from acodm_core.errors import UserError
-from acodm_core.study.results import Results
-
-from . import paired, style
-from .frames import ORACLE, runs_of, summary, title, weighting
-from .statistics import bootstrap, enough, generator, interval_name, median
-from .tables import between, number, program, with_interval, write_table
+from acodm_core.results.tables import Results
 
 # Per cent of the gap: what is further off is a triangle at the edge, or all others would share a few pixels.
 WORST = -200

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from acodm_core.study.results import Results
-
-from . import (
+from acodm_analysis import (
     ablation,
     amortised,
-    claims,
     comparison,
     compute_matched,
     cost,
@@ -27,8 +24,10 @@ from . import (
     repetition,
     steps_to_target,
 )
-from .frames import ORACLE
-from .tables import program
+from acodm_analysis.core.frames import ORACLE
+from acodm_analysis.core.tables import program
+from acodm_analysis.paper import claims
+from acodm_core.results.tables import Results
 
 OUTPUTS = (
     comparison,

@@ -12,11 +12,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import panels, style
-from .frames import runs_of, title
-from .tables import NOT_RUN, number, program, write_table
+from acodm_analysis.core import panels, style
+from acodm_analysis.core.frames import runs_of, title
+from acodm_analysis.core.tables import NOT_RUN, number, program, write_table
+from acodm_core.results.tables import Results
 
 EPOCHS_FLAG = 4  # protocol, section 8: above this repetition costs quality
 

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_core.study.results import Results
-
-from . import style
-from .frames import TARGETS, crossings, horizon, targets, title, weighting
-from .statistics import median
-from .tables import NOT_RUN, program, steps_cell, write_table
+from acodm_analysis.core import style
+from acodm_analysis.core.frames import TARGETS, crossings, horizon, targets, title, weighting
+from acodm_analysis.core.seed_statistics import median
+from acodm_analysis.core.tables import NOT_RUN, program, steps_cell, write_table
+from acodm_core.results.tables import Results
 
 NAMES = {"natural": "natural's final loss", "uniform": "uniform's final loss", "best_static": "best static final loss"}
 

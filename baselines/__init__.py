@@ -1,0 +1,1 @@
+"""Data-mixing methods: one file per method."""

@@ -32,7 +32,7 @@ class Template(Mixer):
     def start(self, start: Start) -> None:
         self.logits_ = np.zeros(len(start.domains))  # learned state ends in _ and is checkpointed by itself
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         return softmax(self.logits_)
 
     def observe(self, stats: StepStats) -> None:

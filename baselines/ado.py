@@ -55,12 +55,12 @@ class Ado(Mixer):
 
         k, steps = len(start.domains), start.total_steps
         self.every_, self.first_ = max(1, round(self.refit * steps)), round(self.ignore * steps)
-        self.prior_, self.credit_, self.mean_, self.share_ = (start.prior.copy() for _ in range(4))
+        self.prior_, self.credit_, self.mean_, self.mixture_ = (start.prior.copy() for _ in range(4))
         self.loss_ = np.zeros((steps, k))  # of every step so far
         self.law_ = np.full((k, 3), np.nan)  # a, e, alpha of each domain; NaN before the first fit
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def observe(self, stats: StepStats) -> None:
         done, loss_K = stats.step + 1, stats[Signal.LOSS]
@@ -71,7 +71,7 @@ class Ado(Mixer):
             self._fit(done)
         if np.isfinite(self.law_).all():
             rho_K = simplex(np.maximum(self._favour(done), self.floor))
-            self.share_ = (1 - self.mix) * self.mean_ + self.mix * rho_K
+            self.mixture_ = (1 - self.mix) * self.mean_ + self.mix * rho_K
             self.mean_ = self.mean_ + (rho_K - self.mean_) / done
 
     def _favour(self, done: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class Aioli(Mixer):
 
     def start(self, start: Start) -> None:
         k = len(start.domains)
-        self._target_K = start.target
+        self._target_K = start.objective_weights
         self._trial_KK = np.full((k, k), (1 - self.focus) / max(1, k - 1))
         np.fill_diagonal(self._trial_KK, self.focus if k > 1 else 1.0)
         self._trial = max(self.trial, round(TRIAL * start.total_steps))
@@ -74,7 +74,7 @@ class Aioli(Mixer):
         """Place of a step in its round, from 0; the very first step is the last of a round of which there was no more."""
         return (step - 1) % self._round
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         place = self._place(step)
         return self._trial_KK[self.order_[place // self._trial]] if place < self._trials else self.weight_
 

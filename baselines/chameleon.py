@@ -49,7 +49,7 @@ class Chameleon(Mixer):
         self._domains, self._last, self._uniform_K = start.domains, start.total_steps - 1, np.full(k, 1 / k)
         self.score_, self.weight_ = self._uniform_K.copy(), self._uniform_K.copy()
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         return self._uniform_K
 
     def wants(self, step: int) -> frozenset[Signal]:

@@ -58,10 +58,10 @@ class Curriculum(Mixer):
     def start(self, start: Start) -> None:
         self.last_ = max(1, start.total_steps - 1)
         self.at_ = np.array([point.at for point in self.points])
-        self.share_ = np.array([_mixture(point, start.domains, start.prior, "points") for point in self.points])
+        self.mixture_ = np.array([_mixture(point, start.domains, start.prior, "points") for point in self.points])
 
-    def sampling(self, step: int) -> np.ndarray:
-        return np.array([np.interp(step / self.last_, self.at_, share_P) for share_P in self.share_.T])
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return np.array([np.interp(step / self.last_, self.at_, mixture_P) for mixture_P in self.mixture_.T])
 
 
 def _mixture(point: Point, domains: tuple[str, ...], prior_K: np.ndarray, where: str) -> np.ndarray:

@@ -51,11 +51,11 @@ class Doge(Mixer):
 
     def start(self, start: Start) -> None:
         k = len(start.domains)
-        self._domains, self._target_K, self._uniform_K = start.domains, start.target, np.full(k, 1 / k)
+        self._domains, self._target_K, self._uniform_K = start.domains, start.objective_weights, np.full(k, 1 / k)
         self.score_ = np.full(k, np.nan)
         self.weight_, self.average_ = self._uniform_K.copy(), self._uniform_K.copy()
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         return self._uniform_K
 
     def loss_weights(self, step: int) -> np.ndarray:
@@ -75,16 +75,16 @@ class Doge(Mixer):
         """(K,) how far each domain's gradient goes along the target's; NaN for absent domains, or if the targets' are."""
         norm_K = np.sqrt(np.diag(gram_KK))
         present_K = np.isfinite(norm_K)
-        target_K = self._target_K * present_K
-        if not target_K.any():
+        objective_K = self._target_K * present_K
+        if not objective_K.any():
             return np.full(len(norm_K), np.nan)
-        target_K, gram_KK = target_K / target_K.sum(), np.nan_to_num(gram_KK)
+        objective_K, gram_KK = objective_K / objective_K.sum(), np.nan_to_num(gram_KK)
         shrink_K = self.clip / np.fmax(norm_K, self.clip)
         if self.rule == "sum":
-            target_K = len(norm_K) * target_K * shrink_K
+            objective_K = len(norm_K) * objective_K * shrink_K
         else:
-            target_K = target_K * self.clip / np.sqrt(max(target_K @ gram_KK @ target_K, self.clip**2))
-        score_K = shrink_K * (gram_KK @ target_K) / (np.nanmean(norm_K * shrink_K) + 1e-6)
+            objective_K = objective_K * self.clip / np.sqrt(max(objective_K @ gram_KK @ objective_K, self.clip**2))
+        score_K = shrink_K * (gram_KK @ objective_K) / (np.nanmean(norm_K * shrink_K) + 1e-6)
         return np.where(present_K, np.clip(score_K, 0.0, self.cap), np.nan)
 
     def save(self, folder: Path) -> None:

@@ -49,7 +49,7 @@ class Doremi(Mixer):
         self.score_ = np.full(k, np.nan if self.unseen is None else self.unseen)
         self.weight_, self.average_ = self._uniform_K.copy(), self._uniform_K.copy()
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         return self._uniform_K
 
     def loss_weights(self, step: int) -> np.ndarray:

@@ -24,7 +24,7 @@ class Natural(Mixer):
     cite = "folklore"
 
     def start(self, start: Start) -> None:
-        self.share_ = start.prior.copy()
+        self.mixture_ = start.prior.copy()
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_

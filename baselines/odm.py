@@ -51,10 +51,10 @@ class Odm(Mixer):
         self.warmup_steps_ = round(self.warmup * start.total_steps)
         self.reward_ = np.zeros(len(start.domains))
         self.eps_ = 1 / len(start.domains)  # eps_{t-1}
-        self.share_ = start.prior.copy()
+        self.mixture_ = start.prior.copy()
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def observe(self, stats: StepStats) -> None:
         warming = stats.step + 1 < self.warmup_steps_  # the step to come is still drawn from the prior
@@ -66,7 +66,7 @@ class Odm(Mixer):
             exploit = (
                 self.reward_ / self.reward_.sum() if self.rule == "released" else softmax(self.eps_ * self.reward_)
             )
-            self.share_ = (1 - self.floor) * ((1 - k * eps) * exploit + eps) + self.floor / k
+            self.mixture_ = (1 - self.floor) * ((1 - k * eps) * exploit + eps) + self.floor / k
         self.eps_ = eps
 
     def diagnostics(self) -> dict[str, np.ndarray]:
@@ -74,6 +74,8 @@ class Odm(Mixer):
 
     def _learn(self, loss_K: np.ndarray) -> None:
         drawn = np.isfinite(loss_K)
-        gain = np.exp(np.minimum(loss_K, 50.0)) if self.rule == "released" else loss_K / np.maximum(self.share_, 1e-12)
+        gain = (
+            np.exp(np.minimum(loss_K, 50.0)) if self.rule == "released" else loss_K / np.maximum(self.mixture_, 1e-12)
+        )
         keep, add = (1.0, 0.1) if self.rule == "exp3" else (self.alpha, 1 - self.alpha)
         self.reward_ = np.where(drawn, keep * self.reward_ + add * np.where(drawn, gain, 0.0), self.reward_)

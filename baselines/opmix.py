@@ -54,14 +54,14 @@ class Opmix(Mixer):
         from scipy import optimize  # noqa: F401  now, so that no step waits for it; planning imports every mixer
 
         k = len(start.domains)
-        self._prior_K, self._target_K = start.prior, start.target
+        self._prior_K, self._target_K = start.prior, start.objective_weights
         self._expand_AK = np.vstack([np.full(k, 1 / k), np.eye(k)])  # the old mix first
         self._weight_MA = start.rng.dirichlet(np.ones(k + 1), max(self.models, k + 2))
         self._look = max(1, round(self.prefix * start.total_steps)) - 1
         self._steps = max(1, round(self.length * start.total_steps / (k + 1)))
         self.mix_ = np.eye(k + 1)[0]  # x: all on the old mix
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         return self.mix_ @ self._expand_AK
 
     def wants(self, step: int) -> frozenset[Signal]:
@@ -104,10 +104,10 @@ def solve(slope_KA: np.ndarray, w_K: np.ndarray, expand_AK: np.ndarray, prior_K:
 
     def cost(logit_A: np.ndarray) -> tuple[float, np.ndarray]:
         x_A = softmax(logit_A)
-        part_K, share_K = w_K * np.exp(np.minimum(slope_KA @ x_A, MOST)), np.maximum(x_A @ expand_AK, GONE)
-        ratio_K = np.log(share_K / prior_K)
+        part_K, mixture_K = w_K * np.exp(np.minimum(slope_KA @ x_A, MOST)), np.maximum(x_A @ expand_AK, GONE)
+        ratio_K = np.log(mixture_K / prior_K)
         slope_A = part_K @ slope_KA + pull * expand_AK @ (ratio_K + 1)
-        return float(part_K.sum() + pull * share_K @ ratio_K), x_A * (slope_A - x_A @ slope_A)
+        return float(part_K.sum() + pull * mixture_K @ ratio_K), x_A * (slope_A - x_A @ slope_A)
 
     return softmax(_least(cost, np.zeros(len(expand_AK))).x)
 

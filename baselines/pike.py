@@ -58,10 +58,10 @@ class Pike(Mixer):
         self.seen_ = np.full((3, k), np.nan)  # squared gradient, noise, loss: averages over updates
         self.logits_ = np.zeros(k)
         self.dual_ = np.ones(k)  # y
-        self.share_ = np.full(k, 1 / k)
+        self.mixture_ = np.full(k, 1 / k)
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def wants(self, step: int) -> frozenset[Signal]:
         return self.needs if (step + 1) % self.every_ == 0 else frozenset()
@@ -87,7 +87,7 @@ class Pike(Mixer):
             return
         follow = self._practical if self.rule == "practical" else self._conceptual
         weights_K = follow(square_K, noise_K)
-        self.share_ = (1 - self.floor) * weights_K + self.floor / len(weights_K)
+        self.mixture_ = (1 - self.floor) * weights_K + self.floor / len(weights_K)
 
     def _practical(self, square_K: np.ndarray, noise_K: np.ndarray) -> np.ndarray:
         gain_K = self.slope * square_K / square_K.mean() - self.noise * noise_K / (noise_K.mean() or 1.0)

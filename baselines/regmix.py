@@ -47,17 +47,17 @@ class Regmix(Mixer):
         return ("swarm",)
 
     def start(self, start: Start) -> None:
-        share_NK, loss_NK = read_swarm(start.swarm("swarm"), start.domains, "weights", "final")
+        mixture_NK, loss_NK = read_swarm(start.swarm("swarm"), start.domains, "weights", "final")
         known_N = np.isfinite(loss_NK).all(1)
         if known_N.sum() < 2:
             what = f"{known_N.sum()} of {len(known_N)} runs of the swarm finished, too few for a regression"
             raise UserError(what, fix="give the swarm more `members`, or a smaller learning rate if they diverged")
         draw_DK = start.rng.dirichlet(start.prior, self.draws)
         predicted_D = np.zeros(self.draws)
-        for i in np.flatnonzero(start.target):
-            model = self._regression(known_N.sum()).fit(share_NK[known_N], loss_NK[known_N, i])
-            predicted_D += start.target[i] * model.predict(draw_DK)
-        self.share_ = simplex(draw_DK[np.argsort(predicted_D, kind="stable")[: self.best]].mean(0))
+        for i in np.flatnonzero(start.objective_weights):
+            model = self._regression(known_N.sum()).fit(mixture_NK[known_N], loss_NK[known_N, i])
+            predicted_D += start.objective_weights[i] * model.predict(draw_DK)
+        self.mixture_ = simplex(draw_DK[np.argsort(predicted_D, kind="stable")[: self.best]].mean(0))
 
     def _regression(self, runs: int):
         if self.fit == "linear":
@@ -76,5 +76,5 @@ class Regmix(Mixer):
             random_state=42,
         )
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_

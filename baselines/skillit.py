@@ -53,16 +53,16 @@ class Skillit(Mixer):
             fix = "use a swarm with  mixture: one_domain, members: domains  whose runs finished"
             raise UserError("the graph needs one run on each domain alone, with losses before and after", fix=fix)
         effect_KK = np.maximum(0.0, 1 - after_NK / before_NK)[order_N]
-        self._effect_KK = effect_KK * k * start.target
+        self._effect_KK = effect_KK * k * start.objective_weights
         self._period, self._last = max(1, round(self.every * start.total_steps)), start.total_steps - 1
         self.recent_ = []  # the last losses, at most `window`
-        self.share_ = self._mixture(np.ones(k))
+        self.mixture_ = self._mixture(np.ones(k))
 
     def _mixture(self, loss_K: np.ndarray) -> np.ndarray:
         return softmax(self.step_size * self._effect_KK @ loss_K)
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def wants(self, step: int) -> frozenset[Signal]:
         return self.needs if (step + 1) % self._period == 0 and step < self._last else frozenset()
@@ -70,4 +70,4 @@ class Skillit(Mixer):
     def observe(self, stats: StepStats) -> None:
         if self.wants(stats.step):
             self.recent_ = [*self.recent_, stats[Signal.VALID_LOSS].copy()][-self.window :]
-            self.share_ = self._mixture(np.sum(self.recent_, axis=0))
+            self.mixture_ = self._mixture(np.sum(self.recent_, axis=0))

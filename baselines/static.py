@@ -53,10 +53,10 @@ class Static(Mixer):
     def start(self, start: Start) -> None:
         path = None if self.weights else start.input("weights") / "weights.json"
         weights = _read(path, str(path)) if path else self.weights
-        self.share_ = _vector(weights, start.domains, str(path or "weights"))
+        self.mixture_ = _vector(weights, start.domains, str(path or "weights"))
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
 
 def _published(name: str) -> Mapping[str, float]:

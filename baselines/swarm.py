@@ -53,13 +53,13 @@ class Swarm(Mixer):
         k = len(start.domains)
         self._domains, self._last = start.domains, start.total_steps - 1
         if self.mixture == "one_domain":
-            self.share_ = np.eye(k)[self.member]
+            self.mixture_ = np.eye(k)[self.member]
         else:
-            self.share_ = _mixture(start.prior, self.member, start.rng)
+            self.mixture_ = _mixture(start.prior, self.member, start.rng)
         self.initial_, self.final_ = np.full(k, np.nan), np.full(k, np.nan)
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def wants(self, step: int) -> frozenset[Signal]:
         looks = (0, self._last) if self.mixture == "one_domain" else (self._last,)
@@ -73,16 +73,16 @@ class Swarm(Mixer):
             self.final_ = stats[Signal.VALID_LOSS].copy()
 
     def save(self, folder: Path) -> None:
-        save_member(folder, self._domains, {"weights": self.share_, "initial": self.initial_, "final": self.final_})
+        save_member(folder, self._domains, {"weights": self.mixture_, "initial": self.initial_, "final": self.final_})
 
 
 def _draws(prior_K: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[float, ...]]:
     """Random mixtures around the tempered natural shares, in multiples of 2e-4; a try that passes a cap gives none."""
     tempered_K, strengths, least = simplex(np.sqrt(prior_K)), np.geomspace(0.1, 5.0, 15), 2e-4
     while True:
-        share_K = rng.dirichlet(tempered_K * rng.choice(strengths))
-        if (share_K <= 15 * prior_K).all():
-            yield tuple(np.round(simplex(np.where(share_K < least, 0.0, share_K)) / least))
+        mixture_K = rng.dirichlet(tempered_K * rng.choice(strengths))
+        if (mixture_K <= 15 * prior_K).all():
+            yield tuple(np.round(simplex(np.where(mixture_K < least, 0.0, mixture_K)) / least))
 
 
 def _mixture(prior_K: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:

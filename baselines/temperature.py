@@ -30,7 +30,7 @@ class Temperature(Mixer):
             raise ValueError(f"tau must lie in [0, 1], got {self.tau}")
 
     def start(self, start: Start) -> None:
-        self.share_ = simplex(start.prior**self.tau)
+        self.mixture_ = simplex(start.prior**self.tau)
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_

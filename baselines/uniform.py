@@ -24,7 +24,7 @@ class Uniform(Mixer):
     cite = "folklore"
 
     def start(self, start: Start) -> None:
-        self.share_ = np.full(len(start.domains), 1 / len(start.domains))
+        self.mixture_ = np.full(len(start.domains), 1 / len(start.domains))
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_

@@ -40,7 +40,7 @@ class UniMax(Mixer):
         for rank, k in enumerate(np.argsort(cap_K)):
             tokens_K[k] = min(cap_K[k], left / (len(cap_K) - rank))
             left -= tokens_K[k]
-        self.share_ = simplex(tokens_K)
+        self.mixture_ = simplex(tokens_K)
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_

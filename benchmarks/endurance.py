@@ -23,9 +23,9 @@ import torch
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.lm.train import Trainer
+from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import plan
-from acodm_core.study.ratio import ratio_of_medians
 
 BLOCK = 200  # steps
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -52,7 +52,7 @@ def reference() -> float:
 def watched(trainer: Trainer) -> list[dict[str, float]]:
     """Rows that fill while ``trainer`` runs: one after each BLOCK steps, everything between two steps included."""
     rows: list[dict[str, float]] = []
-    take, began = trainer.learner.step, [time.perf_counter(), time.process_time()]
+    take, began = trainer.train_step.step, [time.perf_counter(), time.process_time()]
 
     def step(batch, number, *rest):
         if number and number % BLOCK == 0:
@@ -63,7 +63,7 @@ def watched(trainer: Trainer) -> list[dict[str, float]]:
             began[:] = time.perf_counter(), time.process_time()
         return take(batch, number, *rest)
 
-    trainer.learner.step = step
+    trainer.train_step.step = step
     return rows
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from acodm_core.study import provenance
+from acodm_core.measure import provenance
 
 SECONDS = (0.05, 0.5, 2.0, 5.0)
 

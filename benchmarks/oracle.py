@@ -91,7 +91,7 @@ class Laboratory:
 
 def train(spec: RunSpec, corpus_folder: Path) -> list[float]:
     """Final validation loss of each domain of one run; nothing of it stays on disk. Runs in a process of its own."""
-    from acodm_core.lm.device import prepare
+    from acodm_core.lm.kernels.device import prepare
     from acodm_core.lm.train import Trainer
 
     prepare("cpu", 1)
@@ -129,7 +129,7 @@ def rounded(weights: np.ndarray) -> Mixture:
     return tuple(np.round(weights, DECIMALS).tolist())
 
 
-def search(lab: Laboratory, target_K: np.ndarray, runs: int, seeds: list[int], fresh: list[int]) -> dict:
+def search(lab: Laboratory, objective_K: np.ndarray, runs: int, seeds: list[int], fresh: list[int]) -> dict:
     """The search that this file's docstring describes; what it found, ready for JSON."""
     domains = lab.corpus.domains
     k = len(domains)
@@ -141,18 +141,22 @@ def search(lab: Laboratory, target_K: np.ndarray, runs: int, seeds: list[int], f
     trials = [(m, seeds[i % len(seeds)]) for i, m in enumerate(swarm([*landmarks.values()], max(runs // 3, 3), rng))]
     losses_NK = lab.measure(trials)
     while len(trials) < runs:
-        centre_K = centre_of(np.array([m for m, _ in trials]), losses_NK @ target_K)
-        lab.progress.update(lab.task, note=f"best {np.min(losses_NK @ target_K):.4f} near {_words(domains, centre_K)}")
+        centre_K = centre_of(np.array([m for m, _ in trials]), losses_NK @ objective_K)
+        lab.progress.update(
+            lab.task, note=f"best {np.min(losses_NK @ objective_K):.4f} near {_words(domains, centre_K)}"
+        )
         spread = np.interp(len(trials), (0, runs), SPREAD)
         size = min(ROUND, runs - len(trials)) - 1
         near = [centre_K, *(near_by(centre_K, spread, rng) for _ in range(size))]
         added = [(rounded(m), seeds[(len(trials) + i) % len(seeds)]) for i, m in enumerate(near)]
         losses_NK = np.vstack([losses_NK, lab.measure(added)])
         trials += added
-    score_N = losses_NK @ target_K
+    score_N = losses_NK @ objective_K
     centre_K = centre_of(np.array([m for m, _ in trials]), score_N)
     finalists = list(dict.fromkeys([rounded(centre_K), trials[int(score_N.argmin())][0], *landmarks.values()]))
-    final_MS = lab.measure([(m, s) for m in finalists for s in fresh]).reshape(len(finalists), len(fresh), k) @ target_K
+    final_MS = (
+        lab.measure([(m, s) for m in finalists for s in fresh]).reshape(len(finalists), len(fresh), k) @ objective_K
+    )
     best = int(final_MS.mean(1).argmin())
 
     def entry(i: int) -> dict:
@@ -164,7 +168,7 @@ def search(lab: Laboratory, target_K: np.ndarray, runs: int, seeds: list[int], f
         "oracle": entry(best),
         **{name: entry(finalists.index(mixture)) for name, mixture in landmarks.items()},
         "finalists": [entry(i) for i in np.argsort(final_MS.mean(1))],
-        "target": dict(zip(domains, target_K.tolist(), strict=True)),
+        "target": dict(zip(domains, objective_K.tolist(), strict=True)),
         "seeds": {"search": seeds, "fresh": fresh},
         "runs": {"search": len(trials), "fresh": final_MS.size},
         "corpus": lab.corpus.digest,
@@ -190,7 +194,7 @@ def main() -> None:
     if used:
         parser.error(f"seeds {used} are those of the comparison: an oracle found on them would have seen its test")
     corpus = Corpus.open(build_corpus(experiment.corpus, options.data))
-    target_K = experiment.evaluation.target_weights(corpus.domains, corpus.train_tokens)
+    objective_K = experiment.evaluation.objective_weights(corpus.domains, corpus.train_tokens)
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that train, when they start
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, context) as pool, Progress(
@@ -198,7 +202,7 @@ def main() -> None:
         TextColumn("{task.fields[note]}"),
     ) as progress:  # fmt: skip
         lab = Laboratory(experiment, corpus, options.out.with_suffix(".jsonl"), pool, progress)
-        found = search(lab, target_K, options.runs, options.seeds, options.fresh)
+        found = search(lab, objective_K, options.runs, options.seeds, options.fresh)
     write_json(options.out, found)
     for name in ("uniform", "natural", "oracle"):
         print(f"{name:<8} {found[name]['loss']:.4f}  deviation {found[name]['deviation'] or float('nan'):.4f}")

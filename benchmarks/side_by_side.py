@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from acodm_core.study import provenance
+from acodm_core.measure import provenance
 
 
 def synchronise(device: str) -> None:

@@ -37,16 +37,16 @@ from rich.table import Table
 from side_by_side import peak_of_fresh_process, print_peak, synchronise
 
 from acodm_core.data.sampler import Batch
-from acodm_core.lm.device import prepare
-from acodm_core.lm.loss import weighted_loss
+from acodm_core.lm.kernels.device import prepare
+from acodm_core.lm.kernels.fused_loss import weighted_loss
 from acodm_core.lm.model import build_model, matching_layers
-from acodm_core.lm.step import Learner
+from acodm_core.lm.step import TrainStep
+from acodm_core.measure import provenance
+from acodm_core.measure.clock import Clock
+from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer
-from acodm_core.settings import shipped
-from acodm_core.study import provenance
-from acodm_core.study.clock import Clock
+from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE, ModelConfig, TrainingConfig
-from acodm_core.study.ratio import ratio_of_medians
 
 ARMS = ("plain", "exact", "sketch", "agent", "backwards", "release")
 SLOW = ("backwards", "release")
@@ -71,16 +71,16 @@ class Ways:
         self.model = build_model(catalogue.config, vocab_size=self.vocabulary, context=options.context, seed=0)
         self.model.to(options.device)
         self.mixer = build_mixer("acodm_core.acodm", {})
-        share_K = np.full(domains, 1 / domains)
+        mixture_K = np.full(domains, 1 / domains)
         names = tuple(f"domain {k}" for k in range(domains))
-        self.mixer.start(Start(names, share_K, share_K * 1e9, 1000, np.random.default_rng(0)))
+        self.mixer.start(Start(names, mixture_K, mixture_K * 1e9, 1000, np.random.default_rng(0)))
 
-        def learner(needs: frozenset[Signal], gram: str) -> Learner:
+        def train_step(needs: frozenset[Signal], gram: str) -> TrainStep:
             config = catalogue.model_copy(update={"gram": gram})
-            return Learner(self.model, config, self.recipe, domains=domains, needs=needs, clock=self.clock)
+            return TrainStep(self.model, config, self.recipe, domains=domains, needs=needs, clock=self.clock)
 
-        self.sketched = learner(self.mixer.needs | {Signal.GRAD_SKETCH}, "sketch")
-        self.exact = learner(frozenset({Signal.GRAD_GRAM}), "exact")
+        self.sketched = train_step(self.mixer.needs | {Signal.GRAD_SKETCH}, "sketch")
+        self.exact = train_step(frozenset({Signal.GRAD_GRAM}), "exact")
         self.exact.optimiser = self.optimiser = self.sketched.optimiser
         layers = matching_layers(self.model, catalogue.gradient_layers, where=shape)
         self.probed = [layer.weight for layer in layers]
@@ -112,13 +112,13 @@ class Ways:
         signals = self.sketched.step(batch, self.step, self.mixer.needs).signals
         for step in range(AGENT_WARMUP):
             noisy = {s: v * self.rng.uniform(0.9, 1.1) for s, v in signals.items() if s in self.mixer.needs}
-            self.mixer.sampling(step)
+            self.mixer.sampling_weights(step)
             self.mixer.observe(StepStats(step, self.counts_K * self.recipe.context, noisy))
         self.step = AGENT_WARMUP
 
     def _agent(self, batch: Batch) -> None:
         with self.clock.lap("mixer"):
-            self.mixer.sampling(self.step)  # the batch stays the same for every way
+            self.mixer.sampling_weights(self.step)  # the batch stays the same for every way
             wants = self.mixer.wants(self.step)
         signals = self.sketched.step(batch, self.step, wants).signals
         with self.clock.lap("mixer"):

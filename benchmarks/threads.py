@@ -16,8 +16,8 @@ import numpy as np
 from rich.console import Console
 from throughput import WARM_UP, Process
 
-from acodm_core.study import provenance
-from acodm_core.study.ratio import ratio_of_medians
+from acodm_core.measure import provenance
+from acodm_core.measure.ratio import ratio_of_medians
 
 
 def main() -> None:

@@ -38,15 +38,15 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
-from acodm_core.lm.device import prepare
 from acodm_core.lm.flops import sequence_flops
+from acodm_core.lm.kernels.device import prepare
 from acodm_core.lm.model import build_model
-from acodm_core.lm.step import Learner, resolve_precision
-from acodm_core.settings import shipped
-from acodm_core.study import provenance
-from acodm_core.study.clock import Clock
+from acodm_core.lm.step import TrainStep, resolve_precision
+from acodm_core.measure import provenance
+from acodm_core.measure.clock import Clock
+from acodm_core.measure.ratio import ratio_of_medians
+from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE, ModelConfig, TrainingConfig
-from acodm_core.study.ratio import ratio_of_medians
 
 PYTHIA_VOCABULARY = 50304  # of models of that name; others have the corpus's
 WARM_UP = 2  # steps: AdamW's moments exist from the first
@@ -110,12 +110,14 @@ class Turn:
 def ours(setting: Setting, turn: Turn) -> None:
     prepare(setting.device, torch.get_num_threads())
     corpus, recipe, done = setting.corpus, setting.recipe, 0
-    learner = Learner(setting.model(), setting.catalogue, recipe, domains=len(corpus.domains), needs=(), clock=Clock())
+    train_step = TrainStep(
+        setting.model(), setting.catalogue, recipe, domains=len(corpus.domains), needs=(), clock=Clock()
+    )
     sampler = Sampler(corpus, seed=0, batch=recipe.batch, context=recipe.context)
-    share_K = np.full(len(corpus.domains), 1 / len(corpus.domains))
+    mixture_K = np.full(len(corpus.domains), 1 / len(corpus.domains))
     while steps := turn.wait():
         for step in range(done, done := done + steps):
-            learner.step(sampler.next(share_K, step), step, ())
+            train_step.step(sampler.next(mixture_K, step), step, ())
         turn.done()
 
 

@@ -28,13 +28,13 @@ import numpy as np
 import zstandard
 
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.documents import read_documents
-from acodm_core.data.join import join_domain
-from acodm_core.data.pieces import RECORD, PieceRecord, piece_folder, tokenize_piece
-from acodm_core.data.shards import ShardReader, divide, find_shards
-from acodm_core.data.sources import TrainedTokenizer
-from acodm_core.data.tokenizer import _train
-from acodm_core.study.ratio import ratio_of_medians
+from acodm_core.data.sources.shards import ShardReader, divide, find_shards
+from acodm_core.data.sources.specs import TrainedTokenizer
+from acodm_core.data.tokens.documents import read_documents
+from acodm_core.data.tokens.join import join_domain
+from acodm_core.data.tokens.pieces import RECORD, PieceRecord, piece_folder, tokenize_piece
+from acodm_core.data.tokens.tokenizer import _train
+from acodm_core.measure.ratio import ratio_of_medians
 
 THREADS = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 

@@ -16,9 +16,9 @@ import torch.distributed as dist
 
 from acodm_core import cli
 from acodm_core.files import write_json
-from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
-from acodm_core.lm.ranks import joined_over_ranks, together
-from acodm_core.lm.step import Learner
+from acodm_core.lm.distributed.ranks import joined_over_ranks, together
+from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
+from acodm_core.lm.step import TrainStep
 from acodm_core.mixing import Signal
 from acodm_core.study.config import ModelConfig
 from acodm_core.study.planner import RunSpec
@@ -99,16 +99,16 @@ def _train(folder: str, arguments: list[str], fate: dict[str, Any]) -> None:
 
 
 def _meet(fate: dict[str, Any]) -> None:
-    plain = Learner.step
+    plain = TrainStep.step
 
-    def step(learner: Learner, batch, number: int, *rest):
+    def step(train_step: TrainStep, batch, number: int, *rest):
         if number == fate["step"]:
             if "error" in fate:
                 raise OSError(28, fate["error"])
             os.kill(os.getpid(), getattr(signal, fate["signal"]))
-        return plain(learner, batch, number, *rest)
+        return plain(train_step, batch, number, *rest)
 
-    Learner.step = step
+    TrainStep.step = step
 
 
 def measure(ranks: list[int], processes: int = 1) -> dict[Signal, np.ndarray]:

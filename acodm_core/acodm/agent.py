@@ -105,8 +105,8 @@ class Learner(ABC):
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         """(K,) the mixture for ``state``, with ``noise`` on the logits."""
         output = self.actor(state[None].astype(np.float32))[0, 0]
-        share_K = self.policy(self.disturbed(output, noise)).astype(np.float64)
-        return share_K / np.add.reduce(share_K)
+        mixture_K = self.policy(self.disturbed(output, noise)).astype(np.float64)
+        return mixture_K / np.add.reduce(mixture_K)
 
     def disturbed(self, output: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
         """The logits that the actor's ``output`` and ``noise`` give."""

@@ -19,8 +19,8 @@ class Control:
 
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
         """(K,) the mixture of the logits, above the floor."""
-        share_K = softmax(self.log_anchor_K + self.logits_K + noise)
-        return (1 - self.floor) * share_K + self.floor / len(share_K)
+        mixture_K = softmax(self.log_anchor_K + self.logits_K + noise)
+        return (1 - self.floor) * mixture_K + self.floor / len(mixture_K)
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one transition."""
@@ -69,7 +69,7 @@ class Bandit(Control):
         self.step = 0
 
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
-        return self.bandit.sampling(self.step)
+        return self.bandit.sampling_weights(self.step)
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         self.bandit.observe(StepStats(self.step, np.zeros(len(transition.reward)), {Signal.LOSS: transition.reward}))

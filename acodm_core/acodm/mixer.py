@@ -16,13 +16,13 @@ from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac
 from acodm_core.acodm.replay import Transition
 from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale, mean
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
-from acodm_core.horizon import rescaled
+from acodm_core.mixers.horizon import rescaled
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
 Agent = Literal["ddpg", "ddpg_mean", "sac", "frozen", "mirror", "bandit", "random"]
 LARGEST_LR = np.array([3e-4, 1e-2])  # what `pace_lr` makes of the actor's and the critic's at most, for both to train
-TARGET_SPREAD = 0.1  # share of the anchor `target` that is spread evenly
-Anchor = Literal["target", "uniform", "prior"]
+OBJECTIVE_SPREAD = 0.1  # share of the anchor `objective` that is spread evenly
+Anchor = Literal["objective", "uniform", "prior"]
 ACTORS = ("ddpg", "ddpg_mean", "sac", "frozen")  # agents with a network that another run can load
 TRACKED = frozenset({Signal.LOSS, Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # what the state follows in every step
 
@@ -46,7 +46,7 @@ class AcOdm(Mixer):
         gradients, where the paper has W_i = <g_i, sum_{j != i} g_j>, which ranks domains by how typical they are and not by
         what they teach. It is relative to its mean size and shrunk by its noise, not divided by the share. The divergence
         term keeps the policy off the corners that a linear objective has. The untrained policy is the anchor: by default the
-        weights that domains have in the compared loss, so read this row beside ``target``, which draws by them and learns
+        objective weights, so read this row beside ``objective``, which draws by them and learns
         nothing. Only recent transitions are replayed. State and rewards mean the same in every model, so an actor moves
         between sizes. Floor and noise are declared. Constants that the paper leaves open are ours, tuned on seeds and a split
         of the corpus that no comparison uses (DECISIONS.md), in runs of about 300 steps: gamma, tau and replay are the same
@@ -71,7 +71,7 @@ class AcOdm(Mixer):
     blocks: tuple[Block, ...] = BLOCKS
     # decision
     agent: Agent = "ddpg"
-    anchor: Anchor = "target"  # the mixture of an untrained policy
+    anchor: Anchor = "objective"  # the mixture of an untrained policy
     temperature: float = 1.0  # weight of the divergence from the anchor, in units of the reward
     floor: float = 0.1  # share of the mixture spread evenly
     noise: tuple[float, float] = (0.1, 0.02)  # standard deviation on the logits, first and last step
@@ -154,14 +154,14 @@ class AcOdm(Mixer):
             k, start.total_steps, form=self.form, blocks=self.blocks, tensors=start.tensors, memory=self.memory
         )
         # Some weight for every domain: one that is not compared by may help those that are.
-        target = (1 - TARGET_SPREAD) * start.target + TARGET_SPREAD / k
-        anchors = {"target": target, "uniform": np.full(k, 1 / k), "prior": start.prior}
+        objective = (1 - OBJECTIVE_SPREAD) * start.objective_weights + OBJECTIVE_SPREAD / k
+        anchors = {"objective": objective, "uniform": np.full(k, 1 / k), "prior": start.prior}
         self.agent_ = self._build_agent(anchors[self.anchor])
         if not self.learn:
             transfer.load(start.input("actor") / transfer.FILE, self, start.domains)
         self.reward_ = Reward(
             self.reward,
-            start.target,
+            start.objective_weights,
             importance=self.importance,
             xi=self.xi,
             scale=self.scale,
@@ -172,7 +172,7 @@ class AcOdm(Mixer):
         if self.warm_ is not None:
             self.warm_.start(start)
         self.state_: np.ndarray | None = None
-        self.share_ = self._warm_share(0) if self._warms(0) else self._decide(np.zeros(self.tracker_.size), 0)
+        self.mixture_ = self._warm_share(0) if self._warms(0) else self._decide(np.zeros(self.tracker_.size), 0)
         self.found_: dict[str, float | np.ndarray] = {}
 
     def _build_agent(self, anchor_K: np.ndarray) -> Any:
@@ -203,8 +203,8 @@ class AcOdm(Mixer):
         temperature = self.temperature * (1 - self.gamma) / (1 - gamma)
         return ddpg(self.tracker_.size, anchor_K, temperature=temperature, **settings)
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def observe(self, stats: StepStats) -> None:
         step_norm_L = stats[Signal.PARAM_STEP_NORM] if self.form != "relative" else np.empty(0)
@@ -216,7 +216,7 @@ class AcOdm(Mixer):
             self.warm_.observe(stats)
         if not self._decides(stats.step):
             return
-        before = self.share_
+        before = self.mixture_
         if self.learns:
             reward_K = self.rewards(stats)
             if self.state_ is not None:
@@ -228,14 +228,14 @@ class AcOdm(Mixer):
                 "certainty": self.reward_.certainty,
             }
         self.state_ = state
-        self.share_ = self._warm_share(ahead) if self._warms(ahead) else self._decide(state, ahead)
-        self.found_["entropy"] = -float(self.share_ @ np.log(np.maximum(self.share_, 1e-300)))
-        self.found_["from_uniform"] = float(np.add.reduce(np.abs(self.share_ - 1 / len(self.share_)))) / 2
-        self.found_["moved"] = float(np.add.reduce(np.abs(self.share_ - before))) / 2
+        self.mixture_ = self._warm_share(ahead) if self._warms(ahead) else self._decide(state, ahead)
+        self.found_["entropy"] = -float(self.mixture_ @ np.log(np.maximum(self.mixture_, 1e-300)))
+        self.found_["from_uniform"] = float(np.add.reduce(np.abs(self.mixture_ - 1 / len(self.mixture_)))) / 2
+        self.found_["moved"] = float(np.add.reduce(np.abs(self.mixture_ - before))) / 2
 
     def rewards(self, stats: StepStats) -> np.ndarray:
         """(K,) what this step is worth to the agent, domain by domain."""
-        return self.reward_.observe(stats, self.share_)
+        return self.reward_.observe(stats, self.mixture_)
 
     def _decides(self, step: int) -> bool:
         return step % self.every == 0
@@ -246,23 +246,23 @@ class AcOdm(Mixer):
     def _decide(self, state: np.ndarray, step: int) -> np.ndarray:
         first, last = self.noise if self.learns else (0.0, 0.0)
         sigma = first + (last - first) * min(1.0, step / self._total)
-        share_K = self.agent_.act(state, self.rng_.normal(0, sigma, len(self._domains)) if sigma else 0.0)
+        mixture_K = self.agent_.act(state, self.rng_.normal(0, sigma, len(self._domains)) if sigma else 0.0)
         if self.subtract:  # below the floor, which the release adds as whole micro-batches
-            free_K = (share_K - self.floor / len(share_K)) / (1 - self.floor)
-            free_K = np.maximum(free_K - self.subtract * self.rng_.random(len(share_K)), 0.0)
+            free_K = (mixture_K - self.floor / len(mixture_K)) / (1 - self.floor)
+            free_K = np.maximum(free_K - self.subtract * self.rng_.random(len(mixture_K)), 0.0)
             return self._above_floor(simplex(free_K))
-        return share_K
+        return mixture_K
 
-    def _above_floor(self, share_K: np.ndarray) -> np.ndarray:
-        return (1 - self.floor) * share_K + self.floor / len(share_K)
+    def _above_floor(self, mixture_K: np.ndarray) -> np.ndarray:
+        return (1 - self.floor) * mixture_K + self.floor / len(mixture_K)
 
     def _warm_share(self, step: int) -> np.ndarray:
         if self.warm_ is not None:
-            share_K = self.warm_.sampling(step)
+            mixture_K = self.warm_.sampling_weights(step)
         else:
             noisy_K = self._prior + self.rng_.normal(0, self.warmup_noise, len(self._prior))
-            share_K = simplex(np.maximum(noisy_K, 1e-4))
-        return self._above_floor(share_K)
+            mixture_K = simplex(np.maximum(noisy_K, 1e-4))
+        return self._above_floor(mixture_K)
 
     def diagnostics(self) -> dict[str, float | np.ndarray]:
         return self.found_

@@ -49,12 +49,12 @@ def released_reward(gram_KK: np.ndarray) -> np.ndarray:
 
 
 def relative_alignment(
-    gram_KK: np.ndarray, share_K: np.ndarray, importance: Importance = "none", *, diagonal: bool = False
+    gram_KK: np.ndarray, mixture_K: np.ndarray, importance: Importance = "none", *, diagonal: bool = False
 ) -> np.ndarray:
     """(K,) mean agreement with the other domains in units of the mean squared gradient norm: free of the loss's scale.
 
     Args:
-        share_K: (K,) probabilities with which the batch was drawn.
+        mixture_K: (K,) probabilities with which the batch was drawn.
         importance: ``none``; ``literal`` divides by the share, as the paper writes it, although g_i is a mean over the
             domain's samples and does not grow with it; ``sum`` corrects the domains' contributions P_i g_i to the step, which
             gives <g_i, sum_{j != i} P_j g_j>.
@@ -64,12 +64,12 @@ def relative_alignment(
     if not present.any():
         return np.full(len(gram_KK), np.nan)
     scale = np.diag(gram_KK)[present].mean() + 1e-30
-    gram_KK = gram_KK * share_K[None, :] if importance == "sum" else gram_KK
+    gram_KK = gram_KK * mixture_K[None, :] if importance == "sum" else gram_KK
     reward_K = alignment(gram_KK) + (np.diag(gram_KK) if diagonal else 0.0)
     if importance == "sum":
         return reward_K / scale
     reward_K = reward_K / (scale * max(1, present.sum() - 1))
-    return reward_K / np.maximum(share_K, 1e-6) if importance == "literal" else reward_K
+    return reward_K / np.maximum(mixture_K, 1e-6) if importance == "literal" else reward_K
 
 
 def cosines(gram_KK: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ class Reward:
     def __init__(
         self,
         kind: Kind,
-        target_K: np.ndarray,
+        objective_K: np.ndarray,
         *,
         importance: Importance = "none",
         xi: float,
@@ -112,10 +112,10 @@ class Reward:
         memory: float,
         shrink: bool = False,
     ) -> None:
-        k = len(target_K)
+        k = len(objective_K)
         self.kind, self.importance, self.xi, self.scale = kind, importance, xi, scale
         self.memory, self.shrink = memory, shrink
-        self._target_K = target_K
+        self._target_K = objective_K
         self.average_K, self.square_K = np.full(k, np.nan), np.zeros(k)  # of the reward, and of its squared surprises
         self.seen_K = np.zeros(k)  # how often it was measured; counted for `shrink` alone
         self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
@@ -124,9 +124,9 @@ class Reward:
         self.certainty = 1.0  # what ``shrink`` multiplied the last differences by
         self.count, self.mean, self.m2 = 0, 0.0, 0.0  # running: over all domains and steps
 
-    def observe(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
-        """(K,) the reward after a step drawn with ``share_K``; an absent domain holds its last, a never seen one has the mean."""
-        fresh_K = self._fresh(signals, share_K)
+    def observe(self, signals: Mapping[Signal, np.ndarray], mixture_K: np.ndarray) -> np.ndarray:
+        """(K,) the reward after a step drawn with ``mixture_K``; an absent domain holds its last, a never seen one has the mean."""
+        fresh_K = self._fresh(signals, mixture_K)
         if self.shrink:
             self._count_surprise(fresh_K)
         self.average_K = average(self.average_K, fresh_K, self.xi)
@@ -137,7 +137,7 @@ class Reward:
             size_K, middle = np.abs(reward_K), mean(reward_K)
             apart_K = reward_K - middle
             if self.shrink:
-                self.certainty = self._certainty(apart_K, (share_K @ reward_K) / (share_K @ size_K + 1e-30))
+                self.certainty = self._certainty(apart_K, (mixture_K @ reward_K) / (mixture_K @ size_K + 1e-30))
                 apart_K *= self.certainty
             if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
                 return np.tanh(apart_K / (mean(size_K) + 1e-30))
@@ -161,7 +161,7 @@ class Reward:
         spread = float(apart_K @ apart_K) / (len(apart_K) - 1)
         return max(0.0, 1.0 - mean(noise) / (spread + 1e-300)) * max(0.0, promise)
 
-    def _fresh(self, signals: Mapping[Signal, np.ndarray], share_K: np.ndarray) -> np.ndarray:
+    def _fresh(self, signals: Mapping[Signal, np.ndarray], mixture_K: np.ndarray) -> np.ndarray:
         if self.kind == "progress":
             before_K, self.loss_K = self.loss_K, average(self.loss_K, signals[Signal.LOSS], self.memory)
             return np.where(np.isfinite(signals[Signal.LOSS]), before_K - self.loss_K, np.nan)
@@ -175,7 +175,7 @@ class Reward:
             gram_KK = signals[Signal.ADAM_SKETCH] @ signals[Signal.ADAM_SKETCH].T
         else:
             gram_KK = cosines(signals[Signal.GRAD_GRAM]) if self.kind == "cosine" else signals[Signal.GRAD_GRAM]
-        return relative_alignment(gram_KK, share_K, self.importance, diagonal=self.kind == "self")
+        return relative_alignment(gram_KK, mixture_K, self.importance, diagonal=self.kind == "self")
 
     def _descent(self, sketch_KD: np.ndarray) -> np.ndarray:
         known = np.isfinite(self.gradients_KD[:, 0])

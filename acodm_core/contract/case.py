@@ -16,9 +16,9 @@ import numpy as np
 
 from acodm_core.contract.feed import BATCH, CONTEXT, LAYERS, reordered, step_signals, wanted
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.guarded import Guarded
+from acodm_core.mixers.guarded import Guarded
 from acodm_core.mixing import Mixer, Start, StepStats, baseline_names, build_mixer, find_mixer, simplex
-from acodm_core.settings import shipped
+from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE, MethodConfig
 from acodm_core.study.planner import RunSpec
 
@@ -55,7 +55,7 @@ def places(domains: Domains) -> np.ndarray:
     return np.argsort(np.argsort(domains))
 
 
-def target_weights(domains: Domains) -> np.ndarray:
+def objective_weights(domains: Domains) -> np.ndarray:
     """(K,) uneven weights; the first of several names has none."""
     place_K = places(domains)
     return simplex(np.where((place_K > 0) | (len(domains) == 1), 1.0 + place_K, 0.0))
@@ -116,7 +116,7 @@ def start(
             steps,
             rng,
             inputs,
-            target_weights(domains),
+            objective_weights(domains),
             LAYERS,
             tokens_per_step=BATCH * CONTEXT,
         )
@@ -135,10 +135,10 @@ def step_stats(mixer: Mixer, step: int, domains: Domains, kind: str = "random") 
 
 def step_once(mixer: Mixer, step: int, domains: Domains, kind: str = "random") -> np.ndarray:
     """(K,) the share that the mixer draws at ``step``; then it observes what a step of this kind measures."""
-    share_K = np.array(mixer.sampling(step), copy=True)
+    mixture_K = np.array(mixer.sampling_weights(step), copy=True)
     mixer.loss_weights(step)
     mixer.observe(step_stats(mixer, step, domains, kind))
-    return share_K
+    return mixture_K
 
 
 def run(mixer: Mixer, steps: range, domains: Domains, kind: str = "random") -> np.ndarray:

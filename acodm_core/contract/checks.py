@@ -21,7 +21,7 @@ import numpy as np
 from acodm_core.contract.case import STEPS, Case, Domains, domain_names, places, run, start, step_once, step_stats
 from acodm_core.contract.feed import KINDS
 from acodm_core.errors import UserError
-from acodm_core.guarded import Late
+from acodm_core.mixers.guarded import Late
 from acodm_core.mixing import Mixer, build_mixer, find_mixer, option_fields
 from acodm_core.study.planner import MEMBER
 
@@ -122,7 +122,7 @@ def stays_on_simplex(case: Case) -> None:
 
 def decides_well(mixer: Mixer, step: int) -> None:
     """Ask for all that a step needs: the answers are checked where they are given."""
-    mixer.sampling(step), mixer.loss_weights(step)
+    mixer.sampling_weights(step), mixer.loss_weights(step)
     for name, value in mixer.diagnostics().items():
         if not np.isfinite(value).all():
             raise Broken(f"step {step}: diagnostic {name} is {value}", "leave out what is not known yet")
@@ -151,7 +151,7 @@ def sampling_changes_nothing(case: Case) -> None:
     mixer = start(case, domains)
     for step in range(STEPS):
         before = mixer.state_dict()
-        answers = [(mixer.sampling(step).copy(), mixer.loss_weights(step), mixer.wants(step)) for _ in range(2)]
+        answers = [(mixer.sampling_weights(step).copy(), mixer.loss_weights(step), mixer.wants(step)) for _ in range(2)]
         if not same_state(*answers) or not same_state(before, mixer.state_dict()):
             raise Broken(f"step {step}: asking twice gives another answer or state", "learn in observe only")
         step_once(mixer, step, domains, "missing")
@@ -174,7 +174,7 @@ def state_is_a_copy(case: Case) -> None:
 
 def resumes(case: Case) -> None:
     """Resumes bit for bit from a checkpoint at every step"""
-    from acodm_core.lm import checkpoint
+    from acodm_core.lm.run import checkpoint
 
     fix = "what observe changes and later steps read is an attribute whose name ends in _, made in start"
     domains = domain_names(4)
@@ -192,9 +192,9 @@ def resumes(case: Case) -> None:
             mixer.load_state_dict(checkpoint.load_latest(folder)["mixer"])
             end = min(STEPS, cut + 4) if cut else STEPS
             for step in range(cut, end):
-                share_K = step_once(mixer, step, domains, "missing")
-                if not np.array_equal(share_K, path_TK[step]):
-                    raise Broken(f"cut at {cut}: step {step} draws {share_K}, undisturbed {path_TK[step]}", fix)
+                mixture_K = step_once(mixer, step, domains, "missing")
+                if not np.array_equal(mixture_K, path_TK[step]):
+                    raise Broken(f"cut at {cut}: step {step} draws {mixture_K}, undisturbed {path_TK[step]}", fix)
             if not same_state(mixer.state_dict(), states[end]):
                 raise Broken(f"cut at {cut}: it decides alike, but at step {end} its state is another", fix)
 
@@ -250,7 +250,7 @@ def paths_apart(
     """Where ``permuted``, whose domains come in the order ``there``, decides otherwise than ``mixer``; nothing if it never does."""
     order = np.argsort(places(domains))[places(there)]
     for step in range(STEPS):
-        for name in ("sampling", "loss_weights"):
+        for name in ("sampling_weights", "loss_weights"):
             mine_K, theirs_K = getattr(mixer, name)(step), getattr(permuted, name)(step)
             if mine_K is None and theirs_K is None:
                 continue
@@ -347,7 +347,7 @@ def step_seconds(case: Case, steps: int = 200) -> np.ndarray:
     mixer, seconds = start(case, domains, steps=steps), np.zeros(steps)
     for step in range(steps):
         begin = time.process_time()
-        mixer.sampling(step), mixer.loss_weights(step), mixer.wants(step)
+        mixer.sampling_weights(step), mixer.loss_weights(step), mixer.wants(step)
         decided = time.process_time()
         stats = step_stats(mixer, step, domains, "missing")
         measured = time.process_time()

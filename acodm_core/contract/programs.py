@@ -88,7 +88,7 @@ def check(
     """Hold mixers to the contract: what is checked, what failed and how to mend it. Exit status 1 if anything failed."""
     from rich.console import Console
 
-    from acodm_core.lm.device import prepare
+    from acodm_core.lm.kernels.device import prepare
     from acodm_core.mixing import baseline_names
 
     prepare("cpu", threads=1)

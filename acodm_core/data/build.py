@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-from acodm_core.data import archives, corpus, documents, join, pieces, shards, tokenizer, tokens
+from acodm_core.data import corpus
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.documents import SPLITS
+from acodm_core.data.sources import archives, shards
+from acodm_core.data.tokens import documents, join, pieces, token_files, tokenizer
+from acodm_core.data.tokens.documents import SPLITS
 from acodm_core.files import clear_leftovers, exclusive, write_json
 
 
@@ -52,7 +54,7 @@ def _build(spec: CorpusSpec, folder: Path, archives_dir: Path, jobs: int) -> Non
     for domain in spec.unsharded:
         parquet, out = folder / "documents" / f"{domain}.parquet", folder / "tokens" / domain
         with _step(f"tokenize {domain}") as progress:
-            tokens.tokenize_domain(spec, domain, parquet, folder / corpus.TOKENIZER, out, progress)
+            token_files.tokenize_domain(spec, domain, parquet, folder / corpus.TOKENIZER, out, progress)
     if spec.shards:
         _from_shards(spec, folder, jobs)
     with _step("seal"):

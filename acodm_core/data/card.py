@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from acodm_core.data.documents import SPLITS
+from acodm_core.data.tokens.documents import SPLITS
 
 if TYPE_CHECKING:
     from acodm_core.data.corpus import Manifest

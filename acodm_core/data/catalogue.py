@@ -17,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from acodm_core.checked import DomainName, Seed, checked, distinct, shown
-from acodm_core.data.sources import (
+from acodm_core.data.sources.specs import (
     FOR_PEOPLE,
     AnyDomain,
     Archive,
@@ -35,7 +34,8 @@ from acodm_core.data.sources import (
 )
 from acodm_core.errors import unknown_name
 from acodm_core.files import read_json
-from acodm_core.settings import read_yaml, shipped
+from acodm_core.settings.types import DomainName, Seed, checked, distinct, shown
+from acodm_core.settings.yaml_files import read_yaml, shipped
 
 #: Part of every corpus digest. Raise it when a change of code changes the text or the tokens of the same spec.
 RECIPE = 2

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.documents import SPLITS, Split
+from acodm_core.data.tokens.documents import SPLITS, Split
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import atomic, digest, read_json, write_json
 from acodm_core.seals import checksums, verify, verify_mark
@@ -65,8 +65,8 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
         UserError: the tokenizer or a token file is missing, or not as it was written.
     """
     from acodm_core.data.card import card
-    from acodm_core.data.tokenizer import end_of_text, load_tokenizer, token_bytes
-    from acodm_core.data.tokens import token_dtype
+    from acodm_core.data.tokens.token_files import token_dtype
+    from acodm_core.data.tokens.tokenizer import end_of_text, load_tokenizer, token_bytes
 
     verify_mark(corpus_dir / TOKENIZER, fix=_FIX)
     tokenizer = load_tokenizer(corpus_dir / TOKENIZER)
@@ -82,7 +82,7 @@ def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
         corpus_dir, [TOKENIZER, TOKEN_BYTES, *(token_file(d, s, k) for d in records for s in SPLITS for k in KINDS)]
     )
     if spec.shards:
-        from acodm_core.data.pieces import read_records, total
+        from acodm_core.data.tokens.pieces import read_records, total
 
         sources = total(read_records(spec, corpus_dir / PARTS))
         kept = {domain: sum(split.documents for split in records[domain].values()) for domain in spec.sharded}

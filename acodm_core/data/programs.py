@@ -14,7 +14,7 @@ from acodm_core.errors import UserError
 
 if TYPE_CHECKING:
     from acodm_core.data.catalogue import CorpusSpec
-    from acodm_core.data.sources import Shards
+    from acodm_core.data.sources.specs import Shards
 
 app = typer.Typer(help="From archives to memory-mapped domains.", no_args_is_help=True)
 
@@ -33,9 +33,9 @@ def fetch(
     """Download one archive and check its hash (`build` fetches all that a corpus needs)."""
     from pydantic import ValidationError
 
-    from acodm_core.data import archives
     from acodm_core.data.catalogue import load_catalogue
-    from acodm_core.data.sources import Archive, PackagesDomain
+    from acodm_core.data.sources import archives
+    from acodm_core.data.sources.specs import Archive, PackagesDomain
 
     try:
         pin = Archive.model_validate_json(archive)
@@ -59,7 +59,7 @@ def documents(
 ) -> None:
     """Clean, de-duplicate and split the documents of one domain into a Parquet file."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.documents import build_documents
+    from acodm_core.data.tokens.documents import build_documents
 
     summary = build_documents(read_spec(spec), domain, archives_dir, out)
     typer.echo(
@@ -74,7 +74,7 @@ def tokenizer(
 ) -> None:
     """Train the tokenizer on every domain's train split."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.tokenizer import train_tokenizer
+    from acodm_core.data.tokens.tokenizer import train_tokenizer
 
     train_tokenizer(read_spec(spec), documents_dir, out)
 
@@ -89,7 +89,7 @@ def tokenize(
 ) -> None:
     """Write one domain's token files into a folder."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.tokens import tokenize_domain
+    from acodm_core.data.tokens.token_files import tokenize_domain
 
     tokenize_domain(read_spec(spec), domain, documents_path, tokenizer_path, out)
 
@@ -98,7 +98,7 @@ def tokenize(
 def shards(spec: Spec, out: Out) -> None:
     """List the shards that a corpus is made of, with their sizes. Later steps read this list."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.shards import find_shards, write_listing
+    from acodm_core.data.sources.shards import find_shards, write_listing
 
     listing = find_shards(sharded(read_spec(spec), spec))
     write_listing(listing, out)
@@ -115,8 +115,8 @@ def piece(
 ) -> None:
     """Clean, split and tokenise one piece of the shards, for all its domains in one pass."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.pieces import tokenize_piece
-    from acodm_core.data.shards import read_listing
+    from acodm_core.data.sources.shards import read_listing
+    from acodm_core.data.tokens.pieces import tokenize_piece
 
     found = read_spec(spec)
     sharded(found, spec)
@@ -140,7 +140,7 @@ def join(
 ) -> None:
     """Join one domain's parts into its token files, without repeats."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.join import join_domain
+    from acodm_core.data.tokens.join import join_domain
 
     found = read_spec(spec)
     sharded(found, spec)

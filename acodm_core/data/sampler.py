@@ -42,13 +42,13 @@ class Sampler:
         self.drawn_K = np.zeros(len(self.domains), dtype=np.int64)  # sequences drawn so far; the whole state
         self._keys = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in corpus.domains]
 
-    def counts(self, share_K: np.ndarray, step: int) -> np.ndarray:
+    def counts(self, mixture_K: np.ndarray, step: int) -> np.ndarray:
         """(K,) sequences to draw at ``step`` for the shares asked for. Does not change state."""
-        return counts(share_K, self.batch, seed=self.seed, step=step, draw=self.draw)
+        return counts(mixture_K, self.batch, seed=self.seed, step=step, draw=self.draw)
 
-    def next(self, share_K: np.ndarray, step: int) -> Batch:
+    def next(self, mixture_K: np.ndarray, step: int) -> Batch:
         """The batch of ``step`` and advance."""
-        counts_K = self.counts(share_K, step)
+        counts_K = self.counts(mixture_K, step)
         rows = [self._window(k, self.drawn_K[k] + i) for k, count in enumerate(counts_K) for i in range(count)]
         self.drawn_K += counts_K
         return Batch(np.stack(rows).astype(np.int64), counts_K)
@@ -60,12 +60,12 @@ class Sampler:
         return self._tokens[k][start : start + self.context + 1]
 
 
-def counts(share_K: np.ndarray, batch: int, *, seed: int, step: int, draw: str = "systematic") -> np.ndarray:
-    """(K,) sequences of each domain in a batch that is drawn by ``share_K``; as ``Sampler`` draws them."""
+def counts(mixture_K: np.ndarray, batch: int, *, seed: int, step: int, draw: str = "systematic") -> np.ndarray:
+    """(K,) sequences of each domain in a batch that is drawn by ``mixture_K``; as ``Sampler`` draws them."""
     rng = np.random.default_rng([seed, step, 0xD4A3])
     if draw == "multinomial":
-        return rng.multinomial(batch, share_K)
-    edges = np.minimum(np.floor(np.cumsum(share_K) * batch + rng.random()), batch)
+        return rng.multinomial(batch, mixture_K)
+    edges = np.minimum(np.floor(np.cumsum(mixture_K) * batch + rng.random()), batch)
     edges[-1] = batch  # the shares sum to one, but not to the last bit
     return np.diff(edges, prepend=0.0).astype(np.int64)
 

@@ -13,9 +13,9 @@ import torch
 from acodm_core.data.corpus import TOKENIZER, Corpus
 from acodm_core.errors import UserError
 from acodm_core.files import digest
-from acodm_core.lm.reference import frozen_model
+from acodm_core.lm.signals.reference_model import frozen_model
 from acodm_core.lm.train import snapshot_name
-from acodm_core.study.finished import read_manifest
+from acodm_core.results.finished_run import read_manifest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -79,7 +79,7 @@ def hf_tokenizer(corpus: Corpus, context: int) -> PreTrainedTokenizerFast:
     """
     from transformers import PreTrainedTokenizerFast
 
-    from acodm_core.data.tokenizer import load_tokenizer
+    from acodm_core.data.tokens.tokenizer import load_tokenizer
 
     end = load_tokenizer(corpus.tokenizer_path).id_to_token(corpus.end_of_text)
     return PreTrainedTokenizerFast(

@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from acodm_core.data.corpus import Corpus
-from acodm_core.data.documents import read_documents
-from acodm_core.downstream.questions import Source, read, subjects
+from acodm_core.data.tokens.documents import read_documents
+from acodm_core.downstream.mmlu.questions import Source, read, subjects
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
-from acodm_core.study.results import write_frame
+from acodm_core.results.tables import write_frame
 
 RUN = 13  # words
 OVERLAPS = pa.schema(

@@ -24,7 +24,7 @@ from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 
 from acodm_core.downstream.checkpoint import Checkpoint
-from acodm_core.downstream.private import Scored
+from acodm_core.downstream.compat import Scored
 from acodm_core.errors import UserError
 
 TooLong = Literal["fit", "refuse"]

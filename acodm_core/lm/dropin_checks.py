@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.lm.gradients import GRADIENT_SIGNALS, IN_ADAMS_METRIC
+from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, IN_ADAMS_METRIC
 from acodm_core.mixing import Mixer, baseline_names
-from acodm_core.settings import shipped
+from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE
 
 

@@ -14,15 +14,15 @@ from contextlib import contextmanager
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from acodm_core.lm import attention, private
-from acodm_core.lm.loss import token_losses, weighted_loss
+from acodm_core.lm.kernels import attention, compat
+from acodm_core.lm.kernels.fused_loss import token_losses, weighted_loss
 from acodm_core.lm.model import build_model, middle_states
 from acodm_core.study.config import ModelConfig
 
 # torch counts the attention kernels of GPUs; those of the CPU have the same products. Arguments arrive as shapes.
 _CPU_ATTENTION = {
-    private.CPU_ATTENTION: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    private.CPU_ATTENTION_BACKWARD: (lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)),
+    compat.CPU_ATTENTION: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    compat.CPU_ATTENTION_BACKWARD: (lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)),
 }
 
 
@@ -62,7 +62,7 @@ def _sequence(model: torch.nn.Module, context: int) -> torch.Tensor:
 def counting(model: torch.nn.Module) -> Iterator[FlopCounterMode]:
     """Counts the operations of what runs inside; this project's attention as torch's kernels have it, another as it is."""
     plain = getattr(model, "module", model)
-    trains_with = private.attention_of(plain.config)
+    trains_with = compat.attention_of(plain.config)
     if trains_with == attention.NAME:
         plain.set_attn_implementation("sdpa")
     try:

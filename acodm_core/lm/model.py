@@ -110,7 +110,7 @@ def fresh_model(config: PretrainedConfig) -> PreTrainedModel:
     """
     from transformers import AutoModelForCausalLM
 
-    from acodm_core.lm import attention, neox
+    from acodm_core.lm.kernels import attention, neox
 
     trained = check_model_type(config.model_type, where="model_type")
     name = attention.NAME if trained.attention == "short" else "eager"

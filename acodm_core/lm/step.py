@@ -12,17 +12,17 @@ import torch
 
 from acodm_core.data.sampler import Batch
 from acodm_core.errors import UserError
-from acodm_core.lm.adapters import AdapterLosses
-from acodm_core.lm.evaluate import Evaluator
+from acodm_core.lm.distributed.ranks import joined_over_ranks, rank, ranks
+from acodm_core.lm.distributed.sharding import spread, unsynchronised, whole
 from acodm_core.lm.flops import embedding_flops, sequence_flops
-from acodm_core.lm.gradients import GRADIENT_SIGNALS, DomainGradients
-from acodm_core.lm.loss import weighted_loss
+from acodm_core.lm.kernels.fused_loss import weighted_loss
 from acodm_core.lm.model import matching_layers
-from acodm_core.lm.ranks import joined_over_ranks, rank, ranks
-from acodm_core.lm.reference import Reference
-from acodm_core.lm.sharding import spread, unsynchronised, whole
+from acodm_core.lm.signals.adapters import AdapterLosses
+from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
+from acodm_core.lm.signals.held_out import Evaluator
+from acodm_core.lm.signals.reference_model import Reference
+from acodm_core.measure.clock import Clock
 from acodm_core.mixing import Signal
-from acodm_core.study.clock import Clock
 from acodm_core.study.config import ModelConfig, TrainingConfig
 
 
@@ -39,7 +39,7 @@ class StepResult:
         return bool(np.isfinite(np.hstack([self.loss, self.grad_norm, *norms])).all())
 
 
-class Learner:
+class TrainStep:
     """The model and its optimiser; ``step`` is what every method shares. Each rank trains on its part of every batch.
 
     Args:
@@ -116,18 +116,20 @@ class Learner:
         enabled = resolve_precision(self.training.precision, self.device) == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
-    def step(self, batch: Batch, step: int, wants: Collection[Signal], omega_K: np.ndarray | None = None) -> StepResult:
+    def step(
+        self, batch: Batch, step: int, wants: Collection[Signal], loss_weight_K: np.ndarray | None = None
+    ) -> StepResult:
         """Forward, backward, clip, update; returns what was measured.
 
         Args:
             step: 0-based.
-            omega_K: (K,) weights of the domains' tokens in the loss; None for the mean over all tokens.
+            loss_weight_K: (K,) weights of the domains' tokens in the loss; None for the mean over all tokens.
         """
         lap = self.clock.lap
         rows = self.training.micro_batch or self.training.batch
         context = batch.tokens_BS.shape[1] - 1
         domain_B = np.repeat(np.arange(len(batch.counts_K)), batch.counts_K)
-        weight_B = np.ones(len(domain_B)) if omega_K is None else omega_K[domain_B]
+        weight_B = np.ones(len(domain_B)) if loss_weight_K is None else loss_weight_K[domain_B]
         share = len(domain_B) // ranks()
         mine = range(rank() * share, (rank() + 1) * share)
         total_weight = float(weight_B.sum()) * context / ranks()  # because the ranks' gradients are averaged
@@ -175,7 +177,7 @@ class Learner:
                 signals[Signal.EXCESS_LOSS] = _means(_of_the_batch(excess_B), domain_B, tokens_K)
                 self.signal_flops += len(domain_B) * reference.flops
             if gradients:
-                signals |= gradients.signals(tokens_K if omega_K is None else tokens_K * omega_K)
+                signals |= gradients.signals(tokens_K if loss_weight_K is None else tokens_K * loss_weight_K)
                 self.signal_flops += gradients.flops
             if Signal.VALID_LOSS in wants:
                 signals[Signal.VALID_LOSS] = self.held_out(self.model, self.autocast()).loss_K

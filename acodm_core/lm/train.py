@@ -17,25 +17,26 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Batch, Sampler
 from acodm_core.errors import UserError
 from acodm_core.files import clear_leftovers, exclusive, writable, write_json
-from acodm_core.lm import chance, checkpoint
-from acodm_core.lm.adapters import adapter_losses_of
-from acodm_core.lm.begin import held_out_of, reference_of, rows, start_mixer
-from acodm_core.lm.evaluate import Evaluation, Evaluator
+from acodm_core.lm.distributed import random_state
+from acodm_core.lm.distributed.ranks import from_first_rank, on_any_rank, rank, ranks, sum_over_ranks
+from acodm_core.lm.distributed.sharding import load
 from acodm_core.lm.flops import sequence_flops
-from acodm_core.lm.journal import Journal
 from acodm_core.lm.model import build_model, non_embedding_parameters
-from acodm_core.lm.progress import Progress
-from acodm_core.lm.ranks import from_first_rank, on_any_rank, rank, ranks, sum_over_ranks
-from acodm_core.lm.recorded import kept
-from acodm_core.lm.sharding import load
-from acodm_core.lm.step import Learner, StepResult, resolve_precision
-from acodm_core.lm.stop import Interrupted, Stop
+from acodm_core.lm.run import checkpoint
+from acodm_core.lm.run.interrupts import Interrupted, Stop
+from acodm_core.lm.run.journal import Journal
+from acodm_core.lm.run.progress import Progress
+from acodm_core.lm.run.setup import held_out_of, reference_of, rows, start_mixer
+from acodm_core.lm.run.signals_table import kept
+from acodm_core.lm.signals.adapters import adapter_losses_of
+from acodm_core.lm.signals.held_out import Evaluation, Evaluator
+from acodm_core.lm.step import StepResult, TrainStep, resolve_precision
 from acodm_core.lm.weights import save_weights
+from acodm_core.measure import provenance
+from acodm_core.measure.clock import Clock
+from acodm_core.measure.energy import Meter
 from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
 from acodm_core.seals import checksums, verify
-from acodm_core.study import provenance
-from acodm_core.study.clock import Clock
-from acodm_core.study.energy import Meter
 from acodm_core.study.identity import check_current
 from acodm_core.study.planner import RunSpec
 
@@ -80,13 +81,13 @@ class Trainer:
             spec.model.config,
             vocab_size=self.corpus.vocab_size,
             context=training.context,
-            seed=chance.seed_of(spec.seed),
+            seed=random_state.seed_of(spec.seed),
             end_of_text=self.corpus.end_of_text,
         ).to(self.device)
         self.sequence_flops = sequence_flops(self.model, training.context)  # while the model is whole
         self.mixer = start_mixer(spec, self.corpus, self.inputs, self.model)
         held_out = held_out_of(spec, self.mixer, self.corpus)
-        self.learner = Learner(
+        self.train_step = TrainStep(
             self.model,
             spec.model,
             training,
@@ -138,16 +139,16 @@ class Trainer:
             self._snapshot(0, snapshots)
         for step in range(first, training.steps):
             with lap("mixer"):
-                share_K, omega_K, wants = from_first_rank(partial(self._decide, step))
+                mixture_K, loss_weight_K, wants = from_first_rank(partial(self._decide, step))
             with lap("data"):
-                batch = self.sampler.next(share_K, step)
-            result = self.learner.step(batch, step, wants, omega_K)
+                batch = self.sampler.next(mixture_K, step)
+            result = self.train_step.step(batch, step, wants, loss_weight_K)
             if not result.finite():
-                self.diverged = evidence_of(step + 1, share_K, batch, result)
+                self.diverged = evidence_of(step + 1, mixture_K, batch, result)
                 return "diverged"
             done = step + 1
             if self.leads:
-                self._observe(done, share_K, batch, result, wants)
+                self._observe(done, mixture_K, batch, result, wants)
                 if step == first:
                     self.mixer.state_dict()  # found now, not at the first checkpoint, if it cannot be saved
             if (done % self.spec.evaluation.every == 0 or done == training.steps) and not self._record(evaluator, done):
@@ -164,11 +165,11 @@ class Trainer:
 
     def _decide(self, step: int) -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
         """The mixer's shares, loss weights and wishes."""
-        share_K = simplex(self.mixer.sampling(step), name=f"{self.spec.mixer}.sampling({step})")
-        return share_K, self.mixer.loss_weights(step), self.mixer.wants(step)
+        mixture_K = simplex(self.mixer.sampling_weights(step), name=f"{self.spec.mixer}.sampling_weights({step})")
+        return mixture_K, self.mixer.loss_weights(step), self.mixer.wants(step)
 
     def _observe(
-        self, done: int, share_K: np.ndarray, batch: Batch, result: StepResult, wants: Collection[Signal]
+        self, done: int, mixture_K: np.ndarray, batch: Batch, result: StepResult, wants: Collection[Signal]
     ) -> None:
         """Show the mixer what the step measured, and write it down."""
         training = self.spec.training
@@ -180,7 +181,7 @@ class Trainer:
             "step",
             step=done,
             tokens=done * training.batch * training.context,
-            requested=share_K,
+            requested=mixture_K,
             drawn=batch.counts_K / training.batch,
             loss=result.loss,
             grad_norm=result.grad_norm,
@@ -189,12 +190,12 @@ class Trainer:
             diagnostics={name: value for name, value in found.items() if not np.ndim(value)},
             signals=kept(wanted, found),
         )
-        self.progress.step(done, result.loss, share_K)
+        self.progress.step(done, result.loss, mixture_K)
 
     def _record(self, evaluator: Evaluator, done: int) -> bool:
         """Evaluate and write down; whether every domain's loss is a number."""
         with self.clock.lap("evaluation"):
-            scores: Evaluation = evaluator(self.model, self.learner.autocast())
+            scores: Evaluation = evaluator(self.model, self.train_step.autocast())
         training = self.spec.training
         if self.leads:
             self.journal.append(
@@ -221,33 +222,33 @@ class Trainer:
             "spec": self.spec.digest,
             "step": done,
             "model": self.model.state_dict(),
-            "optimiser": self.learner.optimiser.state_dict(),
+            "optimiser": self.train_step.optimiser.state_dict(),
             "drawn": self.sampler.drawn_K,
             "mixer": self.mixer.state_dict(),
-            "random": chance.states(self.learner.device),
+            "random": random_state.states(self.train_step.device),
             "journal": self.journal.offset() if self.leads else 0,
             "seconds": dict(self.clock.seconds),
             "joules": self._joules(),
-            "signal_flops": self.learner.signal_flops,
+            "signal_flops": self.train_step.signal_flops,
         }
         checkpoint.save(self.state_folder, done, state)
 
     def _resume(self) -> int:
         state = checkpoint.load_latest(self.state_folder)
-        chance.begin(self.spec.seed)
+        random_state.begin(self.spec.seed)
         if state is None:
             self._open_journal(0)
             return 0
         with checkpoint.readable_mismatch(self.state_folder):
             if state.get("spec", self.spec.digest) != self.spec.digest:
                 raise ValueError("its spec.json was another one")
-            load(self.model, self.learner.optimiser, state["model"], state["optimiser"])
+            load(self.model, self.train_step.optimiser, state["model"], state["optimiser"])
             self.sampler.drawn_K[:] = state["drawn"]
             self.mixer.load_state_dict(state["mixer"])
-            chance.restore(state["random"], self.learner.device)
+            random_state.restore(state["random"], self.train_step.device)
             self.clock.seconds.update(state["seconds"])
             self.meter.resume(state.get("joules") if self.leads else 0.0)
-            self.learner.signal_flops = state["signal_flops"]
+            self.train_step.signal_flops = state["signal_flops"]
             self._open_journal(state["journal"])
             return state["step"]
 
@@ -286,7 +287,7 @@ class Trainer:
             "parameters": parameters,
             "parameters_non_embedding": non_embedding_parameters(self.model),
             "model_flops": steps * spec.training.batch * self.sequence_flops,
-            "method_flops": self.learner.signal_flops,
+            "method_flops": self.train_step.signal_flops,
             "precision": resolve_precision(spec.training.precision, torch.device(self.device)),
             "seconds": dict(self.clock.seconds),
             "joules": joules,
@@ -312,11 +313,11 @@ def _evaluator(spec: RunSpec, corpus: Corpus, split: str) -> Evaluator:
     return Evaluator(corpus, split, sequences=sequences, context=spec.training.context, rows=rows(spec))
 
 
-def evidence_of(done: int, share_K: np.ndarray, batch: Batch, result: StepResult) -> dict[str, Any]:
+def evidence_of(done: int, mixture_K: np.ndarray, batch: Batch, result: StepResult) -> dict[str, Any]:
     """What a manifest keeps of the step in which a run diverged. Numbers that may be none are text: JSON has no NaN."""
     norms = {s: str(v) for s, v in result.signals.items() if s in (Signal.PARAM_NORM, Signal.PARAM_STEP_NORM)}
     measured = {"loss": str(result.loss), "grad_norm": str(result.grad_norm), **norms}
-    return {"step": done, **measured, "requested": share_K.tolist(), "sequences": batch.counts_K.tolist()}
+    return {"step": done, **measured, "requested": mixture_K.tolist(), "sequences": batch.counts_K.tolist()}
 
 
 def snapshot_name(step: int) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from acodm_core.errors import UserError
-from acodm_core.lm.adapters import adapted_layers
-from acodm_core.lm.loss import weighted_loss
+from acodm_core.lm.kernels.compat import WithoutNumbers
+from acodm_core.lm.kernels.fused_loss import weighted_loss
 from acodm_core.lm.model import build_model, matching_layers, middle_states
-from acodm_core.lm.private import WithoutNumbers
+from acodm_core.lm.signals.adapters import adapted_layers
 from acodm_core.mixing import Signal
 from acodm_core.study.config import ModelConfig
 

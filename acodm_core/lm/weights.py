@@ -13,8 +13,8 @@ import torch
 
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
-from acodm_core.lm.ranks import rank
-from acodm_core.lm.sharding import whole_state
+from acodm_core.lm.distributed.ranks import rank
+from acodm_core.lm.distributed.sharding import whole_state
 
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:

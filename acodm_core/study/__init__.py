@@ -1,0 +1,1 @@
+"""An experiment: its configuration, and the runs that it plans."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.settings.types import checked
 from acodm_core.study.config import Experiment, MethodConfig, merge
 
 

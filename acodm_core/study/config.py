@@ -21,11 +21,23 @@ from pydantic import (
     model_validator,
 )
 
-from acodm_core.checked import Distinct, Label, Line, Name, Pattern, Seed, Strict, Title, checked, shown, text_like
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.files import sealed_json
 from acodm_core.mixing import simplex
-from acodm_core.settings import read_yaml, shipped
+from acodm_core.settings.types import (
+    Distinct,
+    Label,
+    Line,
+    Name,
+    Pattern,
+    Seed,
+    Strict,
+    Title,
+    checked,
+    shown,
+    text_like,
+)
+from acodm_core.settings.yaml_files import read_yaml, shipped
 
 Steps = Annotated[int, Field(gt=0, le=10**8)]
 Weight = Annotated[float, Field(ge=0, le=1e9)]
@@ -117,7 +129,7 @@ class EvaluationConfig(Section):
     every: Steps = Field(20, description="Steps between validations; the last step is always validated.")
     valid_sequences: int = Field(24, gt=0, le=10**7, description="Validation sequences a domain.")
     test_sequences: int = Field(48, gt=0, le=10**7, description="Test sequences a domain, after the last step.")
-    target: dict[str, Weight] | Literal["uniform", "natural"] = Field(
+    objective_weights: dict[str, Weight] | Literal["uniform", "natural"] = Field(
         "uniform",
         description="Weights of the domains in the loss that methods are compared by: domain -> weight (not named: 0), "
         "uniform, or natural.",
@@ -128,23 +140,27 @@ class EvaluationConfig(Section):
         "The last step's are always kept.",
     )
 
-    @field_validator("target")
+    @field_validator("objective_weights")
     @classmethod
-    def _weighs_something(cls, target: Any) -> Any:
-        if not isinstance(target, str) and not any(target.values()):
-            raise ValueError(f"weights must not all be zero: {target}")
-        return target
+    def _weighs_something(cls, weights: Any) -> Any:
+        if not isinstance(weights, str) and not any(weights.values()):
+            raise ValueError(f"weights must not all be zero: {weights}")
+        return weights
 
     def snapshot_steps(self, steps: int) -> frozenset[int]:
         """The steps of a run of ``steps`` after which its weights are kept: all on the evaluation grid."""
         last = (steps - 1) // self.every
         return frozenset(min(round(share * steps / self.every), last) * self.every for share in self.snapshots)
 
-    def target_weights(self, domains: Sequence[str], tokens: Sequence[float]) -> np.ndarray:
+    def objective_vector(self, domains: Sequence[str], tokens: Sequence[float]) -> np.ndarray:
         """(K,) weights of ``domains`` on the simplex; ``tokens`` are their training tokens."""
-        if self.target == "uniform":
+        if self.objective_weights == "uniform":
             return np.full(len(domains), 1 / len(domains))
-        return simplex(tokens if self.target == "natural" else [self.target.get(domain, 0.0) for domain in domains])
+        return simplex(
+            tokens
+            if self.objective_weights == "natural"
+            else [self.objective_weights.get(domain, 0.0) for domain in domains]
+        )
 
 
 class MethodConfig(Section):
@@ -293,7 +309,7 @@ class Experiment(Section):
         description="Compared method -> further trainings of it on every seed, each with a schedule to so many steps: for the "
         "matched horizon and for equal compute. No rows of the comparison; `acodm rerun` writes them.",
     )
-    baseline: Name = Field("natural", description="The method whose final loss is the target of steps-to-target.")
+    baseline: Name = Field("natural", description="The method whose median final loss is the first threshold.")
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How overhead is measured.")
     downstream: DownstreamConfig | None = Field(
         None,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from acodm_core import ARITHMETIC, PROTOCOL
 from acodm_core.errors import UserError
 from acodm_core.files import sha256
+from acodm_core.measure.code_digest import code_digest
 from acodm_core.mixing import Mixer, build_mixer, mixer_module
-from acodm_core.study.code import code_digest
 
 if TYPE_CHECKING:
     from acodm_core.study.planner import RunSpec

@@ -2,7 +2,7 @@
 
 A type that is not here may look as if it trained: some read the tokens that they are to predict where attention is not their own,
 some cannot be saved, some change their logits in ways that are not counted. To add one, add its line here and its shape to
-``tests/unit/test_model_types.py``.
+``tests/unit/lm/test_model_types.py``.
 """
 
 from __future__ import annotations

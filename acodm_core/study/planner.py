@@ -17,12 +17,12 @@ from typing import Any
 from pydantic import Field
 
 from acodm_core import ARITHMETIC, PROTOCOL
-from acodm_core.checked import checked
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
-from acodm_core.grouping import partition
+from acodm_core.mixers.grouped import partition
 from acodm_core.mixing import Inputs, baseline_names, build_mixer
-from acodm_core.options import failed
+from acodm_core.settings.mixer_options import failed
+from acodm_core.settings.types import checked
 from acodm_core.study.axes import Variant, variants
 from acodm_core.study.config import (
     EvaluationConfig,
@@ -278,10 +278,12 @@ def _check_names(experiment: Experiment, methods: Mapping[str, MethodConfig], va
     for method in experiment.horizons:
         if method not in experiment.compare:
             raise unknown_name("compared method", method, experiment.compare, where=f"horizons.{method}")
-    target = experiment.evaluation.target
+    target = experiment.evaluation.objective_weights
     for domain in [] if isinstance(target, str) else target:
         if domain not in experiment.corpus.domains:
-            raise unknown_name("domain", domain, experiment.corpus.domains, where=f"evaluation.target.{domain}")
+            raise unknown_name(
+                "domain", domain, experiment.corpus.domains, where=f"evaluation.objective_weights.{domain}"
+            )
     named = {name: f"compare[{i}]" for i, name in enumerate(experiment.compare)}
     named |= {axis.of: f"axes.{name}.of" for name, axis in experiment.axes.items() if axis.of not in named}
     named |= {value.method: value.where for value in values}

@@ -38,7 +38,7 @@ class Everything(Mixer):
     def wants(self, step: int) -> frozenset[Signal]:
         return self.needs if step == 3 else self.needs - FEW
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         mixture_K = 2 + np.sin(np.arange(self.k_) + step)
         return mixture_K / mixture_K.sum()
 

@@ -38,10 +38,10 @@ def from_actor(case: Case) -> Case:
 # Between them, every value of every option with a fixed set of them (see the test at the end).
 ACODM = {
     "acodm": acodm(
-        agent="ddpg", reward="descent", shrink=True, scale="relative", form="relative", anchor="target", warmup=0.2,
+        agent="ddpg", reward="descent", shrink=True, scale="relative", form="relative", anchor="objective", warmup=0.2,
         temperature=1.0,
     ),
-    "acodm-instant": acodm(agent="ddpg", reward="instant", shrink=True, scale="relative", anchor="target", memory=0.5),
+    "acodm-instant": acodm(agent="ddpg", reward="instant", shrink=True, scale="relative", anchor="objective", memory=0.5),
     "acodm-instant-mirror": acodm(agent="mirror", reward="instant", shrink=False, scale="raw", anchor="prior"),
     "acodm-literal": acodm(
         agent="ddpg", reward="alignment", shrink=False, importance="literal", scale="raw", form="paper", warmup=0.0,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lives import Bench, serve
+from killable_runs import Bench, serve
 
 
 @pytest.fixture(scope="session")

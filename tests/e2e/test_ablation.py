@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from flow import ROOT, run_from_archives
+from workflow_runs import ROOT, run_from_archives
 
 AXES = ("shrinkage", "proxy_length")
 

@@ -21,7 +21,7 @@ from acodm_core.data.build import build_corpus
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
 from acodm_core.files import read_json
-from acodm_core.lm.evaluate import Evaluator
+from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.train import Trainer
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer
 from acodm_core.study.config import Experiment, load_experiment
@@ -76,7 +76,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @dataclass(frozen=True)
 class Run:
     trainer: Trainer
-    share_TK: np.ndarray  # asked for in every step
+    mixture_TK: np.ndarray  # asked for in every step
 
     @classmethod
     def of(cls, trainer: Trainer) -> Run:
@@ -87,9 +87,9 @@ class Run:
         )
 
     @property
-    def share_K(self) -> np.ndarray:
+    def mixture_K(self) -> np.ndarray:
         """Mean of the second half."""
-        return self.share_TK[STEPS // 2 :].mean(0)
+        return self.mixture_TK[STEPS // 2 :].mean(0)
 
     @property
     def weight_K(self) -> np.ndarray:
@@ -134,13 +134,13 @@ def embedding_KH(trained, corpus: Corpus) -> np.ndarray:
     """What CHAMELEON's proxy sees, of as many sequences as there are."""
     trainer = trained("chameleon").trainer
     held_out = Evaluator(corpus, "valid", sequences=48, context=32, rows=24, last=True)
-    return held_out.embeddings(trainer.model, trainer.learner.autocast())
+    return held_out.embeddings(trainer.model, trainer.train_step.autocast())
 
 
 def chameleon(embedding_KH: np.ndarray, **options: Any) -> Any:
     mixer, k = build_mixer("chameleon", options), len(embedding_KH)
-    names, share_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    mixer.start(Start(names, share_K, share_K, 1, np.random.default_rng(0)))
+    names, mixture_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
+    mixer.start(Start(names, mixture_K, mixture_K, 1, np.random.default_rng(0)))
     mixer.observe(StepStats(0, np.ones(k), {Signal.EMBEDDING: embedding_KH}))
     return mixer
 
@@ -167,24 +167,24 @@ def test_chameleon_draws_more_of_a_domain_once_it_has_a_duplicate(embedding_KH: 
 
 
 def test_odm_goes_where_the_loss_is_high(trained) -> None:
-    share_K = trained("odm").share_K
-    assert share_K.argmax() == NOISE and share_K[NOISE] > 1.1 * UNIFORM, "even where nothing can be learned"
+    mixture_K = trained("odm").mixture_K
+    assert mixture_K.argmax() == NOISE and mixture_K[NOISE] > 1.1 * UNIFORM, "even where nothing can be learned"
 
 
 def test_ado_leaves_what_no_longer_falls_for_what_does(trained) -> None:
     run = trained("ado")
-    prior_K, share_K = run.share_TK[0], run.share_K
-    assert share_K[NOISE] < 0.75 * prior_K[NOISE] and share_K[EASY] < 0.95 * prior_K[EASY]
-    assert share_K.argmax() == HARD and share_K[HARD] > 1.25 * prior_K[HARD]
+    prior_K, mixture_K = run.mixture_TK[0], run.mixture_K
+    assert mixture_K[NOISE] < 0.75 * prior_K[NOISE] and mixture_K[EASY] < 0.95 * prior_K[EASY]
+    assert mixture_K.argmax() == HARD and mixture_K[HARD] > 1.25 * prior_K[HARD]
 
 
 def test_pike_leaves_the_noise(trained) -> None:
-    assert trained("pike").share_K[NOISE] < UNIFORM / 3
+    assert trained("pike").mixture_K[NOISE] < UNIFORM / 3
 
 
 def test_aioli_turns_away_from_the_noise(trained) -> None:
     """With ten times the step, that is: as published it moves by a few percent in a run as short as this."""
-    assert trained("aioli", step_size=10.0).share_K[NOISE] < 0.9 * UNIFORM
+    assert trained("aioli", step_size=10.0).mixture_K[NOISE] < 0.9 * UNIFORM
 
 
 def drawn(corpus: Corpus, method: str, **options: Any) -> np.ndarray:
@@ -193,7 +193,7 @@ def drawn(corpus: Corpus, method: str, **options: Any) -> np.ndarray:
     mixer = Trainer(spec, corpus, corpus.folder / "never run").mixer
     assert not mixer.needs
     sampler = Sampler(corpus, seed=0, batch=spec.training.batch, context=spec.training.context)
-    return np.array([sampler.next(mixer.sampling(step), step).counts_K for step in range(STEPS)])
+    return np.array([sampler.next(mixer.sampling_weights(step), step).counts_K for step in range(STEPS)])
 
 
 def test_unimax_repeats_no_domain_more_often_than_it_was_told(corpus: Corpus) -> None:

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clusters
+import fake_clusters
 import pytest
 import yaml
-from flow import ROOT
+from workflow_runs import ROOT
 
 from acodm_core.study.config import load_experiment
 
@@ -57,7 +57,7 @@ def submit(
 
 
 def test_a_pod_mounts_the_working_folder_and_works_there(folder, tmp_path):
-    with clusters.kubernetes(tmp_path) as (environment, jobs):
+    with fake_clusters.kubernetes(tmp_path) as (environment, jobs):
         mount = ["--kubernetes-persistent-volumes", f"acodm-bench:{folder}", "--precommand", f"cd {folder}"]
         said = submit(folder, "kubernetes", environment, *mount)
     (job,) = jobs  # the line of text that is the spec is none
@@ -75,14 +75,14 @@ SLURM += ["slurm_account=A", "slurm_partition=P"]
 
 
 def test_a_batch_job_runs_as_it_is_submitted(folder, tmp_path):
-    environment, calls = clusters.slurm(tmp_path)
+    environment, calls = fake_clusters.slurm(tmp_path)
     submit(folder, "slurm", environment, *SLURM)
     (call,) = calls.read_text().splitlines()
     assert re.search(r" -A A -p P -t 120 --mem 4000 --ntasks=1 --cpus-per-task=1 ", call)
 
 
 def test_small_jobs_are_submitted_together(folder, tmp_path):
-    environment, calls = clusters.slurm(tmp_path)
+    environment, calls = fake_clusters.slurm(tmp_path)
     together = ["--groups", "documents=corpus", "--group-components", "corpus=2"]
     submit(folder, "slurm", environment, *together, *SLURM, domains=("sums", "products"))
     (call,) = calls.read_text().splitlines()

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from flow import ROOT
+from workflow_runs import ROOT
 
 from acodm_core.errors import UserError
 from acodm_core.lm.dropin import Mix

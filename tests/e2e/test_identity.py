@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import tiny_config
-from flow import ROOT, snakemake
+from workflow_runs import ROOT, snakemake
 
 TARGET = "results/tiny/runs.parquet"
 
@@ -64,5 +64,5 @@ def test_an_edited_update_rule_trains_its_runs_and_those_that_depend_on_them(fol
 
 
 def test_an_edited_last_stage_leaves_its_inputs(folder, edit):
-    edit("static.py", "return self.share_", "return self.share_ * 1.0")
+    edit("static.py", "return self.mixture_", "return self.mixture_ * 1.0")
     assert trained_again(folder) == {"doge"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from lives import Bench, assert_same_bytes, checkpoints, log
+from killable_runs import Bench, assert_same_bytes, checkpoints, log
 
 from acodm_core.files import read_json
 from acodm_core.study.planner import RunSpec, plan

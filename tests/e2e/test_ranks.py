@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lives import assert_same_bytes, checkpoints, log
+from killable_runs import assert_same_bytes, checkpoints, log
 from two_ranks import Fleet
 
 from acodm_core.files import read_json
-from acodm_core.lm.checkpoint import load_latest
+from acodm_core.lm.run.checkpoint import load_latest
 from acodm_core.lm.train import Trainer
 from acodm_core.study.planner import RunSpec, plan
 
@@ -175,12 +175,12 @@ def test_two_processes_find_by_their_adapters_what_one_does(specs, fleet: Fleet,
     """Nearly: AdamW's first steps make signs of gradients, so that rounding moves an adapter, and the law that is fitted."""
     folder = fleet.folder(specs["opmix"], "two")
     assert fleet.train(folder) == [0, 0], log(folder)
-    share_TK, its_TK = (
+    mixture_TK, its_TK = (
         pd.read_parquet(one / "mixture.parquet").pivot(index="step", columns="domain", values="requested").to_numpy()
         for one in (folder, alone("opmix"))
     )
-    np.testing.assert_allclose(share_TK, its_TK, atol=0.01)
-    assert np.ptp(share_TK[-1]) > 0.03, "it found something"
+    np.testing.assert_allclose(mixture_TK, its_TK, atol=0.01)
+    assert np.ptp(mixture_TK[-1]) > 0.03, "it found something"
     mine, its = (read_json(one / "manifest.json") for one in (folder, alone("opmix")))
     assert mine["method_flops"] == its["method_flops"] > 0
 

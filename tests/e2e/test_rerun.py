@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import canned
+import fake_results
 import pytest
 import yaml
-from acodm_analysis import compute_matched, currencies, frames, rerun
 from conftest import tiny_config
 from typer.testing import CliRunner
 
+from acodm_analysis import compute_matched, currencies
+from acodm_analysis.core import frames
+from acodm_analysis.pages import rerun
 from acodm_core import cli
 from acodm_core.errors import UserError
-from acodm_core.study.collect import collect
+from acodm_core.results.collect import collect
+from acodm_core.results.tables import Results
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import plan
-from acodm_core.study.results import Results
 
 CHANGES = {
     "experiment": "first",
@@ -25,7 +27,10 @@ CHANGES = {
     "compare": ["natural", "uniform", "acodm_proxy"],
     "baseline": "natural",
     "training": {"steps": 30},
-    "evaluation": {"every": 5, "target": {"noise": 1}},  # which natural shares draw seldom: the others get there early
+    "evaluation": {
+        "every": 5,
+        "objective_weights": {"noise": 1},
+    },  # which natural shares draw seldom: the others get there early
 }
 
 
@@ -81,7 +86,7 @@ def test_the_overlay_trains_what_the_tables_lacked(corpus, tmp_path: Path, capfd
 
 
 def test_further_horizons_are_planned_and_no_rows(corpus) -> None:
-    from acodm_core.estimating import Estimator
+    from acodm_core.planning.estimator import Estimator
 
     one = load_experiment(tiny_config(corpus), CHANGES)
     two = load_experiment(tiny_config(corpus), CHANGES, {"horizons": {"uniform": [12, 60, 12]}})
@@ -104,7 +109,7 @@ def test_further_horizons_are_planned_and_no_rows(corpus) -> None:
 
 
 def test_mistakes_and_nothing_to_do_are_said(tmp_path: Path, monkeypatch, capsys) -> None:
-    folder = canned.make(tmp_path / "canned", 2)
+    folder = fake_results.make(tmp_path / "canned", 2)
     for asked, words in (
         (["--part", "1.5"], "--part"),
         (["--method", "odmm"], "did you mean 'odm'"),

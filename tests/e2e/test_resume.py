@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from lives import Bench, assert_same_bytes, checkpoints, log
+from killable_runs import Bench, assert_same_bytes, checkpoints, log
 
 from acodm_core.errors import UserError
 from acodm_core.files import exclusive, read_json, sha256, xxh3

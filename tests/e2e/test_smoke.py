@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from flow import ROOT, jobs, run_from_archives, snakemake
+from workflow_runs import ROOT, jobs, run_from_archives, snakemake
 
 COMPARED = yaml.safe_load((ROOT / "workflow/config/smoke.yaml").read_text())["compare"]
 MINE = '''
@@ -22,9 +22,9 @@ class Halves(Mixer):
     """Half of every batch to the first domain. Idea: none. Update: none. Source: none. Differences: none."""
     def start(self, start: Start) -> None:
         rest = len(start.domains) - 1
-        self.share_ = np.array([0.5] + [0.5 / rest] * rest)
-    def sampling(self, step):
-        return self.share_
+        self.mixture_ = np.array([0.5] + [0.5 / rest] * rest)
+    def sampling_weights(self, step):
+        return self.mixture_
 '''
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
-from acodm_core.guarded import MixerError
-from acodm_core.lm.evaluate import Evaluator
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.model import build_model
-from acodm_core.lm.probe import PLAIN, Arms, plain_arm
+from acodm_core.lm.overhead import PLAIN, Arms, plain_arm
+from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.train import Trainer
+from acodm_core.mixers.guarded import MixerError
 from acodm_core.mixing import Signal, find_mixer
 from acodm_core.study.planner import RunSpec, plan
 
@@ -123,7 +123,7 @@ def test_a_held_out_loss_is_that_of_the_model_after_the_step(
     def watching(self, stats) -> None:
         if Signal.VALID_LOSS in stats:
             seen[stats.step] = stats[Signal.VALID_LOSS]
-            expected[stats.step] = last(trainer.model, trainer.learner.autocast()).loss_K
+            expected[stats.step] = last(trainer.model, trainer.train_step.autocast()).loss_K
         observe(self, stats)
 
     monkeypatch.setattr(mixer, "observe", watching)

@@ -10,9 +10,9 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
-from acodm_core.guarded import MixerError
-from acodm_core.lm.probe import PLAIN, Arms, plain_arm
+from acodm_core.lm.overhead import PLAIN, Arms, plain_arm
 from acodm_core.lm.train import Trainer
+from acodm_core.mixers.guarded import MixerError
 from acodm_core.mixing import find_mixer
 from acodm_core.study.planner import Plan, RunSpec, plan
 
@@ -22,7 +22,7 @@ METHODS = {"regmix_swarm": {"members": 8}, "regmix": {"options": {"draws": 1000,
 
 @pytest.fixture(scope="module")
 def planned(experiment_of) -> Plan:
-    compare, target = ["uniform", "regmix", "skillit"], {"target": {COUNTED: 1}}
+    compare, target = ["uniform", "regmix", "skillit"], {"objective_weights": {COUNTED: 1}}
     return plan(experiment_of(compare=compare, methods=METHODS, evaluation=target))
 
 

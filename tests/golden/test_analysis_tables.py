@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import patch
 
-import canned
+import fake_results
 import pytest
+
 from acodm_analysis import (
     ablation,
     comparison,
@@ -26,8 +27,7 @@ from acodm_analysis import (
     repetition,
     steps_to_target,
 )
-
-from acodm_core.study.results import Results
+from acodm_core.results.tables import Results
 
 KEPT = Path(__file__).with_name("analysis")
 MODULES = (comparison, compute_matched, cost, currencies, domains, noise, overhead, paired, repetition, steps_to_target)
@@ -46,15 +46,15 @@ FILES = [f"{name}{suffix}" for name in NAMES for suffix in SUFFIXES]
 
 
 def write(results: Path, out: Path) -> None:
-    made = Results(canned.make(results / "made", 5, diverged=("odm", 3)))
-    other = Results(canned.make(results / "other", 5, diverged=("acodm", 0)))
+    made = Results(fake_results.make(results / "made", 5, diverged=("odm", 3)))
+    other = Results(fake_results.make(results / "other", 5, diverged=("acodm", 0)))
     other.experiment["experiment"] = "other"
-    extended = Results(canned.extended(results / "extended", 5))
-    with patch("acodm_analysis.style.save"):  # the pictures are another test's
+    extended = Results(fake_results.extended(results / "extended", 5))
+    with patch("acodm_analysis.core.style.save"):  # the pictures are another test's
         for module in MODULES:
             module.render(made, out)
         profiles.render([made, other], out)
-        downstream.render(Results(canned.asked(made.folder)), out / "asked")
+        downstream.render(Results(fake_results.asked(made.folder)), out / "asked")
         for module in EXTENDED:
             module.render(extended, out / "extended")
 

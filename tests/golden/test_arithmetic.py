@@ -45,7 +45,7 @@ def measured(experiment_of, corpus, tmp_path_factory) -> dict[str, dict[str, flo
             baseline="natural",
             methods={"asking": asking},
             training={"steps": 6, **changes},
-            evaluation={"every": 3, "target": {"counting": 2, "words": 1}},
+            evaluation={"every": 3, "objective_weights": {"counting": 2, "words": 1}},
         )
         for run, spec in plan(experiment).runs.items():
             assert Trainer(spec, corpus, root / run, spec.input_folders(root)).run() == "finished"

@@ -24,11 +24,11 @@ def path_of(case: dict, **options: object) -> np.ndarray:
     mixer = build_mixer("odm", {"warmup": 0.0, **options})
     prior = np.array(case["initial_weights"])
     mixer.start(Start(tuple(f"d{i}" for i in range(k)), prior, prior * 1e6, len(losses_TK), np.random.default_rng(0)))
-    np.testing.assert_allclose(mixer.sampling(0), prior)
+    np.testing.assert_allclose(mixer.sampling_weights(0), prior)
     shares = []
     for step, loss_K in enumerate(losses_TK):
         mixer.observe(StepStats(step, np.full(k, 8), {Signal.LOSS: loss_K}))
-        shares.append(mixer.sampling(step + 1).copy())
+        shares.append(mixer.sampling_weights(step + 1).copy())
     return np.array(shares)
 
 
@@ -36,8 +36,8 @@ def path_of(case: dict, **options: object) -> np.ndarray:
 def test_reproduces_the_release(case: dict, rule: str) -> None:
     assert case["first_iteration"] == 1
     options = {"alpha": case["smoothing_factor"]} if rule == "released" else {}
-    shares_TK, golden_TK = path_of(case, rule=rule, **options), np.array(case["probabilities"])
-    np.testing.assert_allclose(shares_TK, golden_TK, rtol=1e-6)
+    mixture_TK, golden_TK = path_of(case, rule=rule, **options), np.array(case["probabilities"])
+    np.testing.assert_allclose(mixture_TK, golden_TK, rtol=1e-6)
 
 
 # With 22 domains the exploration rate is 1 / K until step 68: the 40 golden steps are uniform and tell nothing apart.

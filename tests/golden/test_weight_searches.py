@@ -53,10 +53,10 @@ def path_of(
     """(T, K) weights after each of the case's steps, and their averages as a target would read them."""
     k, weights, averages = case["domains"], [], []
     names, prior_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    rng, target_K = np.random.default_rng(0), np.array(case.get("target", prior_K))
-    mixer.start(Start(names, prior_K, prior_K, len(case["steps"]), rng, {"reference": folder}, target_K))
+    rng, objective_K = np.random.default_rng(0), np.array(case.get("target", prior_K))
+    mixer.start(Start(names, prior_K, prior_K, len(case["steps"]), rng, {"reference": folder}, objective_K))
     for number, step in enumerate(case["steps"]):
-        np.testing.assert_array_equal(mixer.sampling(number), prior_K)
+        np.testing.assert_array_equal(mixer.sampling_weights(number), prior_K)
         mixer.observe(StepStats(number, np.full(k, 8), signals(case, step)))
         weights.append(mixer.loss_weights(number + 1).copy())
         mixer.save(folder)

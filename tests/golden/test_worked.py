@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from acodm_baselines.ado import fit
 from golden.reference import regmix as reference
 from golden.reference import worked
 
+from acodm_baselines.ado import fit
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, save_member
 
 GOLDEN = json.loads(worked.FILE.read_text())
@@ -28,10 +28,10 @@ def cases(method: str) -> pytest.MarkDecorator:
 def started(name: str, options: dict, case: dict, steps: int = 1, rng: object = None, **start: object) -> Mixer:
     """The mixer before its first step, with the case's prior (or an even one) and weights of the compared loss."""
     k = case["domains"]
-    prior_K, target_K = (np.array(case.get(key, [1 / k] * k)) for key in ("prior", "target"))
+    prior_K, objective_K = (np.array(case.get(key, [1 / k] * k)) for key in ("prior", "target"))
     rng = np.random.default_rng(0) if rng is None else rng
     mixer = build_mixer(name, options)
-    mixer.start(Start(names(k), prior_K, prior_K, steps, rng, target=target_K, **start))
+    mixer.start(Start(names(k), prior_K, prior_K, steps, rng, objective_weights=objective_K, **start))
     return mixer
 
 
@@ -88,7 +88,7 @@ def test_pike(case: dict) -> None:
         signals = {Signal.GRAD_SELF: "square", Signal.GRAD_NOISE: "noise", Signal.LOSS: "loss"}
         mixer.observe(StepStats(step, np.full(4, 16), {s: nans(seen[key]) for s, key in signals.items() if seen}))
         if seen:
-            weights.append(mixer.sampling(step + 1))
+            weights.append(mixer.sampling_weights(step + 1))
     same(weights, case)
     assert any(None in update["square"] for update in updates), "a batch may lack a domain"
 
@@ -105,7 +105,7 @@ def test_aioli(case: dict) -> None:
         if mixer.wants(step):
             mixer.observe(StepStats(step, np.full(k, 16), {Signal.VALID_LOSS: np.array(next(looks))}))
         if step and step % (2 * trials) == 0:
-            weights.append(mixer.sampling(step))  # of the round's last step
+            weights.append(mixer.sampling_weights(step))  # of the round's last step
     assert next(looks, None) is None, "all losses were looked at"
     same(weights, case)
 
@@ -117,12 +117,12 @@ def test_skillit(case: dict, tmp_path: Path) -> None:
     options = {"step_size": case["eta"], "window": case["window"], "every": 1 / (looks + 1)}
     steps = 2 * (looks + 1)
     mixer = started("skillit", options, case, steps, inputs={"graph": graph})
-    weights = [mixer.sampling(0)]
+    weights = [mixer.sampling_weights(0)]
     losses = iter(case["losses"])
     for step in range(steps):
         if mixer.wants(step):
             mixer.observe(StepStats(step, np.full(k, 16), {Signal.VALID_LOSS: np.array(next(losses))}))
-            weights.append(mixer.sampling(step + 1))
+            weights.append(mixer.sampling_weights(step + 1))
     same(weights, case)
 
 
@@ -155,7 +155,7 @@ def test_ados_mixture() -> None:
             mixer.law_ = laws_of(case["laws"][str(step + 1)])
         loss_K = np.where(np.array(counts) > 0, 2.0, np.nan)
         mixer.observe(StepStats(step, np.array(counts), {Signal.LOSS: loss_K}))
-        weights.append(mixer.sampling(step + 1))
+        weights.append(mixer.sampling_weights(step + 1))
     same(weights, case)
     assert 0 in np.array(case["counts"]) and any(law[2] < 0.05 for law in case["laws"]["6"])
 
@@ -167,7 +167,7 @@ def test_ado_from_losses_to_weights() -> None:
     mixer, weights = started("ado", options, case, steps), []
     for step, (losses, counts) in enumerate(zip(case["losses"], case["counts"], strict=True)):
         mixer.observe(StepStats(step, np.array(counts), {Signal.LOSS: nans(losses)}))
-        weights.append(mixer.sampling(step + 1))
+        weights.append(mixer.sampling_weights(step + 1))
         if str(step + 1) in case["laws"]:
             np.testing.assert_allclose(mixer.law_, laws_of(case["laws"][str(step + 1)]), rtol=0, atol=LAW)
     same(weights, case, rtol=FITTED)
@@ -189,7 +189,7 @@ def test_regmixs_random_mixtures() -> None:
     for number, mixture in enumerate(case["mixtures"]):
         told = Told([x for pair in zip(case["strengths"], case["draws"], strict=True) for x in pair])
         mixer = started("swarm", {"member": number}, case, rng=told)
-        np.testing.assert_allclose(mixer.sampling(0), mixture, rtol=1e-6)
+        np.testing.assert_allclose(mixer.sampling_weights(0), mixture, rtol=1e-6)
         np.testing.assert_allclose(told.asked, case["concentrations"][: len(told.asked)], rtol=0, atol=1e-12)
     assert len(told.asked) == len(case["draws"])
 
@@ -204,13 +204,15 @@ def regmix(case: dict, folder: Path, fit: str, candidates: list[list[float]]) ->
 def test_regmix_with_planes(tmp_path: Path) -> None:
     case = GOLDEN["regmix"]["linear"]
     candidates = reference.lattice(case["domains"], case["parts"])
-    np.testing.assert_allclose(regmix(case, tmp_path, "linear", candidates).sampling(0), case["weights"], rtol=1e-6)
+    np.testing.assert_allclose(
+        regmix(case, tmp_path, "linear", candidates).sampling_weights(0), case["weights"], rtol=1e-6
+    )
 
 
 def test_regmix_with_trees(tmp_path: Path) -> None:
     case = GOLDEN["regmix"]["trees"]
     mixer = regmix(case, tmp_path, "trees", case["swarm"])
-    np.testing.assert_allclose(mixer.sampling(0), case["weights"], rtol=1e-6)
+    np.testing.assert_allclose(mixer.sampling_weights(0), case["weights"], rtol=1e-6)
     swarm_NK, loss_NK = np.array(case["swarm"]), np.array(case["losses"])
     for loss_N, golden_N in zip(loss_NK.T, case["predicted"], strict=True):
         predicted_N = mixer._regression(len(swarm_NK)).fit(swarm_NK, loss_N).predict(swarm_NK)
@@ -222,9 +224,9 @@ def test_regmix_comes_near_the_optimum_of_a_known_law(tmp_path: Path) -> None:
     case = GOLDEN["regmix"]["law"]
     swarm = members(tmp_path, case["swarm"], final=case["losses"])
     mixer = started("regmix", {"draws": 5000, "best": 32}, case, inputs={"swarm": swarm})
-    share_K = mixer.sampling(0)
-    assert np.abs(share_K - case["optimum"]).sum() < 0.1
-    above, most = sum(worked.log_linear([share_K.tolist()])[0]) / 3 - case["lowest"], case["uniform"] - case["lowest"]
+    mixture_K = mixer.sampling_weights(0)
+    assert np.abs(mixture_K - case["optimum"]).sum() < 0.1
+    above, most = sum(worked.log_linear([mixture_K.tolist()])[0]) / 3 - case["lowest"], case["uniform"] - case["lowest"]
     assert above < 0.02 * most
 
 

@@ -22,7 +22,7 @@ class Asking(Mixer):
     def start(self, start: Start) -> None:
         self.started = start
 
-    def sampling(self, step: int) -> np.ndarray:
+    def sampling_weights(self, step: int) -> np.ndarray:
         return np.array([1 / 3, 1 / 3, 1 / 3])
 
     def loss_weights(self, step: int) -> np.ndarray:

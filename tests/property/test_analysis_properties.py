@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pandas as pd
-from acodm_analysis import regret, style, tables
-from acodm_analysis import statistics as st
 from hypothesis import given, settings
 from hypothesis import strategies as some
+
+from acodm_analysis import regret
+from acodm_analysis.core import seed_statistics as st
+from acodm_analysis.core import style, tables
 
 losses = some.lists(some.floats(0.1, 10), min_size=2, max_size=20)
 probabilities = some.lists(some.floats(0, 1), min_size=1, max_size=8)

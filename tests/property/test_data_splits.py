@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from acodm_core.data.documents import Document, choose, clean, split_documents
-from acodm_core.data.hashing import fingerprint, unit
-from acodm_core.data.sources import TrainedTokenizer
-from acodm_core.data.tokenizer import _train, token_bytes
+from acodm_core.data.sources.specs import TrainedTokenizer
+from acodm_core.data.tokens.documents import Document, choose, clean, split_documents
+from acodm_core.data.tokens.hashing import fingerprint, unit
+from acodm_core.data.tokens.tokenizer import _train, token_bytes
 
 documents = st.lists(
     st.builds(Document, st.binary(min_size=16, max_size=16), st.integers(32, 10**6)),

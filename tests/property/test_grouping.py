@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acodm_core.grouping import Grouped, partition
-from acodm_core.lm import checkpoint
+from acodm_core.lm.run import checkpoint
+from acodm_core.mixers.grouped import Grouped, partition
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
 
 STEPS = 12
@@ -25,8 +25,10 @@ def names(k: int) -> tuple[str, ...]:
 
 def start_of(domains: tuple[str, ...], rng: np.random.Generator) -> Start:
     tokens_K = rng.integers(100, 10_000, len(domains)).astype(float)
-    target_K = rng.random(len(domains)) + 0.01
-    return Start(domains, tokens_K / tokens_K.sum(), tokens_K, STEPS, np.random.default_rng(3), target=target_K)
+    objective_K = rng.random(len(domains)) + 0.01
+    return Start(
+        domains, tokens_K / tokens_K.sum(), tokens_K, STEPS, np.random.default_rng(3), objective_weights=objective_K
+    )
 
 
 @dataclass
@@ -37,13 +39,13 @@ class Recorder(Mixer):
 
     def start(self, start: Start) -> None:
         self.given = start
-        self.share_ = np.random.default_rng(1).dirichlet(np.full(len(start.domains), 0.3))
+        self.mixture_ = np.random.default_rng(1).dirichlet(np.full(len(start.domains), 0.3))
 
-    def sampling(self, step: int) -> np.ndarray:
-        return self.share_
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return self.mixture_
 
     def loss_weights(self, step: int) -> np.ndarray:
-        return self.share_ + 1
+        return self.mixture_ + 1
 
     def observe(self, stats: StepStats) -> None:
         self.seen = stats
@@ -87,18 +89,18 @@ def test_shares_lie_on_the_simplex_and_are_natural_inside_a_group(case, seed: in
     inner = Recorder()
     mixer, start = Grouped(inner, partition(groups, domains, where="")), start_of(domains, np.random.default_rng(seed))
     mixer.start(start)
-    share_K, omega_K = mixer.sampling(0), mixer.loss_weights(0)
-    assert share_K.shape == omega_K.shape == (len(domains),)
-    assert share_K.sum() == pytest.approx(1) and (share_K >= 0).all()
+    mixture_K, loss_weight_K = mixer.sampling_weights(0), mixer.loss_weights(0)
+    assert mixture_K.shape == loss_weight_K.shape == (len(domains),)
+    assert mixture_K.sum() == pytest.approx(1) and (mixture_K >= 0).all()
     for g, (group, members) in enumerate(mixer.groups.items()):
         inside = [domains.index(domain) for domain in members]
         prior_K = start.prior[inside]
         assert inner.given.domains[g] == group
         assert inner.given.prior[g] == pytest.approx(prior_K.sum())
-        assert inner.given.target[g] == pytest.approx(start.target[inside].sum())
+        assert inner.given.objective_weights[g] == pytest.approx(start.objective_weights[inside].sum())
         assert inner.given.tokens_available[g] == start.tokens_available[inside].sum()
-        np.testing.assert_allclose(share_K[inside], inner.share_[g] * prior_K / prior_K.sum())
-        np.testing.assert_array_equal(omega_K[inside], inner.share_[g] + 1)
+        np.testing.assert_allclose(mixture_K[inside], inner.mixture_[g] * prior_K / prior_K.sum())
+        np.testing.assert_array_equal(loss_weight_K[inside], inner.mixture_[g] + 1)
 
 
 @quick
@@ -165,7 +167,7 @@ def path(mixer: Mixer, steps: range, k: int) -> np.ndarray:
     """(T, K) the shares asked for."""
     shares = []
     for step in steps:
-        shares.append(mixer.sampling(step).copy())
+        shares.append(mixer.sampling_weights(step).copy())
         mixer.observe(StepStats(step, *reversed(signals_of(step, k))))
     return np.array(shares)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acodm_core.horizon import rescaled
+from acodm_core.mixers.horizon import rescaled
 
 steps = st.integers(1, 1_000_000)
 

@@ -32,31 +32,35 @@ def simplex(weights: list[float]) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 @given(SHARES, STEPS, SEEDS, BATCHES)
 def test_systematic_counts_are_within_one_of_the_share(weights, step, seed, batch) -> None:
-    share_K = simplex(weights)
-    sampler = Sampler(Fake(len(share_K)), seed=seed, batch=batch, context=10)
-    counts_K = sampler.counts(share_K, step)
+    mixture_K = simplex(weights)
+    sampler = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10)
+    counts_K = sampler.counts(mixture_K, step)
     assert counts_K.sum() == batch and (counts_K >= 0).all()
-    assert (np.abs(counts_K - batch * share_K) < 1 + 1e-9 * batch).all()
-    np.testing.assert_array_equal(counts_K, sampler.counts(share_K, step))
+    assert (np.abs(counts_K - batch * mixture_K) < 1 + 1e-9 * batch).all()
+    np.testing.assert_array_equal(counts_K, sampler.counts(mixture_K, step))
 
 
 @settings(max_examples=60, deadline=None)
 @given(SHARES, STEPS, SEEDS, BATCHES)
 def test_multinomial_counts_sum_to_the_batch_and_skip_empty_domains(weights, step, seed, batch) -> None:
-    share_K = simplex(weights)
-    counts_K = Sampler(Fake(len(share_K)), seed=seed, batch=batch, context=10, draw="multinomial").counts(share_K, step)
+    mixture_K = simplex(weights)
+    counts_K = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10, draw="multinomial").counts(
+        mixture_K, step
+    )
     assert counts_K.sum() == batch and (counts_K >= 0).all()
-    assert (counts_K[share_K == 0] == 0).all() or share_K[-1] == 0  # numpy gives the last domain what rounding leaves
+    assert (counts_K[mixture_K == 0] == 0).all() or mixture_K[
+        -1
+    ] == 0  # numpy gives the last domain what rounding leaves
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0.01, 1), min_size=2, max_size=6), SEEDS, st.integers(1, 20))
 def test_systematic_counts_are_unbiased(weights, seed, batch) -> None:
-    share_K, steps = simplex(weights), 800
-    sampler = Sampler(Fake(len(share_K)), seed=seed, batch=batch, context=10)
-    mean_K = np.mean([sampler.counts(share_K, step) for step in range(steps)], axis=0)
+    mixture_K, steps = simplex(weights), 800
+    sampler = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10)
+    mean_K = np.mean([sampler.counts(mixture_K, step) for step in range(steps)], axis=0)
     # one uniform number decides a step: a count's deviation is at most a half
-    assert (np.abs(mean_K - batch * share_K) < 5 * 0.5 / np.sqrt(steps)).all()
+    assert (np.abs(mean_K - batch * mixture_K) < 5 * 0.5 / np.sqrt(steps)).all()
 
 
 @pytest.mark.parametrize("key", [(0, 0, 0, 0), (1, 2, 3, 4), (2**32 - 1,) * 4, (123456789, 987654321, 5, 2**31)])

@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import canned
+import fake_results
 import pandas as pd
 import pytest
 
 # kind -> what makes it, and a method that its broken version never ran
-KINDS = {"plain": (canned.make, "odm"), "extended": (canned.extended, "acodm-discount-0.99")}
+KINDS = {"plain": (fake_results.make, "odm"), "extended": (fake_results.extended, "acodm-discount-0.99")}
 
 
 @pytest.fixture(scope="session")
 def canned_results(tmp_path_factory):
     """``canned_results(kind, broken=False)``: five seeds; broken: two, one AC-ODM run diverged, one method never run, no probe."""
-    from acodm_core.study.results import Results
+    from acodm_core.results.tables import Results
 
     @cache
     def make(kind: str, broken: bool = False):

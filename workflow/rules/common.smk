@@ -5,11 +5,11 @@
 from snakemake.exceptions import WorkflowError
 
 from acodm_core.errors import UserError
-from acodm_core.study.code import code_digest, text_digest
+from acodm_core.measure.code_digest import code_digest, text_digest
 from acodm_core.study.config import as_text
-from acodm_core.study.evaluations import configured
-from acodm_core.study.holding import hold
-from acodm_core.study.resources import SMALL_MB, SMALL_MINUTES, Requests, piece_minutes
+from acodm_core.downstream.evaluations import configured
+from acodm_core.reproducing.folder_locks import hold
+from acodm_core.planning.job_requests import SMALL_MB, SMALL_MINUTES, Requests, piece_minutes
 
 try:
     EXPERIMENT, PLAN, EVALUATIONS = configured(map(Path, workflow.configfiles), workflow.config_settings.config_args)
@@ -25,7 +25,7 @@ RESULTS = f"results/{EXPERIMENT.experiment}"
 DEVICE = "cuda" if EXPERIMENT.resources.gpus else "cpu"
 ARCHIVES = EXPERIMENT.corpus.archives()
 if EXPERIMENT.downstream:
-    from acodm_core.downstream.questions import ARCHIVE, mirror_name, questions_name
+    from acodm_core.downstream.mmlu.questions import ARCHIVE, mirror_name, questions_name
 
     ARCHIVES |= {ARCHIVE.filename: ARCHIVE}
 

@@ -21,7 +21,7 @@ rule paper:
         [report(f"{PAPER}/{name}.svg", caption=f"../report/{name}.rst", category="The paper") for name in PAPER_FIGURES],
         [report(f"{PAPER}/paper_{name}.md", caption="../report/paper_table.rst", category="The paper") for name in PAPER_TABLES],
     params:
-        code=code_digest("acodm_analysis.paper"),
+        code=code_digest("acodm_analysis.paper.paper_tables"),
         results=RESULTS,
         paper=PAPER,
     log:
@@ -32,7 +32,7 @@ rule paper:
         mem_mb=SMALL_MB,
         runtime=SMALL_MINUTES,
     shell:
-        "python -m acodm_analysis.paper {params.results:q} {params.paper:q} > {log:q} 2>&1"
+        "python -m acodm_analysis.paper.paper_tables {params.results:q} {params.paper:q} > {log:q} 2>&1"
 
 
 rule export:
@@ -44,7 +44,7 @@ rule export:
     output:
         expand(f"{RESULTS}/export/{{name}}", name=["README.md", "protocol.tex", "references.bib"]),
     params:
-        code=code_digest("acodm_analysis.export"),
+        code=code_digest("acodm_analysis.pages.export"),
         results=RESULTS,
         out=f"{RESULTS}/export",
     log:

@@ -75,7 +75,7 @@ rule cards:
     output:
         f"{RENDERED}/cards.md",
     params:
-        code=code_digest("acodm_core.study.reference"),
+        code=code_digest("acodm_core.study.docs_pages"),
         text=text_digest("acodm_baselines", "acodm_core.acodm"),  # cards are docstrings
     log:
         f"logs/cards/{EXPERIMENT.experiment}.log",
@@ -98,7 +98,7 @@ rule report:
     output:
         f"{RESULTS}/report.html",
     params:
-        code=code_digest("acodm_analysis.report"),
+        code=code_digest("acodm_analysis.pages.report"),
         results=RESULTS,
         rendered=RENDERED,
     log:
@@ -111,4 +111,4 @@ rule report:
         mem_mb=SMALL_MB,
         runtime=SMALL_MINUTES,
     shell:
-        "python -m acodm_analysis.report {params.results:q} {params.rendered:q} {output:q} > {log:q} 2>&1"
+        "python -m acodm_analysis.pages.report {params.results:q} {params.rendered:q} {output:q} > {log:q} 2>&1"

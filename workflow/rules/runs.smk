@@ -85,7 +85,7 @@ rule probe:
         time=f"{RESULTS}/probe/probe.parquet",
         memory=f"{RESULTS}/probe/memory.parquet",
     params:
-        code=code_digest("acodm_core.lm.probe"),
+        code=code_digest("acodm_core.lm.overhead"),
         runs=sorted(PLAN.probed().values()),
         corpus=CORPUS,
         launch=["acodm", "on-gpus", 1, "acodm"] if EXPERIMENT.resources.gpus else ["acodm"],
@@ -113,7 +113,7 @@ rule collect:
     output:
         expand(f"{RESULTS}/{{name}}", name=["experiment.json", "runs.parquet", "metrics.parquet", "mixture.parquet", "diagnostics.parquet"]),
     params:
-        code=code_digest("acodm_core.study.collect"),
+        code=code_digest("acodm_core.results.collect"),
         corpus=CORPUS,
     log:
         f"logs/collect/{EXPERIMENT.experiment}.log",

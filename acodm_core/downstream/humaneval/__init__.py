@@ -1,0 +1,1 @@
+"""HumanEval: completions drawn from a checkpoint, and run in the sandbox."""

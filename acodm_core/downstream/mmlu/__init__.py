@@ -1,0 +1,1 @@
+"""MMLU: its questions, and a checkpoint's answers."""

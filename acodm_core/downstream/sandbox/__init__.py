@@ -1,0 +1,1 @@
+"""The sandbox that code written by a model runs in."""

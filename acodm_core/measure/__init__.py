@@ -1,0 +1,1 @@
+"""Instruments: time, energy, provenance, code, and the arithmetic of comparing two measurements."""

@@ -1,0 +1,1 @@
+"""``acodm plan``: what an experiment will cost, before anything is spent."""

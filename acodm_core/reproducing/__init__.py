@@ -1,0 +1,1 @@
+"""``acodm reproduce``: the whole workflow with a display that a person can follow."""

@@ -1,0 +1,1 @@
+"""Pages made of outputs: the report, the export, the README's table."""

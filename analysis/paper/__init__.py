@@ -1,0 +1,1 @@
+"""AC-ODM's paper: its claims, its tables and figures, and ours beside them."""
