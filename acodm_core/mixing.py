@@ -50,7 +50,7 @@ class Signal(StrEnum):
 Inputs = Mapping[str, Path | tuple[Path, ...]]  # role -> folder of the run that plays it, or of each run of a swarm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Start:
     """What a mixer knows before the first step. Its arrays are copies that cannot be written to."""
 

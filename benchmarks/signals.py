@@ -73,7 +73,15 @@ class Ways:
         self.mixer = build_mixer("acodm_core.acodm", {})
         mixture_K = np.full(domains, 1 / domains)
         names = tuple(f"domain {k}" for k in range(domains))
-        self.mixer.start(Start(names, mixture_K, mixture_K * 1e9, 1000, np.random.default_rng(0)))
+        self.mixer.start(
+            Start(
+                domains=names,
+                prior=mixture_K,
+                tokens_available=mixture_K * 1e9,
+                total_steps=1000,
+                rng=np.random.default_rng(0),
+            )
+        )
 
         def train_step(needs: frozenset[Signal], gram: str) -> TrainStep:
             config = catalogue.model_copy(update={"gram": gram})

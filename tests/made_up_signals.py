@@ -49,7 +49,18 @@ def start(
     """The mixer after ``start``, on k domains whose natural shares grow with their number."""
     prior_K = np.arange(1.0, k + 1) / np.arange(1.0, k + 1).sum()
     rng = np.random.default_rng(seed)
-    mixer.start(Start(names(k), prior_K, prior_K * 1e6, steps, rng, inputs, objective_weights, tensors))
+    mixer.start(
+        Start(
+            domains=names(k),
+            prior=prior_K,
+            tokens_available=prior_K * 1e6,
+            total_steps=steps,
+            rng=rng,
+            inputs=inputs,
+            objective_weights=objective_weights,
+            tensors=tensors,
+        )
+    )
     return mixer
 
 

@@ -65,7 +65,15 @@ class Bandit(Control):
         k = len(anchor_K)
         names, first_K = tuple(f"domain {i}" for i in range(k)), (1 - floor) * anchor_K + floor / k
         self.bandit = build_mixer("odm", {"warmup": 0.0, "floor": floor})
-        self.bandit.start(Start(names, first_K, np.ones(k), total_steps, np.random.default_rng(0)))
+        self.bandit.start(
+            Start(
+                domains=names,
+                prior=first_K,
+                tokens_available=np.ones(k),
+                total_steps=total_steps,
+                rng=np.random.default_rng(0),
+            )
+        )
         self.step = 0
 
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:

@@ -110,14 +110,14 @@ def start(
         )
     mixer.start(
         Start(
-            domains,
-            prior_K,
-            prior_K * 1e6,
-            steps,
-            rng,
-            inputs,
-            objective_weights(domains),
-            LAYERS,
+            domains=domains,
+            prior=prior_K,
+            tokens_available=prior_K * 1e6,
+            total_steps=steps,
+            rng=rng,
+            inputs=inputs,
+            objective_weights=objective_weights(domains),
+            tensors=LAYERS,
             tokens_per_step=BATCH * CONTEXT,
         )
     )

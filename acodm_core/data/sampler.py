@@ -13,6 +13,7 @@ import numpy as np
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.errors import UserError
+from acodm_core.streams import DRAWS, stream
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Sampler:
 
 def counts(mixture_K: np.ndarray, batch: int, *, seed: int, step: int, draw: str = "systematic") -> np.ndarray:
     """(K,) sequences of each domain in a batch that is drawn by ``mixture_K``; as ``Sampler`` draws them."""
-    rng = np.random.default_rng([seed, step, 0xD4A3])
+    rng = stream(seed, step, DRAWS)
     if draw == "multinomial":
         return rng.multinomial(batch, mixture_K)
     edges = np.minimum(np.floor(np.cumsum(mixture_K) * batch + rng.random()), batch)

@@ -22,6 +22,7 @@ from acodm_core.lm.model import matching_layers
 from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.step import weight_norms
 from acodm_core.mixing import Inputs, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.streams import OWN_LOOP_MIXER, stream
 from acodm_core.study.config import ModelConfig
 
 MEASURED = GRADIENT_SIGNALS | {Signal.LOSS, Signal.LEARNING_RATE, Signal.PARAM_NORM}
@@ -138,7 +139,7 @@ class Mix:
                     prior=simplex(available_K, name="tokens"),
                     tokens_available=available_K,
                     total_steps=self.steps,
-                    rng=np.random.default_rng([self.seed, 0x313]),  # a stream apart from the draws'
+                    rng=stream(self.seed, OWN_LOOP_MIXER),
                     inputs=inputs,
                     objective_weights=objective_K,
                     tensors=len(self._weights) if Signal.PARAM_NORM in self.mixer.needs else 0,

@@ -37,6 +37,7 @@ from acodm_core.measure.clock import Clock
 from acodm_core.measure.energy import Meter
 from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
 from acodm_core.seals import checksums, verify
+from acodm_core.streams import WEIGHTS, stream_seed
 from acodm_core.study.identity import check_current
 from acodm_core.study.planner import RunSpec
 
@@ -81,7 +82,7 @@ class Trainer:
             spec.model.config,
             vocab_size=self.corpus.vocab_size,
             context=training.context,
-            seed=random_state.seed_of(spec.seed),
+            seed=stream_seed(spec.seed, WEIGHTS),
             end_of_text=self.corpus.end_of_text,
         ).to(self.device)
         self.sequence_flops = sequence_flops(self.model, training.context)  # while the model is whole

@@ -18,7 +18,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the paper's files; made when it is missing.")],
 ) -> None:
     """Write what a paper takes from an experiment: tables, vector figures, protocol text, BibTeX."""
-    _analyse("export", experiment, str(out))
+    _analyse("pages.export", experiment, str(out))
 
 
 def score(
@@ -49,11 +49,11 @@ def rerun(
 ) -> None:
     """Plan the runs that matched horizon and equal compute need: schedules that end at the crossing, longer baselines."""
     chosen = [*(f"--part={one}" for one in part), *(f"--method={one}" for one in method)]
-    _analyse("rerun", experiment, str(out), f"--target={target}", *chosen)
+    _analyse("pages.rerun", experiment, str(out), f"--target={target}", *chosen)
 
 
 def _analyse(program: str, experiment: str, *arguments: str) -> None:
     """Run a program of the analysis on an experiment's results: the library does not know it, so as a process of its own."""
     folder = Path(experiment) if Path(experiment).is_dir() else Path("results") / experiment
-    command = [sys.executable, "-m", f"acodm_analysis.pages.{program}", str(folder), *arguments]
+    command = [sys.executable, "-m", f"acodm_analysis.{program}", str(folder), *arguments]
     raise typer.Exit(subprocess.run(command).returncode)

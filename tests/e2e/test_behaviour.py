@@ -140,7 +140,9 @@ def embedding_KH(trained, corpus: Corpus) -> np.ndarray:
 def chameleon(embedding_KH: np.ndarray, **options: Any) -> Any:
     mixer, k = build_mixer("chameleon", options), len(embedding_KH)
     names, mixture_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    mixer.start(Start(names, mixture_K, mixture_K, 1, np.random.default_rng(0)))
+    mixer.start(
+        Start(domains=names, prior=mixture_K, tokens_available=mixture_K, total_steps=1, rng=np.random.default_rng(0))
+    )
     mixer.observe(StepStats(0, np.ones(k), {Signal.EMBEDDING: embedding_KH}))
     return mixer
 

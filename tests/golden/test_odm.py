@@ -23,7 +23,15 @@ def path_of(case: dict, **options: object) -> np.ndarray:
     k, losses_TK = case["domains"], np.array(case["rewards"])
     mixer = build_mixer("odm", {"warmup": 0.0, **options})
     prior = np.array(case["initial_weights"])
-    mixer.start(Start(tuple(f"d{i}" for i in range(k)), prior, prior * 1e6, len(losses_TK), np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=tuple(f"d{i}" for i in range(k)),
+            prior=prior,
+            tokens_available=prior * 1e6,
+            total_steps=len(losses_TK),
+            rng=np.random.default_rng(0),
+        )
+    )
     np.testing.assert_allclose(mixer.sampling_weights(0), prior)
     shares = []
     for step, loss_K in enumerate(losses_TK):

@@ -54,7 +54,17 @@ def path_of(
     k, weights, averages = case["domains"], [], []
     names, prior_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
     rng, objective_K = np.random.default_rng(0), np.array(case.get("target", prior_K))
-    mixer.start(Start(names, prior_K, prior_K, len(case["steps"]), rng, {"reference": folder}, objective_K))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=prior_K,
+            tokens_available=prior_K,
+            total_steps=len(case["steps"]),
+            rng=rng,
+            inputs={"reference": folder},
+            objective_weights=objective_K,
+        )
+    )
     for number, step in enumerate(case["steps"]):
         np.testing.assert_array_equal(mixer.sampling_weights(number), prior_K)
         mixer.observe(StepStats(number, np.full(k, 8), signals(case, step)))
@@ -120,7 +130,9 @@ def test_chameleon_is_the_releases(case: dict, tmp_path: Path) -> None:
     k, embedding_KH = case["domains"], np.array(case["domain_embeddings"])
     mixer = build_mixer("chameleon", {"ridge": case["regularisation"], "temperature": case["temperature"]})
     names, prior_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    mixer.start(Start(names, prior_K, prior_K, 1, np.random.default_rng(0)))
+    mixer.start(
+        Start(domains=names, prior=prior_K, tokens_available=prior_K, total_steps=1, rng=np.random.default_rng(0))
+    )
     mixer.observe(StepStats(0, np.full(k, 8), {Signal.EMBEDDING: embedding_KH}))
     same(mixer.score_, case["leverage_scores"])
     mixer.save(tmp_path)

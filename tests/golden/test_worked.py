@@ -31,7 +31,17 @@ def started(name: str, options: dict, case: dict, steps: int = 1, rng: object = 
     prior_K, objective_K = (np.array(case.get(key, [1 / k] * k)) for key in ("prior", "target"))
     rng = np.random.default_rng(0) if rng is None else rng
     mixer = build_mixer(name, options)
-    mixer.start(Start(names(k), prior_K, prior_K, steps, rng, objective_weights=objective_K, **start))
+    mixer.start(
+        Start(
+            domains=names(k),
+            prior=prior_K,
+            tokens_available=prior_K,
+            total_steps=steps,
+            rng=rng,
+            objective_weights=objective_K,
+            **start,
+        )
+    )
     return mixer
 
 

@@ -27,7 +27,12 @@ def start_of(domains: tuple[str, ...], rng: np.random.Generator) -> Start:
     tokens_K = rng.integers(100, 10_000, len(domains)).astype(float)
     objective_K = rng.random(len(domains)) + 0.01
     return Start(
-        domains, tokens_K / tokens_K.sum(), tokens_K, STEPS, np.random.default_rng(3), objective_weights=objective_K
+        domains=domains,
+        prior=tokens_K / tokens_K.sum(),
+        tokens_available=tokens_K,
+        total_steps=STEPS,
+        rng=np.random.default_rng(3),
+        objective_weights=objective_K,
     )
 
 
@@ -211,6 +216,15 @@ def test_a_frozen_actor_on_the_same_groups_loads_what_a_grouped_run_saved(tmp_pa
     frozen = Grouped(build_mixer("acodm_core.acodm", {"learn": False}), learned.groups)
     assert frozen.required_inputs() == ("actor",)
     start = start_of(names(7), np.random.default_rng(0))
-    frozen.start(Start(start.domains, start.prior, start.tokens_available, STEPS, start.rng, {"actor": tmp_path}))
+    frozen.start(
+        Start(
+            domains=start.domains,
+            prior=start.prior,
+            tokens_available=start.tokens_available,
+            total_steps=STEPS,
+            rng=start.rng,
+            inputs={"actor": tmp_path},
+        )
+    )
     shares = path(frozen, range(STEPS), 7)
     assert np.isfinite(shares).all() and len(np.unique(shares, axis=0)) > 1

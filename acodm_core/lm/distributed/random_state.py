@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from acodm_core.lm.distributed.ranks import from_every_rank, rank
+from acodm_core.streams import WEIGHTS, stream_seed
 
-STREAM = 0  # of the run's seed: first weights, and what is dropped; the mixer and the sampler have their own
 States = list[dict[str, torch.Tensor]]  # of each rank: kind of device -> its generator's state
-
-
-def seed_of(seed: int, *more: int) -> int:
-    """A number to seed torch with, of a run's seed."""
-    return int(np.random.SeedSequence([seed, STREAM, *more]).generate_state(1, np.uint32)[0])
 
 
 def begin(seed: int) -> None:
     """Seed all generators of this rank; the ranks drop different activations."""
-    torch.manual_seed(seed_of(seed, *([rank()] if rank() else [])))
+    torch.manual_seed(stream_seed(seed, WEIGHTS, *([rank()] if rank() else [])))
 
 
 def states(device: torch.device) -> States:

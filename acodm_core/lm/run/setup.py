@@ -19,9 +19,9 @@ from acodm_core.mixers.guarded import Guarded
 from acodm_core.mixing import Inputs, Mixer, Signal, Start, build_mixer
 from acodm_core.results.finished_run import require
 from acodm_core.results.tables import TABLES
+from acodm_core.streams import MIXER, stream
 from acodm_core.study.planner import RunSpec
 
-STREAM = 1  # of the run's seed: what a mixer draws
 # What a run's folder holds beside what its mixer saves.
 OWN_FILES = frozenset({"manifest.json", "spec.json", "config.json", "generation_config.json", "weights.safetensors"})
 OWN_FILES |= {"signals.parquet", *(f"{name}.parquet" for name in TABLES), "state", "snapshots", "downstream"}
@@ -38,21 +38,21 @@ def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Inputs, model: torch.nn.M
     if spec.groups:
         mixer = Grouped(mixer, spec.groups)
     tokens_K = np.asarray(corpus.train_tokens, dtype=np.float64)
-    rng = np.random.default_rng([spec.seed, STREAM])
+    rng = stream(spec.seed, MIXER)
     objective_K = spec.evaluation.objective_vector(spec.domains, tokens_K)
     prior_K = tokens_K / tokens_K.sum()
     norms = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & mixer.needs
     tensors = len(matching_layers(model, spec.model.norm_layers, where="models.*.norm_layers")) if norms else 0
     mixer.start(
         Start(
-            spec.domains,
-            prior_K,
-            tokens_K,
-            spec.training.steps,
-            rng,
-            dict(inputs),
-            objective_K,
-            tensors,
+            domains=spec.domains,
+            prior=prior_K,
+            tokens_available=tokens_K,
+            total_steps=spec.training.steps,
+            rng=rng,
+            inputs=dict(inputs),
+            objective_weights=objective_K,
+            tensors=tensors,
             tokens_per_step=spec.training.batch * spec.training.context,
         )
     )

@@ -26,10 +26,9 @@ from acodm_core.lm.flops import counting, sequence_flops
 from acodm_core.lm.kernels.fused_loss import weighted_loss
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.mixing import Adapters, Mixer, Signal
+from acodm_core.streams import ADAPTERS, stream_seed
 from acodm_core.study.config import TrainingConfig
 from acodm_core.study.planner import RunSpec
-
-STREAM = 0xADA9  # separates the adapters' data and initial weights from every other random stream of the seed
 
 Factors = list[tuple[Tensor, Tensor]]  # of each layer (r, I) and (O, r)
 
@@ -115,7 +114,7 @@ def adapter_losses_of(
             where="--shard",
             fix="leave it out: each process then has a copy of the model",
         )
-    seed = int(np.random.SeedSequence([spec.seed, STREAM]).generate_state(1, np.uint32)[0])
+    seed = stream_seed(spec.seed, ADAPTERS)
     sampler = Sampler(corpus, seed=seed, batch=training.batch, context=training.context, draw=training.draw)
     return AdapterLosses(model, asked, sampler, held_out, training, lr=spec.model.lr, seed=seed)
 

@@ -22,8 +22,7 @@ from torch import Tensor
 from acodm_core.lm.distributed.ranks import sum_over_ranks
 from acodm_core.lm.distributed.sharding import whole
 from acodm_core.lm.signals.gram import by_sequence, each_once
-
-STREAM = 0x5CE7  # separates the projections from every other random stream of the seed
+from acodm_core.streams import PROJECTIONS, stream
 
 
 class Sketch:
@@ -54,8 +53,7 @@ class Sketch:
         self.seconds = Counter()  # host time inside the forward and backward passes on what plain ones would not do
         self._layers, self._adam, self._with_moments = layers, adam, moments
         self._fixed = [
-            _random_projections(layer.weight, width, np.random.default_rng([seed, STREAM, i]))
-            for i, layer in enumerate(layers)
+            _random_projections(layer.weight, width, stream(seed, PROJECTIONS, i)) for i, layer in enumerate(layers)
         ]
         self._used: list[tuple[Tensor, Tensor]] = []  # this step's projections, in the metric that is measured
         self._cast: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}  # and in the types that layers work in

@@ -77,7 +77,15 @@ def test_mirror_ascent_takes_noise_on_the_logits() -> None:
 
 def test_bandit_is_odm_fed_with_the_reward() -> None:
     control, odm = Bandit(SKEWED, floor=0.2, total_steps=50), build_mixer("odm", {"warmup": 0.0, "floor": 0.2})
-    odm.start(Start(("a", "b", "c"), 0.8 * SKEWED + 0.2 / 3, np.ones(3), 50, np.random.default_rng(0)))
+    odm.start(
+        Start(
+            domains=("a", "b", "c"),
+            prior=0.8 * SKEWED + 0.2 / 3,
+            tokens_available=np.ones(3),
+            total_steps=50,
+            rng=np.random.default_rng(0),
+        )
+    )
     rng, moved = np.random.default_rng(0), 0.0
     for step in range(30):
         np.testing.assert_allclose(control.act(STATE), odm.sampling_weights(step))

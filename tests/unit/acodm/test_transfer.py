@@ -101,7 +101,16 @@ def test_actor_of_other_domains_is_refused_with_both_lists(learned: tuple[AcOdm,
         k, mixer = len(domains), acodm(learn=False)
         with pytest.raises(UserError) as error:
             inputs = {"actor": learned[1]}
-            mixer.start(Start(domains, np.full(k, 1 / k), np.ones(k), 10, np.random.default_rng(0), inputs))
+            mixer.start(
+                Start(
+                    domains=domains,
+                    prior=np.full(k, 1 / k),
+                    tokens_available=np.ones(k),
+                    total_steps=10,
+                    rng=np.random.default_rng(0),
+                    inputs=inputs,
+                )
+            )
         text = str(error.value)
         assert str(list(names(3))) in text and str(list(domains)) in text and "actor.safetensors" in text
 

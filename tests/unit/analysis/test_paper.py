@@ -128,7 +128,7 @@ def test_figures_are_whole_and_named(rendered):
 
 
 def test_one_page_shows_everything_at_the_scale_that_was_run(rendered):
-    text = (rendered / "tables.md").read_text()
+    text = (rendered / "paper.md").read_text()
     assert "Here: target (2.9M parameters), 300 steps" in text
     for name in ("Downstream", "Cost", "Granularity", "Llama", "Proxy", "Figure: curves"):
         assert f"## {name}" in text
@@ -137,7 +137,7 @@ def test_one_page_shows_everything_at_the_scale_that_was_run(rendered):
 def test_results_with_little_in_them_render_as_not_run(canned_results, tmp_path):
     broken = canned_results("extended", broken=True)
     paper_tables.render(broken, tmp_path)
-    assert not list(tmp_path.glob("paper_axes*")) and "paper_axes" not in (tmp_path / "tables.md").read_text()
+    assert not list(tmp_path.glob("paper_axes*")) and "paper_axes" not in (tmp_path / "paper.md").read_text()
     assert "never" in (tmp_path / "paper_cost.md").read_text() or "not run" in (tmp_path / "paper_cost.md").read_text()
 
 

@@ -20,7 +20,15 @@ def started(k: int, steps: int, prior: np.ndarray | None = None, **options: obje
     prior_K = np.full(k, 1 / k) if prior is None else prior
     mixer = build_mixer("ado", options)
     names = tuple(f"d{i}" for i in range(k))
-    mixer.start(Start(names, prior_K, prior_K * 1e6, steps, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=prior_K,
+            tokens_available=prior_K * 1e6,
+            total_steps=steps,
+            rng=np.random.default_rng(0),
+        )
+    )
     return mixer
 
 

@@ -11,7 +11,16 @@ K = 4
 def started(objective_weights: np.ndarray | None = None, steps: int = 1000, k: int = K, **options: float) -> Mixer:
     mixer = build_mixer("aioli", options)
     names, even_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    mixer.start(Start(names, even_K, even_K, steps, np.random.default_rng(3), objective_weights=objective_weights))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=even_K,
+            tokens_available=even_K,
+            total_steps=steps,
+            rng=np.random.default_rng(3),
+            objective_weights=objective_weights,
+        )
+    )
     return mixer
 
 

@@ -16,7 +16,11 @@ DUPLICATES_KH = np.array([[9.0, 0, 0, 0], [9.0, 0, 0, 0], [0, 9.0, 0, 0], [0, 0,
 def started(k: int, **options: object) -> Mixer:
     mixer = build_mixer("chameleon", options)
     names, mixture_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    mixer.start(Start(names, mixture_K, mixture_K, STEPS, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=names, prior=mixture_K, tokens_available=mixture_K, total_steps=STEPS, rng=np.random.default_rng(0)
+        )
+    )
     return mixer
 
 
@@ -100,7 +104,16 @@ def test_a_target_draws_by_the_weights(tmp_path: Path) -> None:
     mixer.save(tmp_path)
     static = build_mixer("static", {})
     domains = ("d4", "d0", "d1", "d2", "d3")  # by name, not by place
-    static.start(Start(domains, np.full(5, 0.2), np.ones(5), 1, np.random.default_rng(0), {"weights": tmp_path}))
+    static.start(
+        Start(
+            domains=domains,
+            prior=np.full(5, 0.2),
+            tokens_available=np.ones(5),
+            total_steps=1,
+            rng=np.random.default_rng(0),
+            inputs={"weights": tmp_path},
+        )
+    )
     np.testing.assert_allclose(static.sampling_weights(0), mixer.weight_[[4, 0, 1, 2, 3]])
 
 

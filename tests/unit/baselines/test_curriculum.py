@@ -15,7 +15,11 @@ STEPS = 11  # step 5 is half-way
 def curriculum(*points: dict[str, Any]) -> Mixer:
     mixer = build_mixer("curriculum", {"points": list(points)} if points else {}, where="methods.mine")
     mixer.check(DOMAINS, where="methods.mine.options")
-    mixer.start(Start(DOMAINS, PRIOR, PRIOR * 1e6, STEPS, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=DOMAINS, prior=PRIOR, tokens_available=PRIOR * 1e6, total_steps=STEPS, rng=np.random.default_rng(0)
+        )
+    )
     return mixer
 
 

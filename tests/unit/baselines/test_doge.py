@@ -16,7 +16,14 @@ def started(k: int = 4, objective_weights: list[float] | None = None, **options:
         None if objective_weights is None else np.array(objective_weights),
     )
     mixer.start(
-        Start(names, np.full(k, 1 / k), np.ones(k), 100, np.random.default_rng(0), objective_weights=objective_K)
+        Start(
+            domains=names,
+            prior=np.full(k, 1 / k),
+            tokens_available=np.ones(k),
+            total_steps=100,
+            rng=np.random.default_rng(0),
+            objective_weights=objective_K,
+        )
     )
     return mixer
 

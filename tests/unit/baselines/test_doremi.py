@@ -14,7 +14,15 @@ EASY, HARD, NOISE = 0, 1, 2  # the reference is as good as the proxy on the firs
 def started(k: int = 3, **options: float) -> Mixer:
     mixer = build_mixer("doremi", options)
     names = tuple(f"d{i}" for i in range(k))
-    mixer.start(Start(names, np.full(k, 1 / k), np.ones(k), 100, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=np.full(k, 1 / k),
+            tokens_available=np.ones(k),
+            total_steps=100,
+            rng=np.random.default_rng(0),
+        )
+    )
     return mixer
 
 
@@ -68,7 +76,16 @@ def test_saves_the_average_of_its_weights_by_domain(tmp_path: Path) -> None:
     mixer.save(tmp_path)
     static = build_mixer("static", {})
     domains = ("d2", "d0", "d1")  # by name, not by place
-    static.start(Start(domains, np.full(3, 1 / 3), np.ones(3), 1, np.random.default_rng(0), {"weights": tmp_path}))
+    static.start(
+        Start(
+            domains=domains,
+            prior=np.full(3, 1 / 3),
+            tokens_available=np.ones(3),
+            total_steps=1,
+            rng=np.random.default_rng(0),
+            inputs={"weights": tmp_path},
+        )
+    )
     np.testing.assert_allclose(static.sampling_weights(0), np.mean(weights, axis=0)[[2, 0, 1]])
     assert sum(json.loads((tmp_path / "weights.json").read_text()).values()) == pytest.approx(1)
 

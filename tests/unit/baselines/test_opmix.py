@@ -20,7 +20,16 @@ def started(
     mixer = build_mixer("opmix", options)
     prior_K = np.full(k, 1 / k) if prior_K is None else simplex(prior_K)
     names = tuple(f"d{i}" for i in range(k))
-    mixer.start(Start(names, prior_K, prior_K, STEPS, np.random.default_rng(3), objective_weights=objective_K))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=prior_K,
+            tokens_available=prior_K,
+            total_steps=STEPS,
+            rng=np.random.default_rng(3),
+            objective_weights=objective_K,
+        )
+    )
     return mixer
 
 

@@ -16,7 +16,16 @@ TOKENS = 64  # a step
 def started(k: int, steps: int = 100, **options: object) -> Mixer:
     mixer = build_mixer("pike", options)
     names, mixture_K = tuple(f"d{i}" for i in range(k)), np.full(k, 1 / k)
-    mixer.start(Start(names, mixture_K, mixture_K * 1e6, steps, np.random.default_rng(0), tokens_per_step=TOKENS))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=mixture_K,
+            tokens_available=mixture_K * 1e6,
+            total_steps=steps,
+            rng=np.random.default_rng(0),
+            tokens_per_step=TOKENS,
+        )
+    )
     return mixer
 
 

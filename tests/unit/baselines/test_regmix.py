@@ -32,7 +32,15 @@ def swarm(folder: Path, losses: Callable[[np.ndarray], np.ndarray], count: int) 
     folders = []
     for number in range(count):
         member = build_mixer("swarm", {"member": number})
-        member.start(Start(DOMAINS, PRIOR, PRIOR * 1e6, 10, np.random.default_rng([0, 1])))
+        member.start(
+            Start(
+                domains=DOMAINS,
+                prior=PRIOR,
+                tokens_available=PRIOR * 1e6,
+                total_steps=10,
+                rng=np.random.default_rng([0, 1]),
+            )
+        )
         mixture_K = member.sampling_weights(0)
         folders.append(folder / f"{number:03d}")
         folders[-1].mkdir(parents=True)
@@ -45,7 +53,15 @@ def found(
 ) -> np.ndarray:
     mixer = build_mixer("regmix", {"draws": 2000, "best": 20, **options})
     mixer.start(
-        Start(DOMAINS, PRIOR, PRIOR * 1e6, 10, np.random.default_rng(seed), {"swarm": folders}, objective_weights)
+        Start(
+            domains=DOMAINS,
+            prior=PRIOR,
+            tokens_available=PRIOR * 1e6,
+            total_steps=10,
+            rng=np.random.default_rng(seed),
+            inputs={"swarm": folders},
+            objective_weights=objective_weights,
+        )
     )
     np.testing.assert_array_equal(mixer.sampling_weights(0), mixer.sampling_weights(9))
     return mixer.sampling_weights(0)

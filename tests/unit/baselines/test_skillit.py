@@ -32,7 +32,17 @@ def skillit(folders: tuple[Path, ...], *, objective_weights=None, domains=DOMAIN
     mixer = build_mixer("skillit", options)
     prior_K = np.full(2, 0.5)
     rng = np.random.default_rng(0)
-    mixer.start(Start(domains, prior_K, prior_K * 1e6, STEPS, rng, {"graph": folders}, objective_weights))
+    mixer.start(
+        Start(
+            domains=domains,
+            prior=prior_K,
+            tokens_available=prior_K * 1e6,
+            total_steps=STEPS,
+            rng=rng,
+            inputs={"graph": folders},
+            objective_weights=objective_weights,
+        )
+    )
     return mixer
 
 

@@ -44,7 +44,13 @@ def test_a_published_vector_fits_the_papers_preset(name: str) -> None:
     mixer = build_mixer("static", {"published": name})
     mixer.check(domains, where="")
     mixer.start(
-        Start(domains, np.full(len(domains), 1 / len(domains)), np.ones(len(domains)), 1, np.random.default_rng(0))
+        Start(
+            domains=domains,
+            prior=np.full(len(domains), 1 / len(domains)),
+            tokens_available=np.ones(len(domains)),
+            total_steps=1,
+            rng=np.random.default_rng(0),
+        )
     )
     np.testing.assert_allclose(mixer.sampling_weights(0), [weights[domain] for domain in domains], rtol=3e-4)
     assert PUBLISHED[name]["source"]

@@ -22,7 +22,15 @@ def member(number: int, prior: list[float], *, seed: int = 0, mixture: str = "ra
     mixer = build_mixer("swarm", {"member": number, "mixture": mixture})
     prior_K = np.array(prior) / np.sum(prior)
     rng = np.random.default_rng([seed, 1])
-    mixer.start(Start(tuple(f"d{i}" for i in range(len(prior))), prior_K, prior_K * 1e6, STEPS, rng))
+    mixer.start(
+        Start(
+            domains=tuple(f"d{i}" for i in range(len(prior))),
+            prior=prior_K,
+            tokens_available=prior_K * 1e6,
+            total_steps=STEPS,
+            rng=rng,
+        )
+    )
     return mixer
 
 

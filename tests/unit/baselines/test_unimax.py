@@ -14,7 +14,16 @@ def shares(tokens: list[float], budget: int, **options: float) -> np.ndarray:
     names = tuple(f"d{i}" for i in range(len(tokens)))
     mixer = build_mixer("unimax", options)
     rng = np.random.default_rng(0)
-    mixer.start(Start(names, tokens_K / tokens_K.sum(), tokens_K, 1, rng, tokens_per_step=budget))
+    mixer.start(
+        Start(
+            domains=names,
+            prior=tokens_K / tokens_K.sum(),
+            tokens_available=tokens_K,
+            total_steps=1,
+            rng=rng,
+            tokens_per_step=budget,
+        )
+    )
     return mixer.sampling_weights(0)
 
 

@@ -212,7 +212,15 @@ def test_groups_are_adapted_as_they_are_drawn_and_their_losses_are_their_mixture
     inner = Keeper()
     mixer = Grouped(inner, {"left": ("a", "b"), "right": ("c",)})
     tokens_K = np.array([100.0, 300.0, 600.0])
-    mixer.start(Start(("a", "b", "c"), tokens_K / 1000, tokens_K, 10, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a", "b", "c"),
+            prior=tokens_K / 1000,
+            tokens_available=tokens_K,
+            total_steps=10,
+            rng=np.random.default_rng(0),
+        )
+    )
     np.testing.assert_allclose(mixer.adapters().mixture_AK, [[0.225, 0.675, 0.1], [0.0, 0.0, 1.0]])
     loss_KM = np.array([[1.0, 2.0], [5.0, 2.0], [3.0, 4.0]])
     mixer.observe(StepStats(0, np.array([0, 0, 8]), {Signal.ADAPTER_LOSS: loss_KM}))

@@ -85,7 +85,15 @@ def test_a_groups_embedding_is_that_of_its_mixture_whatever_was_drawn() -> None:
     inner = Keeper()
     mixer = Grouped(inner, {"left": ("a", "b"), "right": ("c",)})
     tokens_K = np.array([100.0, 300.0, 600.0])
-    mixer.start(Start(("a", "b", "c"), tokens_K / 1000, tokens_K, 10, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a", "b", "c"),
+            prior=tokens_K / 1000,
+            tokens_available=tokens_K,
+            total_steps=10,
+            rng=np.random.default_rng(0),
+        )
+    )
     embedding_KH = np.array([[1.0, 0.0], [5.0, 8.0], [2.0, 2.0]])
     mixer.observe(StepStats(0, np.array([0, 0, 8]), {Signal.EMBEDDING: embedding_KH}))
     np.testing.assert_allclose(inner.seen[Signal.EMBEDDING], [[4.0, 6.0], [2.0, 2.0]])

@@ -156,7 +156,15 @@ def test_a_groups_held_out_loss_is_that_of_its_mixture_whatever_was_drawn() -> N
     inner = Keeper()
     mixer = Grouped(inner, {"left": ("a", "b"), "right": ("c",)})
     tokens_K = np.array([100.0, 300.0, 600.0])
-    mixer.start(Start(("a", "b", "c"), tokens_K / 1000, tokens_K, 10, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a", "b", "c"),
+            prior=tokens_K / 1000,
+            tokens_available=tokens_K,
+            total_steps=10,
+            rng=np.random.default_rng(0),
+        )
+    )
     mixer.observe(StepStats(0, np.array([0, 0, 8]), {Signal.VALID_LOSS: np.array([1.0, 5.0, 2.0])}))
     np.testing.assert_allclose(inner.seen[Signal.VALID_LOSS], [4.0, 2.0])
     mixer.observe(StepStats(1, np.array([0, 0, 8]), {Signal.LEARNING_RATE: np.array(1e-3)}))

@@ -260,7 +260,11 @@ class Slow(Mixer):
 
 def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer() -> None:
     mixer = Guarded(Slow(60), "slow", patience=0.1)
-    mixer.start(Start(("a",), np.ones(1), np.ones(1), 1, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a",), prior=np.ones(1), tokens_available=np.ones(1), total_steps=1, rng=np.random.default_rng(0)
+        )
+    )
     with pytest.raises(MixerError, match=r"sampling_weights at step 4 did not come back in 0\.1 seconds"):
         mixer.sampling_weights(4)
     assert Guarded.sampling_weights(_started(Guarded(Slow(0), "fast", patience=0.1)), 0) == 1
@@ -281,14 +285,25 @@ def test_a_timer_that_was_set_before_goes_on() -> None:
 
 
 def _started(mixer: Guarded) -> Guarded:
-    mixer.start(Start(("a",), np.ones(1), np.ones(1), 1, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a",), prior=np.ones(1), tokens_available=np.ones(1), total_steps=1, rng=np.random.default_rng(0)
+        )
+    )
     return mixer
 
 
 def test_what_a_mixer_is_given_cannot_be_written_to_and_is_its_own() -> None:
     loss_K = np.ones(2)
     stats = StepStats(0, np.ones(2), {Signal.LOSS: loss_K})
-    start = Start(("a", "b"), loss_K, loss_K, 1, np.random.default_rng(0), objective_weights=loss_K)
+    start = Start(
+        domains=("a", "b"),
+        prior=loss_K,
+        tokens_available=loss_K,
+        total_steps=1,
+        rng=np.random.default_rng(0),
+        objective_weights=loss_K,
+    )
     for array in (stats.tokens, stats[Signal.LOSS], start.prior, start.tokens_available, start.objective_weights):
         assert not np.shares_memory(array, loss_K)
         with pytest.raises(ValueError, match="read-only"):

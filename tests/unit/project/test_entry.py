@@ -84,8 +84,8 @@ PROGRAMS = {
     "data build": [CORE, "data", "build", "corpus.yaml", "--data", "out"],
     "new-mixer": [CORE, "new-mixer", "thrifty", "--out", "thrifty.py"],
     "comparison": [f"{ANALYSIS}.comparison", "results", "out"],
-    "export": [f"{ANALYSIS}.export", "results", "out"],
-    "rerun": [f"{ANALYSIS}.rerun", "results", "out/rerun.yaml", "--target", "uniform"],
+    "export": [f"{ANALYSIS}.pages.export", "results", "out"],
+    "rerun": [f"{ANALYSIS}.pages.rerun", "results", "out/rerun.yaml", "--target", "uniform"],
 }
 
 

@@ -31,7 +31,15 @@ def follow_loss(tmp_path, monkeypatch):
 
 def test_the_example_mixer_of_contributing_works(follow_loss):
     mixer = follow_loss()
-    mixer.start(Start(("a", "b", "c"), np.full(3, 1 / 3), np.ones(3), 10, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a", "b", "c"),
+            prior=np.full(3, 1 / 3),
+            tokens_available=np.ones(3),
+            total_steps=10,
+            rng=np.random.default_rng(0),
+        )
+    )
     mixer.observe(StepStats(0, np.ones(3), {Signal.LOSS: np.array([3.0, 2.0, np.nan])}))
     share = mixer.sampling_weights(1)
     assert share.sum() == pytest.approx(1) and share[0] > share[1] > share[2]
@@ -45,7 +53,15 @@ def test_the_example_mixer_is_planned_by_its_name(follow_loss):
 
 def test_the_template_is_a_working_mixer():
     mixer = find_mixer("acodm_baselines._template")()
-    mixer.start(Start(("a", "b"), np.full(2, 0.5), np.ones(2), 10, np.random.default_rng(0)))
+    mixer.start(
+        Start(
+            domains=("a", "b"),
+            prior=np.full(2, 0.5),
+            tokens_available=np.ones(2),
+            total_steps=10,
+            rng=np.random.default_rng(0),
+        )
+    )
     mixer.observe(StepStats(0, np.ones(2), {Signal.LOSS: np.array([3.0, np.nan])}))
     assert mixer.sampling_weights(1).sum() == pytest.approx(1)
 

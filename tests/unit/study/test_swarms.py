@@ -158,7 +158,14 @@ def test_the_listed_plan_names_a_swarm_by_its_ends(tmp_path: Path) -> None:
 
 
 def started(**inputs: Path | tuple[Path, ...]) -> Start:
-    return Start(("a", "b"), np.full(2, 0.5), np.full(2, 1e3), 10, np.random.default_rng(0), inputs)
+    return Start(
+        domains=("a", "b"),
+        prior=np.full(2, 0.5),
+        tokens_available=np.full(2, 1e3),
+        total_steps=10,
+        rng=np.random.default_rng(0),
+        inputs=inputs,
+    )
 
 
 def test_a_role_is_one_folder_or_many() -> None:
