@@ -22,15 +22,11 @@ MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 15, 350, 60
 # Still over: to be cut, not to be added to.
 LONG_MODULES = {
     "acodm_core/contract/checks.py",
-    "acodm_core/downstream/programs.py",
     "acodm_core/mixing.py",
     "acodm_core/results/tables.py",
     "acodm_core/study/config.py",
 }
 LONG_FUNCTIONS = {
-    "acodm_core/downstream/humaneval/samples.py: evaluate",
-    "acodm_core/downstream/humaneval/score.py: score",
-    "acodm_core/downstream/programs.py: humaneval",
     "acodm_core/lm/step.py: step",
 }
 WITHOUT_LAYERS = {

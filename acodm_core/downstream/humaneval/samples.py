@@ -21,8 +21,8 @@ import torch
 
 from acodm_core.downstream import manifests
 from acodm_core.downstream.checkpoint import Checkpoint
+from acodm_core.downstream.humaneval.settings import Settings
 from acodm_core.downstream.humaneval.solutions import encode, measure, stripped, write_solutions
-from acodm_core.errors import UserError
 from acodm_core.files import digest, read_line, sealed_line
 from acodm_core.seals import marked
 
@@ -38,41 +38,6 @@ _TAIL = 8  # tokens, a byte or more each, that hold the longest of STOPS
 Progress = Callable[
     [str, int], None
 ]  # called with a problem and the number of samples drawn now, when it has all of them
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the samples of a checkpoint.
-
-    Attributes:
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_p: the least mass of likeliest tokens that is drawn from (Holtzman et al. 2020, arXiv 1904.09751).
-        samples: a problem.
-        max_new_tokens: a sample; None for 512, or half the context where that is less.
-    """
-
-    temperature: float = 0.2
-    top_p: float = 0.95
-    samples: int = 10
-    seed: int = 0
-    max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.temperature == 0 and self.samples > 1:
-            raise UserError(
-                f"at temperature 0 all {self.samples} samples of a problem are one",
-                where="--temperature",
-                fix="--samples 1",
-            )
-
-    def new_tokens(self, context: int) -> int:
-        """Tokens that a sample may have; UserError where they leave no room for a prompt."""
-        wanted = min(512, context // 2) if self.max_new_tokens is None else self.max_new_tokens
-        if wanted >= context:
-            raise UserError(
-                f"{wanted} new tokens leave no room for a prompt in a context of {context}", where="--max-new-tokens"
-            )
-        return wanted
 
 
 @dataclass(frozen=True)
@@ -129,16 +94,9 @@ def evaluate(
     }
     if (there := manifests.finished(out, identity)) is not None:
         return there
-    encoded = {task_id: encode(checkpoint, stripped(p["prompt"])) for task_id, p in problems.items()}
-    too_long = [task_id for task_id, prompt in encoded.items() if len(prompt) + new_tokens > checkpoint.context]
-    requests = [
-        _Request(task_id, sample, prompt, np.random.default_rng([settings.seed, number, sample]).random(new_tokens))
-        for number, (task_id, prompt) in enumerate(encoded.items())
-        for sample in range(settings.samples)
-        if task_id not in too_long
-    ]
+    requests, too_long = _requests(checkpoint, problems, settings, new_tokens)
+    path = out / f".samples-{digest(identity)}.jsonl"
     with _double(checkpoint.model) as model:
-        path = out / f".samples-{digest(identity)}.jsonl"
         drawn = _draw_all(model, checkpoint.tokenizer, requests, settings, path, batch, progress)
         solutions = measure(checkpoint, problems, unigram_nats_V, batch)
     drawn |= {(t, n): Sample(t, n, "", 0, TOO_LONG) for t in too_long for n in range(settings.samples)}
@@ -147,19 +105,32 @@ def evaluate(
     with marked(out / "samples.jsonl") as temporary:
         temporary.write_text("".join(map(_line, rows)), encoding="utf-8")
     write_solutions(solutions, out, {"run": checkpoint.run, "step": checkpoint.step, "task": TASK, "shots": 0})
-    manifest = manifests.write(
-        out,
-        checkpoint,
-        identity,
-        problems=len(problems),
-        samples=len(rows),
-        tokens=sum(row.tokens for row in rows),
-        stopped_by=dict(Counter(row.stopped_by.strip() for row in rows)),
-        too_long=too_long,
-        solutions_too_long=[row["task_id"] for row in solutions if row["nats"] is None],
-    )
+    counts = {
+        "problems": len(problems),
+        "samples": len(rows),
+        "tokens": sum(row.tokens for row in rows),
+        "stopped_by": dict(Counter(row.stopped_by.strip() for row in rows)),
+        "too_long": too_long,
+        "solutions_too_long": [row["task_id"] for row in solutions if row["nats"] is None],
+    }
+    manifest = manifests.write(out, checkpoint, identity, **counts)
     path.unlink(missing_ok=True)
     return manifest
+
+
+def _requests(
+    checkpoint: Checkpoint, problems: Mapping[str, Mapping[str, str]], settings: Settings, new_tokens: int
+) -> tuple[list[_Request], list[str]]:
+    """What is drawn, each sample with its own random numbers, and the problems whose prompt leaves no room for an answer."""
+    encoded = {task_id: encode(checkpoint, stripped(p["prompt"])) for task_id, p in problems.items()}
+    too_long = [task_id for task_id, prompt in encoded.items() if len(prompt) + new_tokens > checkpoint.context]
+    requests = [
+        _Request(task_id, sample, prompt, np.random.default_rng([settings.seed, number, sample]).random(new_tokens))
+        for number, (task_id, prompt) in enumerate(encoded.items())
+        for sample in range(settings.samples)
+        if task_id not in too_long
+    ]
+    return requests, too_long
 
 
 def _draw_all(

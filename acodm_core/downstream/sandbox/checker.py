@@ -1,7 +1,7 @@
 """The verdict on one completion of one problem, from two sandboxes: one runs the model's code, the other checks it.
 
 The candidate's sandbox holds the prompt and the completion; the checker's holds the test, calls the candidate through
-pipes, and alone can write the verdict (``roles.py``). Code of the model's can answer calls, rightly or wrongly, and
+pipes, and alone can write the verdict (``jailed_programs.py``). Code of the model's can answer calls, rightly or wrongly, and
 nothing else: it has no expected value to read, no comparison to patch and no verdict to forge.
 """
 

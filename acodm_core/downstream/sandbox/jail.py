@@ -189,7 +189,7 @@ def _read_task(fd: int) -> dict:
 
 def main() -> None:
     settings, program, fds = json.loads(sys.argv[1]), sys.argv[2], [int(number) for number in sys.argv[3:]]
-    import roles
+    import jailed_programs
     import wire
 
     sys.path.pop(0)
@@ -206,7 +206,7 @@ def main() -> None:
     if program == "probe":
         wire.write(fds[0], wire.pack(doors + open_calls()))
     else:
-        {"candidate": roles.candidate, "checker": roles.checker}[program](task, *fds)
+        {"candidate": jailed_programs.candidate, "checker": jailed_programs.checker}[program](task, *fds)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 from acodm_core.errors import UserError
 
 _HERE = Path(__file__).parent
-_INSIDE = [_HERE / name for name in ("jail.py", "calls.py", "roles.py", "wire.py")]  # standard library only
+_INSIDE = [_HERE / name for name in ("jail.py", "calls.py", "jailed_programs.py", "wire.py")]  # standard library only
 _ENVIRONMENT = {"HOME": "/tmp", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}  # the order of sets is the same every time
 _DEVICE = "/dev/null"
 _HOSTNAME = "sandbox"

@@ -183,14 +183,14 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
 
 
 def test_a_run_that_diverged_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    from acodm_core.downstream.skips import without_model
+    from acodm_core.downstream.manifests import write_without_model
 
     (tmp_path / "run").mkdir()
     finish(tmp_path / "run", run="odm-s0-1", status="diverged", steps=7)
-    reason = without_model(tmp_path / "run", tmp_path / "out", {"mmlu": 5}, None)
+    reason = write_without_model(tmp_path / "run", tmp_path / "out", {"mmlu": 5}, None)
     (row,) = pd.read_parquet(tmp_path / "out/scores.parquet").to_dict("records")
     assert reason == row["reason"] == "the run ended as diverged at step 7"
     assert (row["task"], row["shots"], row["status"], row["step"]) == ("mmlu", 5, "skipped", 7)
     finish(tmp_path / "run", run="odm-s0-1", steps=9)
-    assert without_model(tmp_path / "run", tmp_path / "none", {"mmlu": 5}, None) == ""
+    assert write_without_model(tmp_path / "run", tmp_path / "none", {"mmlu": 5}, None) == ""
     assert not (tmp_path / "none").exists()

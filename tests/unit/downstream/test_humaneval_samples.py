@@ -20,7 +20,7 @@ from acodm_core.downstream.checkpoint import Checkpoint
 from acodm_core.downstream.humaneval import samples
 from acodm_core.downstream.humaneval.samples import LENGTH, STOPS, TOO_LONG, Settings, choose, evaluate
 from acodm_core.downstream.humaneval.solutions import measure, stripped
-from acodm_core.downstream.mmlu.unigram import unigram_nats
+from acodm_core.downstream.unigram import unigram_nats
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
 from acodm_core.lm.model import build_model

@@ -18,7 +18,7 @@ from acodm_core.data.sources.specs import Archive
 from acodm_core.downstream.checkpoint import Checkpoint, hf_tokenizer
 from acodm_core.downstream.mmlu import questions, task
 from acodm_core.downstream.mmlu.task import Settings, evaluate
-from acodm_core.downstream.mmlu.unigram import unigram_nats
+from acodm_core.downstream.unigram import unigram_nats
 from acodm_core.errors import UserError
 from acodm_core.files import read_json, sha256
 from acodm_core.lm.model import build_model

@@ -437,7 +437,7 @@ FORGING = {
         "builtins.isinstance = lambda *a: True\nadd = lambda a, b: None"
     ),
     "patched pipes": (
-        "import roles, wire\nroles.checker = lambda *a: None\n"
+        "import jailed_programs, wire\njailed_programs.checker = lambda *a: None\n"
         "wire.encode = lambda value, depth=0: {'passed': True, 'reason': 'passed'}"
     ),
     "a check of its own": "def check(candidate): pass\ndef add(a, b): return 'passed'",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from acodm_core.data.tokens.documents import read_documents
 from acodm_core.downstream import contamination, scores
 from acodm_core.downstream.contamination import RUN, Question, words
-from acodm_core.downstream.mmlu.unigram import unigram_nats
+from acodm_core.downstream.unigram import unigram_nats
 
 
 def resampled(score, *columns: np.ndarray) -> float:
