@@ -7,6 +7,7 @@ the model. Everything here is float64 numpy on the CPU; K is the number of domai
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import inspect
@@ -214,7 +215,7 @@ def _dump(value: Any) -> Any:
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
     if hasattr(value, "state_dict"):
-        return value.state_dict()
+        return copy.deepcopy(value.state_dict())  # torch's own shares memory with the module
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, list):
@@ -229,7 +230,7 @@ def _load(current: Any, value: Any) -> Any:
         current.bit_generator.state = value
         return current
     if hasattr(current, "load_state_dict"):
-        current.load_state_dict(value)
+        current.load_state_dict(copy.deepcopy(value))  # torch's optimisers keep the tensors they are given
         return current
     if isinstance(current, list) and len(current) == len(value):
         return [_load(mine, saved) for mine, saved in zip(current, value, strict=True)]

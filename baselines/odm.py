@@ -35,7 +35,7 @@ class Odm(Mixer):
     alpha: float = 0.9
     warmup: float = 0.02  # share of the steps drawn from the prior
     learn_in_warmup: bool = True
-    floor: float = 0.0  # share of the mixture spread evenly, as a control for AC-ODM's floor; ODM has none
+    uniform_fraction: float = 0.0  # part of the mixture spread evenly, as a control for AC-ODM's; ODM has none
 
     needs = frozenset({Signal.LOSS})
     cite = "albalak2023odm"
@@ -43,9 +43,9 @@ class Odm(Mixer):
     def __post_init__(self) -> None:
         if self.rule not in ("paper", "released", "exp3"):
             raise ValueError(f"rule must be paper, released or exp3, got {self.rule!r}")
-        if not (0 <= self.alpha < 1 and 0 <= self.floor < 1 and 0 <= self.warmup <= 1):
-            got = f"{self.alpha}, {self.floor} and {self.warmup}"
-            raise ValueError(f"alpha and floor must lie in [0, 1) and warmup in [0, 1], got {got}")
+        if not (0 <= self.alpha < 1 and 0 <= self.uniform_fraction < 1 and 0 <= self.warmup <= 1):
+            got = f"{self.alpha}, {self.uniform_fraction} and {self.warmup}"
+            raise ValueError(f"alpha and uniform_fraction must lie in [0, 1) and warmup in [0, 1], got {got}")
 
     def start(self, start: Start) -> None:
         self.warmup_steps_ = round(self.warmup * start.total_steps)
@@ -66,7 +66,7 @@ class Odm(Mixer):
             exploit = (
                 self.reward_ / self.reward_.sum() if self.rule == "released" else softmax(self.eps_ * self.reward_)
             )
-            self.mixture_ = (1 - self.floor) * ((1 - k * eps) * exploit + eps) + self.floor / k
+            self.mixture_ = (1 - self.uniform_fraction) * ((1 - k * eps) * exploit + eps) + self.uniform_fraction / k
         self.eps_ = eps
 
     def diagnostics(self) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@
 Each run is one of 200 made-up steps, as `acodm check` times them; runs of all mixers take turns, so that a change in the speed of
 the machine meets them all. Printed: medians over runs of the mean, the median and the longest step, and of the start, where a
 mixer that reads other runs fits what it found in them. A mixer that refits now and then has a longest step far above its median.
-Mixers should stay under 1 ms a step, refits aside.
+Mixers should stay under 3 ms per step, refits aside.
 """
 
 from __future__ import annotations

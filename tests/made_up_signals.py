@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from acodm_core.acodm.mixer import AcOdm
-from acodm_core.acodm.network import Network
 from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 torch.set_num_threads(1)
@@ -18,12 +17,14 @@ ALIGNED = np.array([[1.0, 0.2, 0.0], [1.0, -0.2, 0.0], [-1.0, 0.0, 0.1]])  # two
 TENSORS = 2
 
 PLAIN: dict[str, Any] = dict(
-    learn=True, every=1, warmup=0.0, warmup_mixer="", warmup_options={}, warmup_noise=0.02,
-    reward="alignment", xi=0.9, memory=0.9, shrink=False, importance="none", scale="raw",
-    form="relative", blocks=("counts", "loss", "change", "norms", "time"),
-    agent="ddpg", anchor="uniform", temperature=0.0, floor=0.25, noise=(0.0, 0.0), subtract=0.0, rate=0.3, spread=0.35,
-    horizon=0, hidden=16, layers=1, zero_head=True, actor_lr=1e-2, critic_lr=1e-2, gamma=0.5, tau=0.1,
-    replay=1000, minibatch=8, min_pool=4, updates=1, robust=True, pace_lr=False,
+    learn=True, decision_interval=1, warmup=0.0, warmup_mixer="", warmup_options={}, warmup_noise=0.02,
+    reward="alignment", reward_decay=0.9, signal_decay=0.9, shrinkage=False, importance="none",
+    reward_scale="raw", state_form="relative", state_blocks=("counts", "loss", "change", "norms", "time"),
+    agent="ddpg", anchor="uniform", temperature=0.0, uniform_fraction=0.25, exploration_noise=(0.0, 0.0),
+    subtracted_noise=0.0, mirror_step_size=0.3, logit_std=0.35, reference_steps=0, hidden_size=16,
+    hidden_layers=1, start_at_anchor=True, actor_lr=1e-2, critic_lr=1e-2, discount=0.5, target_rate=0.1,
+    replay_size=1000, minibatch_size=8, min_transitions=4, updates_per_transition=1, robust=True,
+    rescale_lr=False,
 )  # fmt: skip
 
 
@@ -103,6 +104,6 @@ def run(mixer: Mixer, steps: int, *, seed: int = 0, k: int = 3, **more: np.ndarr
     return np.array(shares)
 
 
-def weights(network: Network) -> np.ndarray:
-    """All parameters, a copy."""
-    return network.flat.copy()
+def weights(network: torch.nn.Module) -> np.ndarray:
+    """All parameters in one vector, a copy."""
+    return torch.nn.utils.parameters_to_vector(network.parameters()).detach().numpy().copy()

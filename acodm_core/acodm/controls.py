@@ -1,4 +1,4 @@
-"""What stands in the agent's place to show what the agent is worth: the same reward and floor, no critic, no network."""
+"""What stands in the agent's place to show what the agent is worth: the same reward and uniform part, no critic, no network."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from acodm_core.acodm.replay import Transition
+from acodm_core.acodm.interface import Transition
 from acodm_core.mixing import Signal, Start, StepStats, build_mixer, softmax
 
 
 class Control:
-    """The agent's interface. ``act`` and ``learn`` are those of ``agent.Learner``; states are given and not looked at."""
+    """An ``Agent`` that has logits and no network: states are given and not looked at."""
 
-    def __init__(self, anchor_K: np.ndarray, *, floor: float) -> None:
-        self.log_anchor_K, self.floor = np.log(anchor_K), floor
+    def __init__(self, anchor_K: np.ndarray, *, uniform_fraction: float) -> None:
+        self.log_anchor_K, self.uniform_fraction = np.log(anchor_K), uniform_fraction
         self.logits_K = np.zeros(len(anchor_K))
 
     def act(self, state: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
-        """(K,) the mixture of the logits, above the floor."""
+        """(K,) the mixture of the logits, above the uniform part."""
         mixture_K = softmax(self.log_anchor_K + self.logits_K + noise)
-        return (1 - self.floor) * mixture_K + self.floor / len(mixture_K)
+        return (1 - self.uniform_fraction) * mixture_K + self.uniform_fraction / len(mixture_K)
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one transition."""
@@ -36,39 +36,41 @@ class Control:
 class RandomSoftmax(Control):
     """A mixture drawn once and kept: what an actor that is never trained amounts to.
 
-    ``spread`` is the deviation of the logits. The release's untrained actor for 22 domains gives shares between about .021
-    and .087 with entropy 3.03 (measured over 40 initialisations of its shape), which a spread of 0.35 reproduces.
+    ``logit_std`` is the deviation of the logits. The release's untrained actor for 22 domains gives shares between about .021
+    and .087 with entropy 3.03 (measured over 40 initialisations of its shape), which a deviation of 0.35 reproduces.
     """
 
-    def __init__(self, anchor_K: np.ndarray, *, floor: float, spread: float, rng: np.random.Generator) -> None:
-        super().__init__(anchor_K, floor=floor)
-        self.logits_K = rng.normal(0, spread, len(anchor_K))
+    def __init__(
+        self, anchor_K: np.ndarray, *, uniform_fraction: float, logit_std: float, rng: np.random.Generator
+    ) -> None:
+        super().__init__(anchor_K, uniform_fraction=uniform_fraction)
+        self.logits_K = rng.normal(0, logit_std, len(anchor_K))
 
 
 class MirrorAscent(Control):
-    """Exponentiated gradient on sum_i a_i r_i: logits <- logits + rate * r, the agent's reward without critic and state."""
+    """Exponentiated gradient on sum_i a_i r_i: logits <- logits + step_size * r, the agent's reward without critic and state."""
 
-    def __init__(self, anchor_K: np.ndarray, *, floor: float, rate: float) -> None:
-        super().__init__(anchor_K, floor=floor)
-        self.rate = rate
+    def __init__(self, anchor_K: np.ndarray, *, uniform_fraction: float, step_size: float) -> None:
+        super().__init__(anchor_K, uniform_fraction=uniform_fraction)
+        self.step_size = step_size
 
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
-        self.logits_K = self.logits_K + self.rate * (transition.reward - transition.reward.mean())
+        self.logits_K = self.logits_K + self.step_size * (transition.reward - transition.reward.mean())
         return {}
 
 
 class Bandit(Control):
     """ODM's bandit (arXiv 2312.02406) with the agent's reward in the place of the training loss."""
 
-    def __init__(self, anchor_K: np.ndarray, *, floor: float, total_steps: int) -> None:
-        super().__init__(anchor_K, floor=floor)
+    def __init__(self, anchor_K: np.ndarray, *, uniform_fraction: float, total_steps: int) -> None:
+        super().__init__(anchor_K, uniform_fraction=uniform_fraction)
         k = len(anchor_K)
-        names, first_K = tuple(f"domain {i}" for i in range(k)), (1 - floor) * anchor_K + floor / k
-        self.bandit = build_mixer("odm", {"warmup": 0.0, "floor": floor})
+        names = tuple(f"domain {i}" for i in range(k))
+        self.bandit = build_mixer("odm", {"warmup": 0.0, "uniform_fraction": uniform_fraction})
         self.bandit.start(
             Start(
                 domains=names,
-                prior=first_K,
+                prior=(1 - uniform_fraction) * anchor_K + uniform_fraction / k,
                 tokens_available=np.ones(k),
                 total_steps=total_steps,
                 rng=np.random.default_rng(0),

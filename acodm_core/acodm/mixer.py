@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,88 +10,101 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm import controls, transfer
-from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac
-from acodm_core.acodm.replay import Transition
-from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale, mean
+from acodm_core.acodm.controls import Bandit, MirrorAscent, RandomSoftmax
+from acodm_core.acodm.interface import Agent, Settings, Transition
+from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
+from acodm_core.acodm.transfer import FILE, load_actor, save_actor
 from acodm_core.mixers.horizon import rescaled
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
 
-Agent = Literal["ddpg", "ddpg_mean", "sac", "frozen", "mirror", "bandit", "random"]
-LARGEST_LR = np.array([3e-4, 1e-2])  # what `pace_lr` makes of the actor's and the critic's at most, for both to train
-OBJECTIVE_SPREAD = 0.1  # share of the anchor `objective` that is spread evenly
+AgentName = Literal["ddpg", "ddpg_mean", "sac", "frozen", "mirror", "bandit", "random"]
+LARGEST_LR = np.array(
+    [3e-4, 1e-2]
+)  # what `rescale_lr` makes of the actor's and the critic's at most, for both to train
+EVEN_ANCHOR = 0.1  # part of the anchor `objective` that is spread evenly
 Anchor = Literal["objective", "uniform", "prior"]
+POSITIVE = (
+    "decision_interval",
+    "hidden_layers",
+    "hidden_size",
+    "minibatch_size",
+    "min_transitions",
+    "updates_per_transition",
+    "replay_size",
+)  # fmt: skip - options of at least 1
 ACTORS = ("ddpg", "ddpg_mean", "sac", "frozen")  # agents with a network that another run can load
 TRACKED = frozenset({Signal.LOSS, Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})  # what the state follows in every step
 
 
 @dataclass
 class AcOdm(Mixer):
-    """An actor-critic decides the mixture of every step, rewarded for what lowers the loss one compares by.
+    """An actor-critic decides the mixture of every step, rewarded for what lowers the objective loss.
 
     Idea:
         Learn from the state of training which domain's gradient helps the others, and draw it more.
     Update:
         r_i <- xi r_i + (1 - xi) W_i; (s, a, r, s') goes to the replay buffer; the critic regresses r + gamma Q'(s', mu'(s')); the
         actor ascends sum_i a_i Q_i(s, a) - temperature KL(a || anchor) at a = mu(s), whose optimum is a_i ~ anchor_i
-        exp(Q_i / temperature); a^{t+1} = mu(s^t) with noise on the logits, above a floor. ``learn: false`` loads the actor of
-        the input run ``actor`` (proxy mode) and only decides.
+        exp(Q_i / temperature); a^{t+1} = mu(s^t) with noise on the logits, above a uniform part. ``learn: false`` loads the
+        actor of the input run ``actor`` (proxy mode) and only decides. In options, xi is ``reward_decay``, gamma ``discount``,
+        tau ``target_rate``.
     Source:
         arXiv 2505.23878, sections on the MDP and on DDPG; release at e95863e, megatron/data/agent.py.
     Differences:
         This is the repaired method; ``acodm_core.acodm.paper`` and ``.released`` are the others. The reward is the first-order
-        decrease of the compared loss in AdamW's metric, <g_i, sum_j w_j m_j> with m_j the average of domain j's earlier
+        decrease of the objective loss in AdamW's metric, <g_i, sum_j w_j m_j> with m_j the average of domain j's earlier
         gradients, where the paper has W_i = <g_i, sum_{j != i} g_j>, which ranks domains by how typical they are and not by
-        what they teach. It is relative to its mean size and shrunk by its noise, not divided by the share. The divergence
+        what they teach. It is relative to its mean size and shrunk by its noise, not divided by the mixture. The divergence
         term keeps the policy off the corners that a linear objective has. The untrained policy is the anchor: by default the
         objective weights, so read this row beside ``objective``, which draws by them and learns
         nothing. Only recent transitions are replayed. State and rewards mean the same in every model, so an actor moves
-        between sizes. Floor and noise are declared. Constants that the paper leaves open are ours, tuned on seeds and a split
-        of the corpus that no comparison uses (DECISIONS.md), in runs of about 300 steps: gamma, tau and replay are the same
-        shares of a run of any other length. Averages that take noise out of measurements (xi, memory) count measurements.
+        between sizes. The uniform part and the noise are declared. Constants that the paper leaves open are ours, tuned on
+        seeds and a split of the corpus that no comparison uses (DECISIONS.md), in runs of about 300 steps: ``discount``,
+        ``target_rate`` and ``replay_size`` are the same fractions of a run of any other length. Averages that take noise out of
+        measurements (``reward_decay``, ``signal_decay``) count measurements.
     """
 
     learn: bool = True
-    every: int = 1  # steps between measurements and decisions
-    warmup: float = 0.0  # share of the steps that are not drawn by the actor (paper: 833 of 41,667)
+    decision_interval: int = 1  # steps per measurement and decision
+    warmup: float = 0.0  # fraction of the steps that are not drawn by the actor (paper: 833 of 41,667)
     warmup_mixer: str = ""  # what draws them; default: the prior with noise
     warmup_options: Mapping[str, Any] = field(default_factory=dict)
     warmup_noise: float = 0.02  # standard deviation of the noise on the prior (paper: N(0, 0.02))
     # reward
     reward: Kind = "descent"
-    xi: float = 0.9  # memory of the reward's moving average
-    memory: float = 0.9  # memory of `descent`'s gradients and of `progress`'s losses
-    shrink: bool = True  # draw together what noise could explain
+    reward_decay: float = 0.9  # xi: what the reward's moving average keeps of itself per measurement
+    signal_decay: float = 0.9  # the same of averages of what is measured: `descent`'s gradients, the state's losses
+    shrinkage: bool = True  # draw rewards together as far as noise could explain their differences
     importance: Importance = "none"
-    scale: Scale = "relative"
+    reward_scale: Scale = "relative"
     # state
-    form: Form = "relative"
-    blocks: tuple[Block, ...] = BLOCKS
+    state_form: Form = "relative"
+    state_blocks: tuple[Block, ...] = BLOCKS
     # decision
-    agent: Agent = "ddpg"
+    agent: AgentName = "ddpg"
     anchor: Anchor = "objective"  # the mixture of an untrained policy
     temperature: float = 1.0  # weight of the divergence from the anchor, in units of the reward
-    floor: float = 0.1  # share of the mixture spread evenly
-    noise: tuple[float, float] = (0.1, 0.02)  # standard deviation on the logits, first and last step
-    subtract: float = 0.0  # the release's noise: shares lose up to this much each
-    rate: float = 0.05  # step size of `mirror`
-    spread: float = 0.35  # deviation of the logits of `random`
+    uniform_fraction: float = 0.1  # part of the mixture spread evenly: each domain keeps at least uniform_fraction / K
+    exploration_noise: tuple[float, float] = (0.1, 0.02)  # standard deviation on the logits, first and last step
+    subtracted_noise: float = 0.0  # the release's noise: each domain's part of the mixture loses up to this much
+    mirror_step_size: float = 0.05  # of agent `mirror`
+    logit_std: float = 0.35  # of agent `random`: standard deviation of its logits
     # networks
-    horizon: int = 300  # steps of the run that gamma, tau and replay are stated for; 0: they are taken as they are
-    hidden: int = 64
-    layers: int = 2
-    zero_head: bool = True  # start at the anchor; else at a random mixture
+    reference_steps: int = 300  # T that discount, target_rate and replay_size are stated for; 0: take them as they are
+    hidden_size: int = 64
+    hidden_layers: int = 2
+    start_at_anchor: bool = True  # the head starts at zero; else the untrained policy is a random mixture
     actor_lr: float = 1e-3
     critic_lr: float = 3e-3
-    gamma: float = 0.5
-    tau: float = 0.01
-    replay: int = 64  # transitions kept: rewards age with the model
-    minibatch: int = 32
-    min_pool: int = 8  # transitions before the first update
-    updates: int = 1  # gradient steps a measurement
+    discount: float = 0.5  # gamma
+    target_rate: float = 0.01  # tau: by which target networks follow, per update
+    replay_size: int = 64  # transitions kept: rewards age with the model
+    minibatch_size: int = 32  # transitions drawn per update
+    min_transitions: int = 8  # before the first update
+    updates_per_transition: int = 1
     robust: bool = True  # Huber loss, and gradients held to a norm of 1; else squared errors, and gradients as they are
-    pace_lr: bool = False  # learning rates are stated for the horizon, too
+    rescale_lr: bool = False  # learning rates, too, are stated for reference_steps
 
     cite = "acodm2026"
 
@@ -109,7 +121,9 @@ class AcOdm(Mixer):
     @cached_property
     def agent_needs(self) -> frozenset[Signal]:
         """What state and rewards are made of."""
-        needs = {Signal.LOSS, Signal.PARAM_NORM} | ({Signal.PARAM_STEP_NORM} if self.form != "relative" else set())
+        needs = {Signal.LOSS, Signal.PARAM_NORM} | (
+            {Signal.PARAM_STEP_NORM} if self.state_form != "relative" else set()
+        )
         return frozenset(needs | (SIGNALS[self.reward] if self.learns else set()))
 
     def wants(self, step: int) -> frozenset[Signal]:
@@ -119,16 +133,18 @@ class AcOdm(Mixer):
         return needs | self.warm_.wants(step) if self.warm_ and self._warms(step + 1) else needs
 
     def __post_init__(self) -> None:
-        for name in ("xi", "memory", "gamma", "floor", "warmup"):
+        for name in ("reward_decay", "signal_decay", "discount", "uniform_fraction", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        for name in ("every", "layers", "hidden", "minibatch", "min_pool", "updates", "replay"):
+        for name in POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.horizon < 0:
-            raise ValueError(f"horizon is a number of steps, or 0, got {self.horizon}")
-        if self.replay < self.min_pool:
-            raise ValueError(f"replay {self.replay} never holds the min_pool {self.min_pool} of the first update")
+        if self.reference_steps < 0:
+            raise ValueError(f"reference_steps is a number of steps, or 0, got {self.reference_steps}")
+        if self.replay_size < self.min_transitions:
+            raise ValueError(
+                f"replay_size {self.replay_size} never holds the min_transitions {self.min_transitions} of the first update"
+            )
         self._warm_needs = (
             build_mixer(self.warmup_mixer, self.warmup_options).needs if self.warmup_mixer else frozenset()
         )
@@ -151,63 +167,87 @@ class AcOdm(Mixer):
         self._warmup_steps = round(self.warmup * start.total_steps)
         self.rng_ = start.rng
         self.tracker_ = StateTracker(
-            k, start.total_steps, form=self.form, blocks=self.blocks, tensors=start.tensors, memory=self.memory
+            k,
+            start.total_steps,
+            form=self.state_form,
+            blocks=self.state_blocks,
+            tensors=start.tensors,
+            signal_decay=self.signal_decay,
         )
-        # Some weight for every domain: one that is not compared by may help those that are.
-        objective = (1 - OBJECTIVE_SPREAD) * start.objective_weights + OBJECTIVE_SPREAD / k
+        # Some weight for every domain: one without objective weight may help those that have it.
+        objective = (1 - EVEN_ANCHOR) * start.objective_weights + EVEN_ANCHOR / k
         anchors = {"objective": objective, "uniform": np.full(k, 1 / k), "prior": start.prior}
         self.agent_ = self._build_agent(anchors[self.anchor])
         if not self.learn:
-            transfer.load(start.input("actor") / transfer.FILE, self, start.domains)
+            weights, statistics = load_actor(start.input("actor") / FILE, self._shape(), start.domains)
+            self.agent_.actor.network.load_state_dict(weights)
+            self.tracker_.normaliser.load_state_dict(statistics)
+            self.tracker_.normaliser.frozen = True
         self.reward_ = Reward(
             self.reward,
             start.objective_weights,
             importance=self.importance,
-            xi=self.xi,
-            scale=self.scale,
-            memory=self.memory,
-            shrink=self.shrink,
+            reward_decay=self.reward_decay,
+            scale=self.reward_scale,
+            signal_decay=self.signal_decay,
+            shrinkage=self.shrinkage,
         )
         self.warm_ = build_mixer(self.warmup_mixer, self.warmup_options) if self.warmup_mixer else None
         if self.warm_ is not None:
             self.warm_.start(start)
         self.state_: np.ndarray | None = None
-        self.mixture_ = self._warm_share(0) if self._warms(0) else self._decide(np.zeros(self.tracker_.size), 0)
+        self.mixture_ = self._warm_mixture(0) if self._warms(0) else self._decide(np.zeros(self.tracker_.size), 0)
         self.found_: dict[str, float | np.ndarray] = {}
 
-    def _build_agent(self, anchor_K: np.ndarray) -> Any:
+    def _build_agent(self, anchor_K: np.ndarray) -> Agent:
         match self.agent:
             case "mirror":
-                return controls.MirrorAscent(anchor_K, floor=self.floor, rate=self.rate)
+                return MirrorAscent(anchor_K, uniform_fraction=self.uniform_fraction, step_size=self.mirror_step_size)
             case "bandit":
-                return controls.Bandit(anchor_K, floor=self.floor, total_steps=self._total)
+                return Bandit(anchor_K, uniform_fraction=self.uniform_fraction, total_steps=self._total)
             case "random":
-                return controls.RandomSoftmax(anchor_K, floor=self.floor, spread=self.spread, rng=self.rng_)
+                return RandomSoftmax(
+                    anchor_K, uniform_fraction=self.uniform_fraction, logit_std=self.logit_std, rng=self.rng_
+                )
+        from acodm_core.acodm.agent import Ddpg, MeanDdpg, Sac  # torch, which planning does without
+
+        build = {"sac": Sac, "ddpg_mean": MeanDdpg}.get(self.agent, Ddpg)
+        rng = np.random.default_rng(self.rng_.integers(2**31))
+        return build(self.tracker_.size, anchor_K, self._settings(), rng)
+
+    def _settings(self) -> Settings:
+        """What networks are told: constants stated for ``reference_steps`` become those of this run's length."""
         run = self._total
-        of = self.horizon or run
-        gamma = 1 - rescaled(1 - self.gamma, of=of, to=run)
-        replay = max(self.min_pool, round(self.replay * run / of))
+        of = self.reference_steps or run
+        discount = 1 - rescaled(1 - self.discount, of=of, to=run)
+        replay_size = min(run, max(self.min_transitions, round(self.replay_size * run / of))) if self.learns else 1
         lrs = np.array([self.actor_lr, self.critic_lr])
-        paced = lrs * of / run if self.pace_lr else lrs
-        actor_lr, critic_lr = np.minimum(paced, np.maximum(lrs, LARGEST_LR)).tolist()
-        settings = dict(
-            hidden=self.hidden, layers=self.layers, actor_lr=actor_lr, critic_lr=critic_lr, gamma=gamma,
-            tau=rescaled(self.tau, of=of, to=run), floor=self.floor, zero_head=self.zero_head,
-            minibatch=self.minibatch, min_pool=self.min_pool, replay=min(replay, run) if self.learns else 1,
-            updates=self.updates, robust=self.robust, seed=int(self.rng_.integers(2**31)),
-        )  # fmt: skip
-        if self.agent == "sac":
-            return Sac(self.tracker_.size, anchor_K, temperature_lr=float(paced[0]), **settings)
-        ddpg = MeanDdpg if self.agent == "ddpg_mean" else Ddpg
-        # In units of the reward: returns are 1 / (1 - gamma) of them.
-        temperature = self.temperature * (1 - self.gamma) / (1 - gamma)
-        return ddpg(self.tracker_.size, anchor_K, temperature=temperature, **settings)
+        rescaled_lrs = lrs * of / run if self.rescale_lr else lrs
+        actor_lr, critic_lr = np.minimum(rescaled_lrs, np.maximum(lrs, LARGEST_LR)).tolist()
+        return Settings(
+            hidden_size=self.hidden_size,
+            layers=self.hidden_layers,
+            actor_lr=actor_lr,
+            critic_lr=critic_lr,
+            discount=discount,
+            target_rate=rescaled(self.target_rate, of=of, to=run),
+            uniform_fraction=self.uniform_fraction,
+            start_at_anchor=self.start_at_anchor,
+            # Returns are 1 / (1 - discount) times the reward.
+            temperature=self.temperature * (1 - self.discount) / (1 - discount),
+            temperature_lr=float(rescaled_lrs[0]),
+            replay_size=replay_size,
+            minibatch_size=self.minibatch_size,
+            min_transitions=self.min_transitions,
+            updates=self.updates_per_transition,
+            robust=self.robust,
+        )
 
     def sampling_weights(self, step: int) -> np.ndarray:
         return self.mixture_
 
     def observe(self, stats: StepStats) -> None:
-        step_norm_L = stats[Signal.PARAM_STEP_NORM] if self.form != "relative" else np.empty(0)
+        step_norm_L = stats[Signal.PARAM_STEP_NORM] if self.state_form != "relative" else np.empty(0)
         state = self.tracker_.observe(
             stats.step, stats.tokens, stats[Signal.LOSS], stats[Signal.PARAM_NORM], step_norm_L
         )
@@ -221,52 +261,55 @@ class AcOdm(Mixer):
             reward_K = self.rewards(stats)
             if self.state_ is not None:
                 self.found_ |= self.agent_.learn(Transition(self.state_, before, reward_K, state), self.rng_)
-            apart_K = reward_K - mean(reward_K)
             self.found_ |= {"reward": float(before @ reward_K), "rewards": reward_K}
-            self.found_ |= {
-                "reward_std": math.sqrt(apart_K @ apart_K / len(apart_K)),
-                "certainty": self.reward_.certainty,
-            }
+            self.found_ |= {"reward_std": float(reward_K.std()), "certainty": self.reward_.certainty}
         self.state_ = state
-        self.mixture_ = self._warm_share(ahead) if self._warms(ahead) else self._decide(state, ahead)
+        self.mixture_ = self._warm_mixture(ahead) if self._warms(ahead) else self._decide(state, ahead)
         self.found_["entropy"] = -float(self.mixture_ @ np.log(np.maximum(self.mixture_, 1e-300)))
-        self.found_["from_uniform"] = float(np.add.reduce(np.abs(self.mixture_ - 1 / len(self.mixture_)))) / 2
-        self.found_["moved"] = float(np.add.reduce(np.abs(self.mixture_ - before))) / 2
+        self.found_["from_uniform"] = float(np.abs(self.mixture_ - 1 / len(self.mixture_)).sum()) / 2
+        self.found_["moved"] = float(np.abs(self.mixture_ - before).sum()) / 2
 
     def rewards(self, stats: StepStats) -> np.ndarray:
         """(K,) what this step is worth to the agent, domain by domain."""
         return self.reward_.observe(stats, self.mixture_)
 
     def _decides(self, step: int) -> bool:
-        return step % self.every == 0
+        return step % self.decision_interval == 0
 
     def _warms(self, step: int) -> bool:
         return step < self._warmup_steps
 
     def _decide(self, state: np.ndarray, step: int) -> np.ndarray:
-        first, last = self.noise if self.learns else (0.0, 0.0)
+        first, last = self.exploration_noise if self.learns else (0.0, 0.0)
         sigma = first + (last - first) * min(1.0, step / self._total)
         mixture_K = self.agent_.act(state, self.rng_.normal(0, sigma, len(self._domains)) if sigma else 0.0)
-        if self.subtract:  # below the floor, which the release adds as whole micro-batches
-            free_K = (mixture_K - self.floor / len(mixture_K)) / (1 - self.floor)
-            free_K = np.maximum(free_K - self.subtract * self.rng_.random(len(mixture_K)), 0.0)
-            return self._above_floor(simplex(free_K))
+        if self.subtracted_noise:  # without the uniform part, which the release adds as whole micro-batches
+            free_K = (mixture_K - self.uniform_fraction / len(mixture_K)) / (1 - self.uniform_fraction)
+            free_K = np.maximum(free_K - self.subtracted_noise * self.rng_.random(len(mixture_K)), 0.0)
+            return self._with_uniform_part(simplex(free_K))
         return mixture_K
 
-    def _above_floor(self, mixture_K: np.ndarray) -> np.ndarray:
-        return (1 - self.floor) * mixture_K + self.floor / len(mixture_K)
+    def _with_uniform_part(self, mixture_K: np.ndarray) -> np.ndarray:
+        return (1 - self.uniform_fraction) * mixture_K + self.uniform_fraction / len(mixture_K)
 
-    def _warm_share(self, step: int) -> np.ndarray:
+    def _warm_mixture(self, step: int) -> np.ndarray:
         if self.warm_ is not None:
             mixture_K = self.warm_.sampling_weights(step)
         else:
             noisy_K = self._prior + self.rng_.normal(0, self.warmup_noise, len(self._prior))
             mixture_K = simplex(np.maximum(noisy_K, 1e-4))
-        return self._above_floor(mixture_K)
+        return self._with_uniform_part(mixture_K)
 
     def diagnostics(self) -> dict[str, float | np.ndarray]:
         return self.found_
 
     def save(self, folder: Path) -> None:
         if self.agent in ACTORS:
-            transfer.save(folder / transfer.FILE, self, self._domains)
+            weights, statistics = self.agent_.actor.network.state_dict(), self.tracker_.normaliser.state_dict()
+            save_actor(folder / FILE, weights, statistics, self._shape(), self._domains)
+
+    def _shape(self) -> dict[str, Any]:
+        """What decides which actor fits this mixer; ``tensors`` counts those that its state lists."""
+        names = ("agent", "anchor", "hidden_size", "hidden_layers", "state_form")
+        shape = {name: getattr(self, name) for name in names} | {"state_blocks": self.tracker_.blocks}
+        return shape | {"tensors": self.tracker_.tensors}

@@ -19,17 +19,19 @@ class AcOdmPaper(AcOdm):
         W_i = <g_i, sum_{j != i} g_j>; r_i <- xi r_i + (1 - xi) W_i / P_i with P the mixture that was drawn; state (n, t, l, dl,
         |w|, |dw|) of dimension 3K + 2L + 1; y = r + gamma Q'(s', mu'(s')); the critic descends the mean of (y - Q(s, a))^2; the
         actor ascends J = sum_i a_i Q_i(s, a). The first 2 % of the steps are drawn from the natural shares plus N(0, 0.02). No
-        floor, no noise after the warm-up.
+        uniform part, no noise after the warm-up.
     Source:
         arXiv 2505.23878v2 (2026; v1 is of May 2025), MDP, DDPG and warm-up as notes on it state them; its whole text was not at
         hand. What it leaves open is the release's at e95863e, megatron/data/agent.py, unless named below.
     Differences:
         W is divided by the mean squared gradient norm times K - 1, which no ranking depends on: without it the critic's targets
-        move with the loss's scale. P_i counts as 1e-6 at least; a warm-up share as 1e-4, before all are renormalised.
+        move with the loss's scale. P_i counts as 1e-6 at least; the warm-up draws each domain with 1e-4 at least, before all are
+        renormalised.
         From the release: the state's scale (blocks standardised over their entries; without it an untrained actor cannot see its
         losses beside the counts), Q as a vector, networks of five blocks of width 1024 ("17M parameters"), minibatch 32 (what its
         eight ranks draw, all the same). Its gamma .95, tau .001 and buffer of 10,000 are those of 41,667 steps, and the same
-        shares of any other run: in 300 steps gamma is 3e-4 to 1e-3, tau .13, the buffer 72. ``horizon: 0`` takes them as they are.
+        fractions of any other run: in 300 steps gamma is 3e-4 to 1e-3, tau .13, the buffer 72. ``reference_steps: 0`` takes them
+        as they are.
         Ours: xi .9; 0.02 as a deviation, not a variance; a domain that a step misses keeps its average reward and its last
         loss, and one never drawn has the others' mean (the release forces every domain into each step); updates begin with the
         first transition, in the warm-up, on minibatches drawn with replacement; no weight decay; learning rate 1e-4 in runs of
@@ -39,22 +41,22 @@ class AcOdmPaper(AcOdm):
 
     warmup: float = 0.02
     reward: Kind = "alignment"
-    shrink: bool = False
+    shrinkage: bool = False
     importance: Importance = "literal"
-    scale: Scale = "raw"
-    form: Form = "paper"
+    reward_scale: Scale = "raw"
+    state_form: Form = "paper"
     anchor: Anchor = "uniform"
     temperature: float = 0.0
-    floor: float = 0.0
-    noise: tuple[float, float] = (0.0, 0.0)
-    hidden: int = 1024
-    layers: int = 5
-    zero_head: bool = False
+    uniform_fraction: float = 0.0
+    exploration_noise: tuple[float, float] = (0.0, 0.0)
+    hidden_size: int = 1024
+    hidden_layers: int = 5
+    start_at_anchor: bool = False
     actor_lr: float = 1e-4
     critic_lr: float = 1e-4
-    gamma: float = 0.95
-    tau: float = 0.001
-    replay: int = 10_000
-    min_pool: int = 1
-    horizon: int = 41_667
+    discount: float = 0.95
+    target_rate: float = 0.001
+    replay_size: int = 10_000
+    min_transitions: int = 1
+    reference_steps: int = 41_667
     robust: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -42,9 +41,9 @@ def released_reward(gram_KK: np.ndarray) -> np.ndarray:
     """
     square_K = gram_KK.diagonal()
     present = np.isfinite(square_K)
-    found = alignment(gram_KK)[present] / (mean(np.sqrt(square_K[present])) + 1e-30)
+    found = alignment(gram_KK)[present] / (np.sqrt(square_K[present]).mean() + 1e-30)
     reward_K = np.full(len(gram_KK), np.nan)
-    reward_K[present] = standardised(np.minimum(np.maximum(found, -999), 999))  # np.clip takes longer
+    reward_K[present] = standardised(np.clip(found, -999, 999))
     return reward_K
 
 
@@ -83,7 +82,7 @@ class Reward:
 
     Kinds: ``alignment`` W_i of the paper; ``self`` with the diagonal; ``cosine`` of directions instead of gradients; ``adam``
     alignment in AdamW's metric; ``released``; ``progress`` how fast the domain's own training loss falls. Two pay for how fast
-    a step on the domain lowers the loss that is compared by, to first order, in AdamW's metric with target weights w:
+    a step on the domain lowers the objective loss, to first order, in AdamW's metric with objective weights w:
     ``instant`` sum_j w_j <g_i, g_j> of one step, the term j = i without its sampling noise; ``descent`` sum_j w_j <g_i, m_j>
     with m_j a moving average of domain j's *earlier* gradients. Other samples make every term unbiased there, too, so that a
     domain of nothing but noise earns nothing; and a direction that merely swings about the optimum, as a learned domain's
@@ -93,10 +92,10 @@ class Reward:
     domain's early gains drown the others; ``running``, standardised with mean and deviation over all domains and steps so far.
 
     Args:
-        xi: memory of the reward's average.
-        memory: of ``descent``'s gradients, ``instant``'s products (they stand in for those that a step could not measure) and
-            ``progress``'s losses.
-        shrink: draw the averages to their mean over domains by the share of their spread that noise explains (James and
+        reward_decay: what the reward's average keeps of itself per measurement (the paper's xi).
+        signal_decay: the same of ``descent``'s gradients, ``instant``'s products (they stand in for those that a step could not
+            measure) and ``progress``'s losses.
+        shrinkage: draw the averages to their mean over domains by the share of their spread that noise explains (James and
             Stein), and where they do not promise that the step taken lowers the loss: a first-order account that contradicts
             the training it accounts for is not believed.
     """
@@ -107,63 +106,65 @@ class Reward:
         objective_K: np.ndarray,
         *,
         importance: Importance = "none",
-        xi: float,
+        reward_decay: float,
         scale: Scale,
-        memory: float,
-        shrink: bool = False,
+        signal_decay: float,
+        shrinkage: bool = False,
     ) -> None:
         k = len(objective_K)
-        self.kind, self.importance, self.xi, self.scale = kind, importance, xi, scale
-        self.memory, self.shrink = memory, shrink
-        self._target_K = objective_K
+        self.kind, self.importance, self.reward_decay, self.scale = kind, importance, reward_decay, scale
+        self.signal_decay, self.shrinkage = signal_decay, shrinkage
+        self._objective_K = objective_K
         self.average_K, self.square_K = np.full(k, np.nan), np.zeros(k)  # of the reward, and of its squared surprises
-        self.seen_K = np.zeros(k)  # how often it was measured; counted for `shrink` alone
+        self.seen_K = np.zeros(k)  # how often it was measured; counted for `shrinkage` alone
         self.gradients_KD = np.full((k, 1), np.nan)  # descent: averages so far, of a width that the first step tells
         self.products_KK = np.full((k, k), np.nan)  # instant: averages so far
         self.loss_K = np.full(k, np.nan)  # progress: averages so far
-        self.certainty = 1.0  # what ``shrink`` multiplied the last differences by
+        self.certainty = 1.0  # what ``shrinkage`` multiplied the last differences by
         self.count, self.mean, self.m2 = 0, 0.0, 0.0  # running: over all domains and steps
 
     def observe(self, signals: Mapping[Signal, np.ndarray], mixture_K: np.ndarray) -> np.ndarray:
         """(K,) the reward after a step drawn with ``mixture_K``; an absent domain holds its last, a never seen one has the mean."""
         fresh_K = self._fresh(signals, mixture_K)
-        if self.shrink:
+        if self.shrinkage:
             self._count_surprise(fresh_K)
-        self.average_K = average(self.average_K, fresh_K, self.xi)
-        if not np.count_nonzero(np.isfinite(self.average_K)):  # faster than `any`
+        self.average_K = average(self.average_K, fresh_K, self.reward_decay)
+        if not np.isfinite(self.average_K).any():
             return np.zeros(len(fresh_K))
         reward_K = filled(self.average_K)
-        if self.shrink or self.scale == "relative":
-            size_K, middle = np.abs(reward_K), mean(reward_K)
+        if self.shrinkage or self.scale == "relative":
+            size_K, middle = np.abs(reward_K), reward_K.mean()
             apart_K = reward_K - middle
-            if self.shrink:
+            if self.shrinkage:
                 self.certainty = self._certainty(apart_K, (mixture_K @ reward_K) / (mixture_K @ size_K + 1e-30))
                 apart_K *= self.certainty
             if self.scale == "relative":  # to the size before shrinking: little is made of what is little certain
-                return np.tanh(apart_K / (mean(size_K) + 1e-30))
+                return np.tanh(apart_K / (size_K.mean() + 1e-30))
             reward_K = middle + apart_K
         return self._standardised(reward_K) if self.scale == "running" else reward_K
 
     def _count_surprise(self, fresh_K: np.ndarray) -> None:
         seen = np.isfinite(fresh_K)
         surprise_K = np.where(seen & (self.seen_K > 0), fresh_K - self.average_K, 0.0)
-        self.square_K = np.where(seen, self.xi * self.square_K + (1 - self.xi) * surprise_K**2, self.square_K)
+        decayed_K = self.reward_decay * self.square_K + (1 - self.reward_decay) * surprise_K**2
+        self.square_K = np.where(seen, decayed_K, self.square_K)
         self.seen_K = self.seen_K + seen
 
     def _certainty(self, apart_K: np.ndarray, promise: float) -> float:
         """In [0, 1]: how much of the rewards' spread is not noise, times how firmly they ``promise`` a decrease."""
         known = self.seen_K > 1
-        if np.count_nonzero(known) < 2:
+        if known.sum() < 2:
             return 0.0
-        start_K = self.xi ** (self.seen_K[known] - 1)  # what the first one, which the average starts at, weighs by now
-        noise, steady = self.square_K[known] / (1 - start_K), (1 - self.xi) / (1 + self.xi)
+        decay = self.reward_decay
+        start_K = decay ** (self.seen_K[known] - 1)  # what the first one, which the average starts at, weighs by now
+        noise, steady = self.square_K[known] / (1 - start_K), (1 - decay) / (1 + decay)
         noise *= steady + (1 - steady) * start_K**2
-        spread = float(apart_K @ apart_K) / (len(apart_K) - 1)
-        return max(0.0, 1.0 - mean(noise) / (spread + 1e-300)) * max(0.0, promise)
+        spread = float((apart_K**2).sum()) / (len(apart_K) - 1)
+        return max(0.0, 1.0 - float(noise.mean()) / (spread + 1e-300)) * max(0.0, float(promise))
 
     def _fresh(self, signals: Mapping[Signal, np.ndarray], mixture_K: np.ndarray) -> np.ndarray:
         if self.kind == "progress":
-            before_K, self.loss_K = self.loss_K, average(self.loss_K, signals[Signal.LOSS], self.memory)
+            before_K, self.loss_K = self.loss_K, average(self.loss_K, signals[Signal.LOSS], self.signal_decay)
             return np.where(np.isfinite(signals[Signal.LOSS]), before_K - self.loss_K, np.nan)
         if self.kind == "instant":
             return self._instant(signals[Signal.ADAM_SKETCH], signals[Signal.ADAM_SELF])
@@ -181,17 +182,16 @@ class Reward:
         known = np.isfinite(self.gradients_KD[:, 0])
         fresh_K = np.full(len(sketch_KD), np.nan)
         if known.any():
-            rows = slice(None) if known.all() else known
-            fresh_K = sketch_KD @ (self._target_K[rows] @ self.gradients_KD[rows])
-        self.gradients_KD = average(np.broadcast_to(self.gradients_KD, sketch_KD.shape), sketch_KD, self.memory)
+            fresh_K = sketch_KD @ (self._objective_K[known] @ self.gradients_KD[known])
+        self.gradients_KD = average(np.broadcast_to(self.gradients_KD, sketch_KD.shape), sketch_KD, self.signal_decay)
         return fresh_K
 
     def _instant(self, sketch_KD: np.ndarray, self_K: np.ndarray) -> np.ndarray:
         fresh_KK = sketch_KD @ sketch_KD.T
         np.fill_diagonal(fresh_KK, self_K)
-        self.products_KK = average(self.products_KK, fresh_KK, self.memory)
+        self.products_KK = average(self.products_KK, fresh_KK, self.signal_decay)
         known_KK = np.nan_to_num(np.where(np.isfinite(fresh_KK), fresh_KK, self.products_KK))
-        return np.where(np.isfinite(sketch_KD[:, 0]), known_KK @ self._target_K, np.nan)
+        return np.where(np.isfinite(sketch_KD[:, 0]), known_KK @ self._objective_K, np.nan)
 
     def _standardised(self, reward_K: np.ndarray) -> np.ndarray:
         fresh, size = reward_K.mean(), len(reward_K)
@@ -225,29 +225,17 @@ class Reward:
 
 def standardised(values: np.ndarray) -> np.ndarray:
     """A vector less its mean, over its standard deviation, clamped to +-3."""
-    apart = values - mean(values)
-    spread = math.sqrt(apart @ apart / max(1, len(apart) - 1))  # numpy's own takes longer, as does np.clip
-    return np.minimum(np.maximum(apart / (spread + 1e-8), -3), 3)
+    std = values.std(ddof=1) if len(values) > 1 else 0.0
+    return np.clip((values - values.mean()) / (std + 1e-8), -3, 3)
 
 
 def filled(values_K: np.ndarray) -> np.ndarray:
     """``values_K`` with the mean of the numbers in the place of NaN; at least one is a number."""
     known = np.isfinite(values_K)
-    return values_K if np.count_nonzero(known) == known.size else np.where(known, values_K, mean(values_K[known]))
+    return np.where(known, values_K, values_K[known].mean())
 
 
-def mean(values: np.ndarray) -> float:
-    """The mean of a vector; numpy's own takes three times as long."""
-    return float(np.add.reduce(values)) / len(values)
-
-
-def average(old: np.ndarray, new: np.ndarray, memory: float) -> np.ndarray:
+def average(old: np.ndarray, new: np.ndarray, decay: float) -> np.ndarray:
     """Moving average, entry by entry: starts at the first number, and holds where ``new`` is NaN."""
-    if not memory:
-        return np.where(np.isfinite(new), new, old)
-    mixed = memory * old
-    mixed += (1 - memory) * new
-    known = np.isfinite(mixed)
-    if np.count_nonzero(known) < known.size:  # faster than `all`
-        return np.where(known, mixed, np.where(np.isfinite(new), new, old))
-    return mixed
+    mixed = decay * old + (1 - decay) * new if decay else new
+    return np.where(np.isfinite(mixed), mixed, np.where(np.isfinite(new), new, old))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from acodm_core.acodm.reward import average, filled, mean, standardised
+from acodm_core.acodm.reward import average, filled, standardised
 
 Block = Literal["counts", "loss", "change", "norms", "time"]
 BLOCKS: tuple[Block, ...] = ("counts", "loss", "change", "norms", "time")
@@ -30,7 +30,7 @@ class Normaliser:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """``x`` in standard deviations from the mean, clipped to +-5."""
         std = np.sqrt(self.m2 / (self.count - 1)) if self.count > 1 else 1.0
-        return np.minimum(np.maximum((x - self.mean) / (std + 1e-3), -5), 5)  # np.clip takes longer
+        return np.clip((x - self.mean) / (std + 1e-3), -5, 5)
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "mean": self.mean.copy(), "m2": self.m2.copy()}
@@ -67,9 +67,10 @@ class StateTracker:
         form: Form = "relative",
         blocks: tuple[Block, ...] = BLOCKS,
         tensors: int = 0,
-        memory: float = 0.9,
+        signal_decay: float = 0.9,
     ) -> None:
-        self.domains, self.total_steps, self.form, self.memory = domains, total_steps, form, memory
+        self.domains, self.total_steps, self.form, self.signal_decay = domains, total_steps, form, signal_decay
+        self.tensors = 0 if form == "relative" else tensors  # listed in the state
         norms = 2 if form == "relative" else 2 * tensors
         sizes = {"counts": domains, "loss": domains, "change": domains, "norms": norms, "time": 1}
         self.blocks = tuple(block for block in BLOCKS if block in blocks)
@@ -85,12 +86,12 @@ class StateTracker:
         self, step: int, tokens_K: np.ndarray, loss_K: np.ndarray, norm_L: np.ndarray, step_norm_L: np.ndarray
     ) -> np.ndarray:
         """The state after ``step``; a domain that was absent keeps its last loss. ``step_norm_L`` is unread if ``relative``."""
-        memory = self.memory if self.form == "relative" else 0.0
+        decay = self.signal_decay if self.form == "relative" else 0.0
         self.tokens_K = self.tokens_K + tokens_K
         # NaN where absent and at the first appearance.
-        change_K = (1 - memory) * (loss_K - self.loss_K)
-        self.change_K = average(self.change_K, change_K, memory)
-        self.loss_K = average(self.loss_K, loss_K, memory)
+        change_K = (1 - decay) * (loss_K - self.loss_K)
+        self.change_K = average(self.change_K, change_K, decay)
+        self.loss_K = average(self.loss_K, loss_K, decay)
         if self.first_norm_L is None:
             self.first_norm_L = norm_L.copy()
         loss_K = filled(self.loss_K)
@@ -101,7 +102,7 @@ class StateTracker:
                 "counts": np.log(tokens_K * (self.domains / tokens_K.sum())),
                 "loss": loss_K,
                 "change": self.change_K,
-                "norms": np.array([mean(growth_L), growth_L[-1]]),
+                "norms": np.array([growth_L.mean(), growth_L[-1]]),
                 "time": np.array([(step + 1) / self.total_steps]),
             }
         else:

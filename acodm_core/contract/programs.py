@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROMISE_SECONDS = 600  # for one promise: an agent's take some seconds
 LONGEST_NAME = 40  # of a mixer: it becomes part of other names
 SMOKE = "snakemake --configfile workflow/config/smoke.yaml --config"
-SLOW_SECONDS = 1e-3  # a step's own arithmetic should stay under this
+SLOW_SECONDS = 3e-3  # a step's own arithmetic should stay under this
 WORDS = {True: ("ok", "green"), False: ("failed", "bold red"), None: ("not asked", "yellow")}
 
 

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acodm_core import mixing
-from acodm_core.acodm.network import Network
 from acodm_core.contract import checks
 from acodm_core.contract.case import STEPS, Case, case_of, domain_names, places, start
 from acodm_core.contract.feed import KINDS, OF_PAIRS, WHATEVER_WAS_DRAWN, missing, random_signals, step_signals, wanted
@@ -23,7 +22,7 @@ from acodm_core.mixing import Signal, StepStats, baseline_names, find_mixer
 torch.set_num_threads(1)
 
 # Networks so small, and updates so early, that a case learns within its 20 steps and takes a moment.
-SMALL = {"hidden": 8, "layers": 1, "minibatch": 8, "min_pool": 4}
+SMALL = {"hidden_size": 8, "hidden_layers": 1, "minibatch_size": 8, "min_transitions": 4}
 
 
 def acodm(variant: str = "", **options: Any) -> Case:
@@ -38,30 +37,36 @@ def from_actor(case: Case) -> Case:
 # Between them, every value of every option with a fixed set of them (see the test at the end).
 ACODM = {
     "acodm": acodm(
-        agent="ddpg", reward="descent", shrink=True, scale="relative", form="relative", anchor="objective", warmup=0.2,
-        temperature=1.0,
+        agent="ddpg", reward="descent", shrinkage=True, reward_scale="relative", state_form="relative",
+        anchor="objective", warmup=0.2, temperature=1.0,
     ),
-    "acodm-instant": acodm(agent="ddpg", reward="instant", shrink=True, scale="relative", anchor="objective", memory=0.5),
-    "acodm-instant-mirror": acodm(agent="mirror", reward="instant", shrink=False, scale="raw", anchor="prior"),
+    "acodm-instant": acodm(
+        agent="ddpg", reward="instant", shrinkage=True, reward_scale="relative", anchor="objective", signal_decay=0.5
+    ),
+    "acodm-instant-mirror": acodm(agent="mirror", reward="instant", shrinkage=False, reward_scale="raw", anchor="prior"),
     "acodm-literal": acodm(
-        agent="ddpg", reward="alignment", shrink=False, importance="literal", scale="raw", form="paper", warmup=0.0,
-        floor=0.0, temperature=0.0, anchor="prior", zero_head=False,
+        agent="ddpg", reward="alignment", shrinkage=False, importance="literal", reward_scale="raw", state_form="paper", warmup=0.0,
+        uniform_fraction=0.0, temperature=0.0, anchor="prior", start_at_anchor=False,
     ),
-    "acodm-plain-mean": acodm(agent="ddpg_mean", reward="alignment", shrink=False, scale="raw", floor=0.0, temperature=0.0),
+    "acodm-plain-mean": acodm(
+        agent="ddpg_mean", reward="alignment", shrinkage=False, reward_scale="raw", uniform_fraction=0.0, temperature=0.0
+    ),
     "acodm-sum": acodm(
-        agent="ddpg", reward="self", shrink=False, importance="sum", scale="running", form="released", replay=5,
-        updates=2, anchor="uniform", subtract=0.01,
+        agent="ddpg", reward="self", shrinkage=False, importance="sum", reward_scale="running", state_form="released",
+        replay_size=5, updates_per_transition=2, anchor="uniform", subtracted_noise=0.01,
     ),
     "acodm-every-3": acodm(
-        agent="ddpg", reward="cosine", importance="none", every=3, warmup=0.3, warmup_mixer="odm",
+        agent="ddpg", reward="cosine", importance="none", decision_interval=3, warmup=0.3, warmup_mixer="odm",
         warmup_options={"rule": "released"},
     ),
-    "acodm-without-state": acodm(agent="ddpg", reward="adam", blocks=[], floor=0.0, temperature=1.0),
-    "acodm-sac": acodm(agent="sac", reward="progress", scale="running", blocks=["loss", "time"], noise=(1.0, 1.0)),
-    "acodm-frozen": acodm(agent="frozen", form="paper", zero_head=False, subtract=0.01),
-    "acodm-mirror": acodm(agent="mirror", reward="released", scale="raw", noise=(0.1, 0.0)),
-    "acodm-bandit": acodm(agent="bandit", reward="descent", scale="raw", every=3),
-    "acodm-random": acodm(agent="random", spread=0.35, warmup=0.2, warmup_mixer="odm"),
+    "acodm-without-state": acodm(agent="ddpg", reward="adam", state_blocks=[], uniform_fraction=0.0, temperature=1.0),
+    "acodm-sac": acodm(
+        agent="sac", reward="progress", reward_scale="running", state_blocks=["loss", "time"], exploration_noise=(1.0, 1.0)
+    ),
+    "acodm-frozen": acodm(agent="frozen", state_form="paper", start_at_anchor=False, subtracted_noise=0.01),
+    "acodm-mirror": acodm(agent="mirror", reward="released", reward_scale="raw", exploration_noise=(0.1, 0.0)),
+    "acodm-bandit": acodm(agent="bandit", reward="descent", reward_scale="raw", decision_interval=3),
+    "acodm-random": acodm(agent="random", logit_std=0.35, warmup=0.2, warmup_mixer="odm"),
     "acodm-paper": acodm(".paper"),
     "acodm-released": acodm(".released"),
     "hds": acodm(".hds"),
@@ -157,44 +162,45 @@ def test_permuting_domains_permutes_acodm_with_its_networks(name: str) -> None:
     """The weights of first and last layers move with the domains that they belong to; everything else follows."""
     k, domains = 4, domain_names(4)
     there = tuple(domains[i] for i in (2, 0, 3, 1))
-    order, options = places(there), {"zero_head": True, "actor_lr": 3e-3, "critic_lr": 3e-3}
+    order, options = places(there), {"start_at_anchor": True, "actor_lr": 3e-3, "critic_lr": 3e-3}
     case = dataclasses.replace(CASES[name], options={**CASES[name].options, **options})
     mixer, permuted = start(case, domains), start(case, there)
     agent, other, size = mixer.mixer.agent_, permuted.mixer.agent_, mixer.mixer.tracker_.size
     states = np.concatenate([order, k + order, 2 * k + order, np.arange(3 * k, size)])  # counts, losses, changes, rest
-    outputs = np.concatenate([order, k + order])
-    for name in ("actor", "target_actor", "critic", "target_critic"):
-        if (mine := getattr(agent, name, None)) is None:  # the soft agent has no target actor
-            continue
-        if "actor" in name:
-            move_domains(mine, getattr(other, name), states, outputs[: k * agent.heads])
-        else:
-            of_domains = order if mine.head[1].shape[-1] == k else np.zeros(1, int)
-            move_domains(mine, getattr(other, name), np.concatenate([states, size + order]), of_domains)
-    if agent.heads == 2:  # the soft agent's own noise moves with the domains, too; the mixer's already did
-        plain = other.draw
-        other.draw = lambda *shape: plain(*shape)[..., order]
-    before = agent.actor.head[0].copy()
+    outputs = np.concatenate([order, k + order])[: k * agent.actor_outputs]
+    move_domains(agent.actor.network, other.actor.network, states, outputs)
+    of_domains = order if agent.replay.rows.reward.shape[1] == k else np.zeros(1, int)
+    for mine, theirs in zip(agent.critic.networks, other.critic.networks, strict=True):
+        move_domains(mine, theirs, np.concatenate([states, size + order]), of_domains)
+    for name in ("actor", "critic"):
+        if hasattr(other, f"target_{name}"):  # the soft agent has no target actor
+            getattr(other, f"target_{name}").load_state_dict(getattr(other, name).state_dict())
+    if agent.actor_outputs == 2:  # the soft agent's own noise moves with the domains, too; the mixer's already did
+        plain = other.noise
+        other.noise = lambda size: plain(size)[:, order]
+    before = agent.actor.network[-1].weight.detach().clone()
     assert checks.paths_apart(mixer, permuted, domains, there, rtol=0, atol=1e-4) == ""
-    assert not np.array_equal(agent.actor.head[0], before), "the networks learned, so the test says something"
+    assert not torch.equal(agent.actor.network[-1].weight, before), "the networks learned, so the test says something"
 
 
-def move_domains(mine: Network, theirs: Network, inputs: np.ndarray, outputs: np.ndarray) -> None:
+@torch.no_grad()
+def move_domains(
+    mine: torch.nn.Sequential, theirs: torch.nn.Sequential, inputs: np.ndarray, outputs: np.ndarray
+) -> None:
     """Make ``theirs`` the network ``mine`` with its inputs and outputs in another order."""
     theirs.load_state_dict(mine.state_dict())
-    for index in range(len(mine.flat)):
-        theirs.named(index)["0.weight"][:] = mine.named(index)["0.weight"][:, inputs]
-    for there, here in zip(theirs.head, mine.head, strict=True):
-        there[:] = here[..., outputs]
+    theirs[0].weight.copy_(mine[0].weight[:, inputs])
+    for name in ("weight", "bias"):
+        getattr(theirs[-1], name).copy_(getattr(mine[-1], name)[outputs])
 
 
 def test_cases_cover_every_value_of_acodms_options() -> None:
     """A value that is added to an option without a case here fails."""
     hints = typing.get_type_hints(find_mixer("acodm_core.acodm"))
     closed = {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
-    assert {"agent", "reward", "importance", "scale", "form", "anchor"} <= set(closed)
+    assert {"agent", "reward", "importance", "reward_scale", "state_form", "anchor"} <= set(closed)
     closed |= {name: (False, True) for name, hint in hints.items() if hint is bool}
-    assert {"learn", "shrink", "zero_head"} <= set(closed)
+    assert {"learn", "shrinkage", "start_at_anchor"} <= set(closed)
     for option, values in closed.items():
         covered = {getattr(case.build(domain_names(3)), option) for case in ACODM.values()}
         assert covered == set(values), option

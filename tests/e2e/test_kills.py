@@ -17,7 +17,7 @@ STEPS, EVERY, VALID_EVERY = 96, 4, 6
 KINDS = {  # of state that a mixer keeps
     "uniform": {},  # none
     "odm": {},  # a bandit's
-    "acodm": {"min_pool": 4, "warmup": 0.1},  # actor, critic, their targets and optimisers, replay, noise
+    "acodm": {"min_transitions": 4, "warmup": 0.1},  # actor, critic, their targets and optimisers, replay, noise
     "ado": {"refit": 0.05},  # the whole history of losses, and laws fitted to it
 }
 

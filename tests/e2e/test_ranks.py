@@ -24,7 +24,7 @@ from acodm_core.study.planner import RunSpec, plan
 STEPS, EVERY = 24, 5
 KINDS = {  # of what a mixer asks for
     "odm": {},  # losses
-    "acodm": {"min_pool": 4, "warmup": 0.1},  # sketches in AdamW's metric
+    "acodm": {"min_transitions": 4, "warmup": 0.1},  # sketches in AdamW's metric
     "acodm_paper": {},  # the exact Gram, norms of weights and of their steps
     "opmix": {},  # losses of merged adapters
 }

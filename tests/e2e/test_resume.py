@@ -27,7 +27,7 @@ STEPS, EVERY = 63, 6
 
 @pytest.fixture(scope="module")
 def specs(experiment_of) -> dict[str, RunSpec]:
-    methods = {"acodm": {"options": {"min_pool": 4, "warmup": 0.1}}}
+    methods = {"acodm": {"options": {"min_transitions": 4, "warmup": 0.1}}}
     compare = ["uniform", "odm", "acodm", "acodm_proxy"]
     recipe = {"steps": STEPS, "checkpoint_every": EVERY}
     planned = plan(experiment_of(methods=methods, compare=compare, training=recipe, evaluation={"every": 9}))
@@ -250,7 +250,7 @@ def test_divergence_is_a_result(method: str, experiment_of, bench: Bench) -> Non
     """A learning rate that no model survives ends in a status, whole tables and evidence, not in a traceback."""
     models = {"tiny": {"lr": 100.0}}
     recipe = {"steps": 30, "warmup": 0.0, "schedule": "constant", "weight_decay": 100.0, "checkpoint_every": 1}
-    methods = {"acodm": {"options": {"min_pool": 2, "warmup": 0.0}}}
+    methods = {"acodm": {"options": {"min_transitions": 2, "warmup": 0.0}}}
     experiment = experiment_of(models=models, training=recipe, compare=[method], baseline=method, methods=methods)
     (spec,) = plan(experiment).runs.values()
     folder = bench.folder(spec, "diverged")

@@ -109,7 +109,7 @@ def test_a_changed_option_trains_only_that_method_again(folder):
 
 def test_a_changed_proxy_stage_trains_its_whole_chain_again(folder):
     changed = folder / "chain.yaml"
-    changed.write_text(yaml.safe_dump({"methods": {"acodm_proxy_run": {"options": {"gamma": 0.9}}}}))
+    changed.write_text(yaml.safe_dump({"methods": {"acodm_proxy_run": {"options": {"discount": 0.9}}}}))
     done = snakemake(folder, "-n", "--configfile", str(ROOT / "workflow/config/smoke.yaml"), str(changed))
     assert jobs(done)["train"] == 1 and jobs(done)["train_first"] == 1  # the target run, and the proxy before it
 

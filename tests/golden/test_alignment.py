@@ -34,7 +34,7 @@ def test_released_reward(case: dict) -> None:
 @every_case
 def test_mixer_that_asks_for_the_released_reward_gets_it(case: dict) -> None:
     uniform_K = np.full(case["domains"], 1 / case["domains"])
-    reward = Reward("released", uniform_K, importance="none", xi=0.0, scale="raw", memory=0.0)
+    reward = Reward("released", uniform_K, importance="none", reward_decay=0.0, scale="raw", signal_decay=0.0)
     paid_K = reward.observe({Signal.GRAD_GRAM: gram_of(case)}, uniform_K)
     np.testing.assert_allclose(paid_K, case["released_code_reward"], rtol=1e-5)
 

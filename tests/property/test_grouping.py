@@ -16,7 +16,7 @@ from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
 
 STEPS = 12
 quick = settings(max_examples=50, deadline=None)
-ACODM = {"min_pool": 3, "minibatch": 4, "warmup": 0.2}
+ACODM = {"min_transitions": 3, "minibatch_size": 4, "warmup": 0.2}
 
 
 def names(k: int) -> tuple[str, ...]:

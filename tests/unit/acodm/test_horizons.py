@@ -11,7 +11,7 @@ from acodm_core.acodm.mixer import AcOdm
 from acodm_core.acodm.paper import AcOdmPaper
 
 RELEASE = 41_667
-SMALL = dict(hidden=8, layers=1)
+SMALL = dict(hidden_size=8, hidden_layers=1)
 
 
 def trained(mixer: AcOdm, k: int, steps: int) -> tuple[np.ndarray, list[dict]]:
@@ -32,35 +32,41 @@ def trained(mixer: AcOdm, k: int, steps: int) -> tuple[np.ndarray, list[dict]]:
 
 
 @pytest.mark.parametrize("variant", [AcOdm, AcOdmPaper, Hds])
-def test_gamma_tau_and_replay_are_the_same_shares_of_every_run(variant: type[AcOdm]) -> None:
+def test_discount_target_rate_and_replay_are_the_same_fractions_of_every_run(variant: type[AcOdm]) -> None:
     mixer = variant(**SMALL)
     for steps in (100, 300, 2000, RELEASE):
         agent = start(variant(**SMALL), steps=steps).agent_
-        assert agent.gamma**steps == pytest.approx(mixer.gamma**mixer.horizon)
-        assert (1 - agent.tau) ** steps == pytest.approx((1 - mixer.tau) ** mixer.horizon)
-        assert agent.replay.capacity / steps == pytest.approx(mixer.replay / mixer.horizon, abs=1 / steps)
-    for literal in (start(variant(**SMALL), steps=mixer.horizon), start(variant(**SMALL, horizon=0), steps=600)):
-        assert literal.agent_.gamma == pytest.approx(mixer.gamma, rel=1e-12)
-        assert literal.agent_.tau == pytest.approx(mixer.tau, rel=1e-12)
+        assert agent.settings.discount**steps == pytest.approx(mixer.discount**mixer.reference_steps)
+        assert (1 - agent.settings.target_rate) ** steps == pytest.approx(
+            (1 - mixer.target_rate) ** mixer.reference_steps
+        )
+        assert agent.replay.capacity / steps == pytest.approx(mixer.replay_size / mixer.reference_steps, abs=1 / steps)
+    for literal in (
+        start(variant(**SMALL), steps=mixer.reference_steps),
+        start(variant(**SMALL, reference_steps=0), steps=600),
+    ):
+        assert literal.agent_.settings.discount == pytest.approx(mixer.discount, rel=1e-12)
+        assert literal.agent_.settings.target_rate == pytest.approx(mixer.target_rate, rel=1e-12)
 
 
 def test_temperature_keeps_its_unit_when_returns_grow_with_the_run() -> None:
     """A steady reward of 1 is worth 1 / (1 - gamma): what the divergence weighs against it is the same share."""
     for steps in (100, 300, 3000):
-        agent = start(AcOdm(temperature=0.7, gamma=0.5, horizon=300), steps=steps).agent_
-        assert agent.temperature * (1 - agent.gamma) == pytest.approx(0.7 * 0.5)
+        told = start(AcOdm(temperature=0.7, discount=0.5, reference_steps=300), steps=steps).agent_.settings
+        assert told.temperature * (1 - told.discount) == pytest.approx(0.7 * 0.5)
 
 
 def test_learning_rates_are_stated_for_the_horizon_where_the_variant_says_so() -> None:
     def rates(steps: int, **changes: object) -> tuple[float, float, float]:
         agent = start(Hds(**SMALL, **changes), steps=steps).agent_
-        return agent.actor_optimiser.lr, agent.critic_optimiser.lr, agent.temperature_optimiser.lr
+        optimisers = (agent.actor_optimiser, agent.critic_optimiser, agent.temperature_optimiser)
+        return tuple(optimiser.param_groups[0]["lr"] for optimiser in optimisers)
 
     assert rates(RELEASE) == pytest.approx((1e-4, 1e-4, 1e-4))
     assert rates(20_000) == pytest.approx((1e-4 * RELEASE / 20_000,) * 3)
     assert rates(300) == pytest.approx((3e-4, 1e-2, 1e-4 * RELEASE / 300)), "networks have limits, the temperature none"
-    assert rates(300, pace_lr=False) == pytest.approx((1e-4, 1e-4, 1e-4))
-    assert start(AcOdmPaper(**SMALL), steps=300).agent_.actor_optimiser.lr == 1e-4
+    assert rates(300, rescale_lr=False) == pytest.approx((1e-4, 1e-4, 1e-4))
+    assert start(AcOdmPaper(**SMALL), steps=300).agent_.settings.actor_lr == 1e-4
 
 
 @pytest.mark.parametrize("k", [3, 12])
@@ -70,7 +76,7 @@ def test_hds_learns_within_three_hundred_steps(k: int) -> None:
     mixture_TK, found = trained(mixer, k, 300)
     temperature_T = np.array([step.get("temperature", 1.0) for step in found])
     assert temperature_T[-1] < 0.1 and (np.diff(temperature_T[30:]) < 0).all()
-    returns_T = np.array([step["reward"] for step in found]) / (1 - mixer.agent_.gamma)
+    returns_T = np.array([step["reward"] for step in found]) / (1 - mixer.agent_.settings.discount)
     assert returns_T[-1] > 50
     np.testing.assert_allclose([step["q"] for step in found[150:]], returns_T[150:], rtol=0.15)
     moved_T = np.abs(np.diff(mixture_TK, axis=0)).sum(1) / 2
@@ -79,7 +85,7 @@ def test_hds_learns_within_three_hundred_steps(k: int) -> None:
 
 def test_hds_temperature_rises_while_the_policy_is_under_the_target_entropy() -> None:
     mixer = start(Hds(), 4, steps=300)
-    mixer.agent_.actor.head[1][..., 4:] = -4.0  # log deviations; the target's is -2.42
+    mixer.agent_.actor.network[-1].bias.data[4:] = -4.0  # log deviations; the target's is -2.42
     rng = np.random.default_rng(0)
     for step in range(40):
         observe(mixer, step, rng.uniform(2, 3, 4), rng.normal(size=(4, 5)))
@@ -87,7 +93,7 @@ def test_hds_temperature_rises_while_the_policy_is_under_the_target_entropy() ->
 
 
 def test_hds_with_the_literal_constants_learns_nothing_in_a_run_this_short() -> None:
-    _, found = trained(Hds(horizon=0, pace_lr=False), 4, 150)
+    _, found = trained(Hds(reference_steps=0, rescale_lr=False), 4, 150)
     assert found[-1]["temperature"] > 0.95 and found[-1]["q"] < 0.1 * found[-1]["reward"]
 
 
@@ -96,7 +102,7 @@ def test_untrained_actor_of_the_papers_variant_sees_its_losses() -> None:
     k, decided = 12, []
     loss_K = np.linspace(1.5, 6.0, k)
     for order in (np.arange(k), np.arange(k)[::-1]):
-        mixer = start(AcOdmPaper(learn=True, warmup=0.0, min_pool=200, replay=60_000), k, steps=300)
+        mixer = start(AcOdmPaper(learn=True, warmup=0.0, min_transitions=200, replay_size=60_000), k, steps=300)
         for step in range(2):
             observe(mixer, step, loss_K[order], np.ones((k, 5)))
         decided.append(mixer.sampling_weights(2))
@@ -113,5 +119,5 @@ def test_the_papers_variant_learns_from_its_first_transition() -> None:
 
 
 def test_options_that_count_measurements_do_not_scale() -> None:
-    mixer = start(acodm(horizon=50, xi=0.9, memory=0.8), steps=500)
-    assert (mixer.reward_.xi, mixer.reward_.memory, mixer.tracker_.memory) == (0.9, 0.8, 0.8)
+    mixer = start(acodm(reference_steps=50, reward_decay=0.9, signal_decay=0.8), steps=500)
+    assert (mixer.reward_.reward_decay, mixer.reward_.signal_decay, mixer.tracker_.signal_decay) == (0.9, 0.8, 0.8)

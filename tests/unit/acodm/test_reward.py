@@ -33,7 +33,9 @@ KINDS: tuple[Kind, ...] = typing.get_args(Kind)
 
 def reward(kind: Kind, k: int, *, objective_weights: list[float] | None = None, **changes: object) -> Reward:
     objective_K = np.full(k, 1 / k) if objective_weights is None else np.array(objective_weights)
-    return Reward(kind, objective_K, **(dict(importance="none", xi=0.0, scale="raw", memory=0.5) | changes))
+    return Reward(
+        kind, objective_K, **(dict(importance="none", reward_decay=0.0, scale="raw", signal_decay=0.5) | changes)
+    )
 
 
 def pay(ours: Reward, gradients_KP: np.ndarray, loss_K: np.ndarray | None = None, mixture_K=None) -> np.ndarray:
@@ -49,7 +51,7 @@ def paid(ours: Reward, loss_K: list[float]) -> np.ndarray:
 
 
 def paid_for(ours: Reward, fall_TK: np.ndarray, mixture_K: np.ndarray | None = None) -> np.ndarray:
-    """(T, K) what ``progress`` without memory pays when losses fall by so much: its raw reward is of a test's choice."""
+    """(T, K) what ``progress`` without signal_decay pays when losses fall by so much: its raw reward is of a test's choice."""
     fall_TK = np.asarray(fall_TK, float)
     mixture_K = np.full(fall_TK.shape[1], 1 / fall_TK.shape[1]) if mixture_K is None else np.asarray(mixture_K)
     loss_TK = -np.vstack([np.zeros_like(fall_TK[:1]), fall_TK]).cumsum(0)
@@ -198,7 +200,7 @@ def test_descent_pays_for_target_domains_only() -> None:
 def test_descent_is_unbiased_where_the_diagonal_pays_for_noise() -> None:
     """One domain with something to learn, one of pure noise, gradients of both as noisy: only `self` pays the noise."""
     rng, signal_P = np.random.default_rng(0), np.eye(20)[0]
-    kinds = {"descent": reward("descent", 2, memory=0.9), "self": reward("self", 2)}
+    kinds = {"descent": reward("descent", 2, signal_decay=0.9), "self": reward("self", 2)}
     sums = {kind: [] for kind in kinds}
     for _ in range(800):
         gradients_KP = rng.normal(size=(2, 20)) + np.array([signal_P, 0 * signal_P])
@@ -266,24 +268,24 @@ def test_progress_by_hand() -> None:
     np.testing.assert_allclose(paid(ours, [NAN, 2.5]), [0.0, -0.5])  # held; 1.5 -> 2
 
 
-# --- memory and scale ---
+# --- signal_decay and scale ---
 
 
-@pytest.mark.parametrize(("memory", "mixed"), [(0.0, 5.0), (0.75, 2.0)])
-def test_averages_go_entry_by_entry(memory: float, mixed: float) -> None:
+@pytest.mark.parametrize(("signal_decay", "mixed"), [(0.0, 5.0), (0.75, 2.0)])
+def test_averages_go_entry_by_entry(signal_decay: float, mixed: float) -> None:
     old, new = np.array([[NAN, NAN], [NAN, 5.0], [1.0, NAN], [1.0, 5.0]]).T
-    np.testing.assert_array_equal(average(old, new, memory), [NAN, 5.0, 1.0, mixed])
-    np.testing.assert_array_equal(average(old[3:], new[3:], memory), [mixed])
+    np.testing.assert_array_equal(average(old, new, signal_decay), [NAN, 5.0, 1.0, mixed])
+    np.testing.assert_array_equal(average(old[3:], new[3:], signal_decay), [mixed])
 
 
 def test_what_is_missing_is_filled_with_the_mean_of_what_is_not() -> None:
     assert filled(np.array([1.0, NAN, 4.0])).tolist() == [1.0, 2.5, 4.0]
     whole = np.array([1.0, 4.0])
-    assert filled(whole) is whole
+    assert np.array_equal(filled(whole), whole)
 
 
 def test_moving_average_starts_at_the_first_reward_and_holds_while_absent() -> None:
-    ours = reward("alignment", 3, xi=0.9)
+    ours = reward("alignment", 3, reward_decay=0.9)
     first_K = pay(ours, ALIGNED)
     np.testing.assert_allclose(first_K, explicit("alignment", ALIGNED))
     second_K = ALIGNED[:, ::-1] + 0.3
@@ -298,7 +300,7 @@ def test_moving_average_starts_at_the_first_reward_and_holds_while_absent() -> N
 
 def test_relative_scale_by_hand() -> None:
     """tanh((r - mean of r) / mean of |r|), domain by domain."""
-    ours = reward("progress", 3, memory=0.0, scale="relative")
+    ours = reward("progress", 3, signal_decay=0.0, scale="relative")
     relative_TK = paid_for(ours, [[3, 1, -1], [2, 2, 2], [0, 0, 0], [0, -1, -5]])
     np.testing.assert_allclose(relative_TK[0], np.tanh([1.2, 0.0, -1.2]))  # mean 1, mean size 5/3
     np.testing.assert_array_equal(relative_TK[1:3], 0.0)  # what all domains have in common is no reason to prefer one
@@ -311,7 +313,7 @@ def test_relative_scale_is_bounded_keeps_the_order_and_has_no_unit(
     fall_K: list[float], unit: float, level: float
 ) -> None:
     def relative(fall_K: np.ndarray) -> np.ndarray:
-        return paid_for(reward("progress", len(fall_K), memory=0.0, scale="relative"), [fall_K])[0]
+        return paid_for(reward("progress", len(fall_K), signal_decay=0.0, scale="relative"), [fall_K])[0]
 
     fall_K = np.round(fall_K, 3)
     relative_K = relative(fall_K)
@@ -323,7 +325,7 @@ def test_relative_scale_is_bounded_keeps_the_order_and_has_no_unit(
 
 
 def test_running_scale_is_mean_and_deviation_over_all_values_so_far() -> None:
-    raw, running = reward("descent", 3, xi=0.5), reward("descent", 3, xi=0.5, scale="running")
+    raw, running = reward("descent", 3, reward_decay=0.5), reward("descent", 3, reward_decay=0.5, scale="running")
     rng, seen = np.random.default_rng(0), []
     for step in range(30):
         gradients_KP = rng.normal(size=(3, 5)) + 1.0
@@ -339,18 +341,18 @@ def test_running_scale_is_mean_and_deviation_over_all_values_so_far() -> None:
 
 
 def shrinking(k: int, **changes: object) -> Reward:
-    return reward("progress", k, **(dict(memory=0.0, xi=0.9, shrink=True) | changes))
+    return reward("progress", k, **(dict(signal_decay=0.0, reward_decay=0.9, shrinkage=True) | changes))
 
 
 def left_by_shrinking(fall_TK: np.ndarray) -> np.ndarray:
     """(T,) the share of the rewards' differences that shrinking leaves."""
-    plain, ours = (shrinking(fall_TK.shape[1], shrink=shrink) for shrink in (False, True))
+    plain, ours = (shrinking(fall_TK.shape[1], shrinkage=shrinkage) for shrinkage in (False, True))
     return np.ptp(paid_for(ours, fall_TK), axis=1) / np.ptp(paid_for(plain, fall_TK), axis=1)
 
 
 def test_shrinking_by_hand() -> None:
     """Averages drawn to their mean by (1 - noise / spread) promise, with noise as the surprises so far show it."""
-    ours = shrinking(2, xi=0.5)
+    ours = shrinking(2, reward_decay=0.5)
     # averages (1.5, .35) weigh both terms by half, so surprises (1, -.3) are noise of (1 + .09) / 2 * (1/4 + 1/4) in them
     second_K = paid_for(ours, [[1.0, 0.5], [2.0, 0.2]])[-1]
     certainty = 1 - (1.09 / 2 / 2) / (1.15**2 / 2)
@@ -359,7 +361,7 @@ def test_shrinking_by_hand() -> None:
 
 
 def test_shrunk_rewards_are_relative_to_the_size_before() -> None:
-    plain, ours = shrinking(3, shrink=False), shrinking(3, scale="relative")
+    plain, ours = shrinking(3, shrinkage=False), shrinking(3, scale="relative")
     fall_TK = np.array([1.5, 0.8, -0.7]) + np.random.default_rng(0).normal(0, 0.8, size=(40, 3))
     raw_K, relative_K = paid_for(plain, fall_TK)[-1], paid_for(ours, fall_TK)[-1]
     assert 0.1 < ours.certainty < 0.9
@@ -412,7 +414,11 @@ def test_rewards_are_believed_as_far_as_they_promise_what_the_step_does(fall_K, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shrunk_rewards_lie_between_their_mean_and_what_they_were(kind: Kind) -> None:
-    rng, plain, ours = np.random.default_rng(0), reward(kind, 4, xi=0.8), reward(kind, 4, xi=0.8, shrink=True)
+    rng, plain, ours = (
+        np.random.default_rng(0),
+        reward(kind, 4, reward_decay=0.8),
+        reward(kind, 4, reward_decay=0.8, shrinkage=True),
+    )
     certainties = []
     for _ in range(30):
         gradients_KP, loss_K = rng.normal(size=(4, 5)) + 0.5, rng.uniform(1, 4, 4)
@@ -432,13 +438,15 @@ def test_shrunk_rewards_lie_between_their_mean_and_what_they_were(kind: Kind) ->
     st.sampled_from([0.0, 0.5, 0.9]),
 )
 @settings(max_examples=50, deadline=None)
-def test_certainty_lies_between_none_and_full(fall_TK: list[list[float]], mixture_K: list[float], xi: float) -> None:
-    ours = shrinking(3, xi=xi)
+def test_certainty_lies_between_none_and_full(
+    fall_TK: list[list[float]], mixture_K: list[float], reward_decay: float
+) -> None:
+    ours = shrinking(3, reward_decay=reward_decay)
     assert np.isfinite(paid_for(ours, fall_TK, simplex(mixture_K))).all() and 0 <= ours.certainty <= 1
 
 
 def test_a_single_domain_has_nothing_to_shrink_to() -> None:
-    np.testing.assert_array_equal(paid_for(shrinking(1, xi=0.0), [[2.0], [3.0]]), [[2.0], [3.0]])
+    np.testing.assert_array_equal(paid_for(shrinking(1, reward_decay=0.0), [[2.0], [3.0]]), [[2.0], [3.0]])
 
 
 # --- units and restores ---
@@ -448,10 +456,10 @@ CARRY_A_UNIT = {("descent", "raw"), ("instant", "raw"), ("progress", "raw")}
 UNITLESS = [pair for pair in product(KINDS, typing.get_args(Scale)) if pair not in CARRY_A_UNIT]
 
 
-@pytest.mark.parametrize("shrink", [False, True])
+@pytest.mark.parametrize("shrinkage", [False, True])
 @pytest.mark.parametrize(("kind", "scale"), UNITLESS)
-def test_rewards_do_not_depend_on_the_unit_of_the_loss(kind: Kind, scale: Scale, shrink: bool) -> None:
-    one, other = (reward(kind, 3, xi=0.5, scale=scale, shrink=shrink) for _ in range(2))
+def test_rewards_do_not_depend_on_the_unit_of_the_loss(kind: Kind, scale: Scale, shrinkage: bool) -> None:
+    one, other = (reward(kind, 3, reward_decay=0.5, scale=scale, shrinkage=shrinkage) for _ in range(2))
     rng = np.random.default_rng(0)
     for _ in range(6):
         loss_K, gradients_KP = rng.uniform(1, 4, 3), rng.normal(size=(3, 5))
@@ -468,7 +476,7 @@ def test_rewards_continue_after_a_restore(kind: Kind) -> None:
         if absent < 3:
             gradients_KP[absent], loss_K[absent] = NAN, NAN
     for cut in (0, 1, 5):
-        whole, resumed = (reward(kind, 3, xi=0.7, scale="running", shrink=True) for _ in range(2))
+        whole, resumed = (reward(kind, 3, reward_decay=0.7, scale="running", shrinkage=True) for _ in range(2))
         for step in steps[:cut]:
             pay(whole, *step)
         kept = whole.state_dict()

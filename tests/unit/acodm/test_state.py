@@ -23,9 +23,9 @@ def feed(tracker: StateTracker, step: int, tokens_K, loss_K, norm_L=(1.0, 1.0), 
 # --- relative ---
 
 
-def relative(domains: int, *, memory: float = 0.9, **more: object) -> StateTracker:
+def relative(domains: int, *, signal_decay: float = 0.9, **more: object) -> StateTracker:
     """A tracker that shows its blocks without the normalisation over time."""
-    tracker = StateTracker(domains, 10, form="relative", memory=memory, **more)
+    tracker = StateTracker(domains, 10, form="relative", signal_decay=signal_decay, **more)
     tracker.normaliser.frozen, tracker.normaliser.m2 = True, np.ones(tracker.size)
     return tracker
 

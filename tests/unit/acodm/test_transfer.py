@@ -20,7 +20,7 @@ STATE = 12  # 3 K + 3, the relative form's
 
 def learner(**changes: object) -> AcOdm:
     """A run that learned to prefer some domain."""
-    mixer, rng = start(acodm(noise=(0.3, 0.05), **changes)), np.random.default_rng(0)
+    mixer, rng = start(acodm(exploration_noise=(0.3, 0.05), **changes)), np.random.default_rng(0)
     for step in range(30):
         observe(mixer, step, rng.uniform(1, 4, 3), ALIGNED + rng.normal(0, 0.1, ALIGNED.shape))
     return mixer
@@ -38,7 +38,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[AcOdm, Path]:
 def test_moved_actor_is_the_one_that_was_learned(learned: tuple[AcOdm, Path]) -> None:
     """Same state, same decision, without noise."""
     source, folder = learned
-    mixer = start(acodm(learn=False, noise=(5.0, 5.0)), actor=folder)
+    mixer = start(acodm(learn=False, exploration_noise=(5.0, 5.0)), actor=folder)
     for state in np.random.default_rng(1).normal(size=(5, STATE)):
         np.testing.assert_array_equal(mixer.agent_.act(state), source.agent_.act(state))
     ours, theirs = mixer.tracker_.normaliser, source.tracker_.normaliser
@@ -79,7 +79,7 @@ def test_actor_moves_between_models_of_different_depth_and_width(learned: tuple[
 
 @pytest.mark.parametrize("variant", [AcOdmPaper, AcOdmReleased, Hds])
 def test_actors_of_the_variants_move_too(variant: type[AcOdm], tmp_path: Path) -> None:
-    small = dict(hidden=8, layers=1, min_pool=4, minibatch=8)
+    small = dict(hidden_size=8, hidden_layers=1, min_transitions=4, minibatch_size=8)
     source = start(variant(**small))
     run(source, 10)
     source.save(tmp_path)
@@ -118,11 +118,11 @@ def test_actor_of_other_domains_is_refused_with_both_lists(learned: tuple[AcOdm,
 @pytest.mark.parametrize(
     ("option", "value", "theirs"),
     [
-        ("hidden", 32, "hidden 16"),
-        ("layers", 2, "layers 1"),
+        ("hidden_size", 32, "hidden_size 16"),
+        ("hidden_layers", 2, "hidden_layers 1"),
         ("agent", "sac", "agent ddpg"),
-        ("form", "paper", "form relative"),
-        ("blocks", ("loss",), "blocks"),
+        ("state_form", "paper", "state_form relative"),
+        ("state_blocks", ("loss",), "state_blocks"),
     ],
 )
 def test_actor_learned_with_other_options_is_refused_in_words(
@@ -131,17 +131,17 @@ def test_actor_learned_with_other_options_is_refused_in_words(
     with pytest.raises(UserError) as error:
         start(acodm(learn=False, **{option: value}), actor=learned[1])
     text = str(error.value)
-    assert f"learned with {theirs}" in text and "actor.safetensors" in text and "hidden" in text
+    assert f"learned with {theirs}" in text and "actor.safetensors" in text and "hidden_size" in text
 
 
 @pytest.mark.parametrize("form", ["paper", "released"])
 def test_actor_that_saw_every_tensor_fits_no_other_depth(form: str, tmp_path: Path) -> None:
-    source = start(acodm(form=form), tensors=2)
+    source = start(acodm(state_form=form), tensors=2)
     run(source, 6)
     source.save(tmp_path)
-    start(acodm(form=form, learn=False), tensors=2, actor=tmp_path)
-    with pytest.raises(UserError, match="another number of probed weight tensors"):
-        start(acodm(form=form, learn=False), tensors=3, actor=tmp_path)
+    start(acodm(state_form=form, learn=False), tensors=2, actor=tmp_path)
+    with pytest.raises(UserError, match="tensors 2"):
+        start(acodm(state_form=form, learn=False), tensors=3, actor=tmp_path)
 
 
 def test_input_run_without_an_actor_is_refused_in_words(tmp_path: Path) -> None:

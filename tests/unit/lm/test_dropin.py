@@ -163,7 +163,7 @@ def test_rank_0_decides_and_the_ranks_share_out_one_draw(tmp_path) -> None:
 def test_methods_of_the_catalogue_go_by_their_names(mixer: str, module: str) -> None:
     found = made(mixer)[0].mixer
     assert type(found).__module__.removesuffix(".mixer").endswith(module)
-    assert mixer != "odm_floor" or found.floor == 0.25
+    assert mixer != "odm_floor" or found.uniform_fraction == 0.25
 
 
 def test_a_misspelt_mixer_is_named_with_what_is_near() -> None:

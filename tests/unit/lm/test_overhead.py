@@ -82,5 +82,5 @@ def test_an_agent_whose_buffer_is_not_full_is_shown_steps_until_it_is(experiment
     assert "td_error" not in arms.mixers["acodm"].diagnostics()
     arms.acquaint("acodm")
     shown = min(overhead.SHOWN, arms.horizons["acodm"] // 2)
-    assert arms.taken["acodm"] == 2 + shown >= arms.mixers["acodm"].mixer.min_pool
+    assert arms.taken["acodm"] == 2 + shown >= arms.mixers["acodm"].mixer.min_transitions
     assert "td_error" in arms.mixers["acodm"].diagnostics()

@@ -110,12 +110,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["methods.odm.options.rule:", "'papre'", "paper", "released", "exp3"],
     ),
     "option of a wrong type": (
-        {"methods": {"acodm": {"options": {"hidden": "big"}}}},
-        ["methods.acodm.options.hidden:", "'big'", "integer"],
+        {"methods": {"acodm": {"options": {"hidden_size": "big"}}}},
+        ["methods.acodm.options.hidden_size:", "'big'", "integer"],
     ),
     "option that is not a pair": (
-        {"methods": {"acodm": {"options": {"noise": 0.3}}}},
-        ["methods.acodm.options.noise:", "0.3"],
+        {"methods": {"acodm": {"options": {"exploration_noise": 0.3}}}},
+        ["methods.acodm.options.exploration_noise:", "0.3"],
     ),
     "unknown domain": (
         {"corpus": {"domains": ["bibel"]}},
@@ -374,7 +374,7 @@ def test_method_named_only_in_compare_works() -> None:
 def test_inputs_are_shared_runs_on_the_same_seed() -> None:
     again = {
         "mixer": "acodm_core.acodm",
-        "options": {"learn": False, "floor": 0.1},
+        "options": {"learn": False, "uniform_fraction": 0.1},
         "inputs": {"actor": "acodm_proxy_run"},
     }
     found = planned({"methods": {"again": again}, "compare": ["natural", "acodm_proxy", "again"]})
@@ -405,9 +405,9 @@ EVERY = {"natural", "uniform", "odm", "acodm", "acodm_proxy", "acodm_proxy_run"}
     ("overlay", "expected"),
     [
         ({"methods": {"odm": {"options": {"alpha": 0.5}}}}, {"odm"}),
-        ({"methods": {"acodm": {"options": {"xi": 0.5}}}}, {"acodm"}),
-        ({"methods": {"acodm_proxy_run": {"options": {"xi": 0.5}}}}, {"acodm_proxy_run", "acodm_proxy"}),
-        ({"methods": {"acodm_proxy": {"options": {"floor": 0.5}}}}, {"acodm_proxy"}),
+        ({"methods": {"acodm": {"options": {"reward_decay": 0.5}}}}, {"acodm"}),
+        ({"methods": {"acodm_proxy_run": {"options": {"reward_decay": 0.5}}}}, {"acodm_proxy_run", "acodm_proxy"}),
+        ({"methods": {"acodm_proxy": {"options": {"uniform_fraction": 0.5}}}}, {"acodm_proxy"}),
         ({"models": {"cpu-nano": {"lr": 1e-4}}}, {"acodm_proxy_run", "acodm_proxy"}),
         ({"roles": {"target": "cpu-mini", "proxy": "pythia-14m"}}, {"acodm_proxy_run", "acodm_proxy"}),
         ({"methods": {"odm": {"title": "Another name"}}}, set()),
@@ -481,7 +481,7 @@ def test_names_of_runs_are_the_same_in_another_process_and_order() -> None:
 
 
 def test_specs_and_experiments_survive_json(tmp_path: Path) -> None:
-    noise = {"methods": {"acodm": {"options": {"noise": [0.3, 0.1]}}}}
+    noise = {"methods": {"acodm": {"options": {"exploration_noise": [0.3, 0.1]}}}}
     experiment = load_experiment(BASE, noise)
     for name, spec in plan(experiment).runs.items():
         again = RunSpec.model_validate(json.loads(spec.model_dump_json()))
