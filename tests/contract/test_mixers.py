@@ -211,6 +211,42 @@ def test_the_template_keeps_them_too() -> None:
     assert [finding for finding in checks.examine(case) if not finding.kept] == []
 
 
+@dataclasses.dataclass
+class WithModule(mixing.Mixer):
+    """Its state is a torch module and the optimiser that moves it."""
+
+    def start(self, start: mixing.Start) -> None:
+        self.module_ = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2)
+        torch.nn.init.ones_(self.module_.weight)
+        self.optimiser_ = torch.optim.Adam([self.module_.weight], lr=0.1, fused=True)
+
+    def sampling_weights(self, step: int) -> np.ndarray:
+        return mixing.softmax(self.module_.weight[0].detach().double().numpy())
+
+    def observe(self, stats: StepStats) -> None:
+        self.module_.weight.grad = torch.tensor([[1.0, -2.0], [0.0, 1.0]]) * (stats.step + 1)
+        self.optimiser_.step()
+
+
+def test_the_state_of_torch_modules_and_optimisers_is_copied_where_it_is_saved_and_where_it_is_loaded() -> None:
+    def path(mixer: WithModule, first: int) -> list[np.ndarray]:
+        shown = []
+        for step in range(first, 6):
+            shown.append(mixer.sampling_weights(step))
+            mixer.observe(StepStats(step, np.ones(2), {}))
+        return shown
+
+    one, two, three = WithModule(), WithModule(), WithModule()
+    for mixer in (one, two, three):
+        mixer.start(None)
+    one.observe(StepStats(0, np.ones(2), {}))
+    kept = one.state_dict()
+    expected = path(one, 1)
+    for again in (two, three):  # the second from what the first one began with, too
+        again.load_state_dict(kept)
+        np.testing.assert_array_equal(path(again, 1), expected)
+
+
 def test_undeclared_signal_says_what_to_add() -> None:
     stats = StepStats(3, np.ones(2), {Signal.LOSS: np.ones(2)})
     with pytest.raises(KeyError, match=r"add Signal\.GRAD_GRAM to `needs`"):

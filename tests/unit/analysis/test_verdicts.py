@@ -150,7 +150,8 @@ def test_a_table_of_one_method_alone_is_made_without_a_warning(tmp_path):
 
 
 LONG = dict(zip(fake_results.COMPARE, (
-    "Natural", "Uniform", "ODM with AC-ODM's uniform part", "AC-ODM without critic (mirror ascent)", "AC-ODM (released code) from proxy",
+    "Natural", "Uniform", "ODM with AC-ODM's uniform part", "AC-ODM without critic (mirror ascent)",
+    "AC-ODM (released code) from proxy",
 ), strict=True))  # fmt: skip
 
 
