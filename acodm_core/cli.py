@@ -210,7 +210,7 @@ def probe(
     device = prepare(device, threads)
     from acodm_core.data.corpus import Corpus
     from acodm_core.lm import overhead as probing
-    from acodm_core.results.tables import write_frame
+    from acodm_core.results.table_files import write_frame
 
     folder = out or plan.parent / "probe"
     frame = probing.probe_time(planned, Corpus.open(corpus), runs, experiment.probe, device)

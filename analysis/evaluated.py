@@ -10,7 +10,9 @@ import pandas as pd
 
 from acodm_analysis.core.frames import runs_of
 from acodm_analysis.measured import Measured
-from acodm_core.results.tables import SCORES, Results, read_frame
+from acodm_core.results.schemas import SCORES
+from acodm_core.results.table_files import read_frame
+from acodm_core.results.tables import Results
 from acodm_core.seals import was_written
 
 

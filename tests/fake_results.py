@@ -10,7 +10,8 @@ import pandas as pd
 
 from acodm_core import PROTOCOL
 from acodm_core.files import write_json
-from acodm_core.results.tables import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS, write_frame, write_scores, write_table
+from acodm_core.results.schemas import MEMORY_COLUMNS, PROBE_COLUMNS, RUN_COLUMNS
+from acodm_core.results.table_files import write_frame, write_scores, write_table
 
 DOMAINS = [
     "python_code", "web_pages", "mathematics", "gnu_manuals", "licences", "debian_news",

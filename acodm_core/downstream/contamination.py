@@ -22,7 +22,7 @@ from acodm_core.data.tokens.documents import read_documents
 from acodm_core.downstream.mmlu.questions import Source, read, subjects
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
-from acodm_core.results.tables import write_frame
+from acodm_core.results.table_files import write_frame
 
 RUN = 13  # words
 OVERLAPS = pa.schema(

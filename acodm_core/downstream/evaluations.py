@@ -148,7 +148,7 @@ def gather(planned: Plan, asked: DownstreamConfig, roots: Sequence[Path], out: P
     """
     import pandas as pd  # heavy, and every parse of the Snakefile imports this module
 
-    from acodm_core.results.tables import write_scores
+    from acodm_core.results.table_files import write_scores
 
     tables = [_answers(roots, one) for one in evaluations(planned, asked).values()]
     frame = pd.concat(tables, ignore_index=True).astype(object)
@@ -170,7 +170,8 @@ def _answers(roots: Sequence[Path], one: Evaluation) -> pd.DataFrame:
 
 
 def _scores(folder: Path, one: Evaluation) -> pd.DataFrame:
-    from acodm_core.results.tables import SCORES, read_frame
+    from acodm_core.results.schemas import SCORES
+    from acodm_core.results.table_files import read_frame
 
     manifest = read_json(folder / "manifest.json")
     told = [manifest.get(key) for key in ("run", "step", "status")]

@@ -18,7 +18,7 @@ from acodm_core.downstream.compat import calmed
 from acodm_core.downstream.harness import Answers, Model, TooLong, ask, new_tokens
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json, write_json
-from acodm_core.results.tables import write_scores
+from acodm_core.results.table_files import write_scores
 
 Progress = Callable[[str, str], None]  # called with a task's name and what became of it
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from acodm_core import PROTOCOL
 from acodm_core.files import read_json, write_json
 from acodm_core.results.finished_run import read_manifest
-from acodm_core.results.tables import write_scores
+from acodm_core.results.table_files import write_scores
 
 if TYPE_CHECKING:
     from acodm_core.downstream.checkpoint import Checkpoint

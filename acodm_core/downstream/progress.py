@@ -49,7 +49,7 @@ def print_scores(path: Path) -> None:
     from rich.table import Table
 
     from acodm_core.downstream.scores import detectable_difference, is_chance
-    from acodm_core.results.tables import read_frame
+    from acodm_core.results.table_files import read_frame
 
     table = Table(
         "task", "shots", "metric", "value", "± s.e.", "n", "chance", "detectable difference", "against chance"

@@ -34,7 +34,7 @@ from acodm_core.measure import provenance
 from acodm_core.measure.clock import Clock
 from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.mixing import Inputs, Mixer, Signal, StepStats, simplex
-from acodm_core.results.tables import MEMORY_COLUMNS, PROBE_COLUMNS
+from acodm_core.results.schemas import MEMORY_COLUMNS, PROBE_COLUMNS
 from acodm_core.study.config import ProbeConfig
 from acodm_core.study.planner import Plan, RunSpec
 

@@ -16,7 +16,8 @@ from acodm_core.errors import UserError
 from acodm_core.files import atomic, write_json
 from acodm_core.measure import provenance
 from acodm_core.results.finished_run import mend, read_manifest
-from acodm_core.results.tables import RUN_COLUMNS, TABLES, read_parquet, write_table
+from acodm_core.results.schemas import RUN_COLUMNS, TABLES
+from acodm_core.results.table_files import read_parquet, write_table
 from acodm_core.seals import checksums, verify
 from acodm_core.settings.types import checked
 from acodm_core.study.config import Experiment

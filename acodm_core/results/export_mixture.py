@@ -12,7 +12,7 @@ import pandas as pd
 
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.results.finished_run import require
-from acodm_core.results.tables import read_parquet
+from acodm_core.results.table_files import read_parquet
 
 DIGITS = 6
 Of = Literal["mean", "last"]

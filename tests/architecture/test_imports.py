@@ -18,6 +18,8 @@ ALLOWED = {
         "acodm_core.downstream.scores",
         "acodm_core.measure.statistical_power",
         "acodm_core.measure.ratio",
+        "acodm_core.results.schemas",
+        "acodm_core.results.table_files",
         "acodm_core.results.tables",
         "acodm_core.files",
         "acodm_core.seals",

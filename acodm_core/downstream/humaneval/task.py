@@ -15,7 +15,7 @@ from acodm_core.downstream.humaneval.score import score
 from acodm_core.downstream.sandbox.sandbox import available
 from acodm_core.downstream.scores import mean
 from acodm_core.files import read_json
-from acodm_core.results.tables import read_frame, write_scores
+from acodm_core.results.table_files import read_frame, write_scores
 from acodm_core.seals import verify_mark
 
 

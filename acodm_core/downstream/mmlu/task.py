@@ -29,7 +29,7 @@ from acodm_core.downstream.mmlu.questions import LETTERS, Source, read, stock, s
 from acodm_core.downstream.parallel import side_by_side
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest
-from acodm_core.results.tables import read_frame, write_frame, write_scores
+from acodm_core.results.table_files import read_frame, write_frame, write_scores
 
 TASK = "mmlu"
 KINDS = yaml.safe_load(Path(__file__).parent.joinpath("kinds.yaml").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ import xxhash
 
 from acodm_core.errors import UserError
 from acodm_core.lm.run.signals_table import write_signals
-from acodm_core.results.tables import write_table
+from acodm_core.results.table_files import write_table
 
 
 class Journal:

@@ -18,7 +18,7 @@ from acodm_core.mixers.grouped import HELD_OUT, Grouped
 from acodm_core.mixers.guarded import Guarded
 from acodm_core.mixing import Inputs, Mixer, Signal, Start, build_mixer
 from acodm_core.results.finished_run import require
-from acodm_core.results.tables import TABLES
+from acodm_core.results.schemas import TABLES
 from acodm_core.streams import MIXER, stream
 from acodm_core.study.planner import RunSpec
 

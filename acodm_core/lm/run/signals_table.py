@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from acodm_core.files import atomic
 from acodm_core.mixing import Signal
-from acodm_core.results.tables import SIGNALS
+from acodm_core.results.schemas import SIGNALS
 
 # Of these the inner products of the domains' rows are kept: what mixers take from them, and far fewer numbers.
 PRODUCTS = frozenset({Signal.GRAD_SKETCH, Signal.ADAM_SKETCH, Signal.EMBEDDING})

@@ -16,7 +16,8 @@ from acodm_analysis.paper import claims, measures, plausibility
 from acodm_analysis.paper.measures import Measured
 from acodm_analysis.paper.published import FILE, Claim, published, read
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results, write_scores
+from acodm_core.results.table_files import write_scores
+from acodm_core.results.tables import Results
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from fake_runs import finish
 from acodm_core.downstream.evaluations import evaluations, gather, read_settings
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
-from acodm_core.results.tables import SCORES, write_scores
+from acodm_core.results.schemas import SCORES
+from acodm_core.results.table_files import write_scores
 from acodm_core.study.config import DownstreamConfig
 from acodm_core.study.planner import plan
 

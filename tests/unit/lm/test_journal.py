@@ -126,7 +126,7 @@ def test_the_same_lines_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_is_not_declared_is_refused(tmp_path: Path) -> None:
-    from acodm_core.results.tables import write_table
+    from acodm_core.results.table_files import write_table
 
     row = {"run": "r", "step": 1, "tokens": 1, "split": "train", "domain": "", "metric": "perplexity", "value": 1.0}
     with pytest.raises(ValueError, match="perplexity"):

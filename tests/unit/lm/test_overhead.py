@@ -7,7 +7,7 @@ import pytest
 from acodm_core.lm import overhead
 from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.mixing import Signal
-from acodm_core.results.tables import MEMORY_COLUMNS, PROBE_COLUMNS
+from acodm_core.results.schemas import MEMORY_COLUMNS, PROBE_COLUMNS
 from acodm_core.study.planner import plan
 
 SETTINGS = {"blocks": 4, "steps": 2, "warmup": 9, "memory_repeats": 1}

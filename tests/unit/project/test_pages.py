@@ -80,12 +80,12 @@ def test_every_program_that_the_readme_names_exists():
 
 
 def test_the_data_dictionary_has_every_column_and_every_signal():
-    from acodm_core.results import tables
+    from acodm_core.results import schemas
 
-    columns = {f"{name}.parquet": schema.names for name, schema in tables.TABLES.items()}
-    columns |= {"signals.parquet": tables.SIGNALS.names, "downstream.parquet": tables.SCORES.names}
-    columns |= {"runs.parquet": tables.RUN_COLUMNS, "probe/probe.parquet": tables.PROBE_COLUMNS}
-    columns |= {"probe/memory.parquet": tables.MEMORY_COLUMNS}
+    columns = {f"{name}.parquet": schema.names for name, schema in schemas.TABLES.items()}
+    columns |= {"signals.parquet": schemas.SIGNALS.names, "downstream.parquet": schemas.SCORES.names}
+    columns |= {"runs.parquet": schemas.RUN_COLUMNS, "probe/probe.parquet": schemas.PROBE_COLUMNS}
+    columns |= {"probe/memory.parquet": schemas.MEMORY_COLUMNS}
     sections = re.split(r"^## `([^`]+)`\n", (ROOT / "docs/data.md").read_text(), flags=re.M)[1:]
     told = {
         name: [
@@ -99,4 +99,4 @@ def test_the_data_dictionary_has_every_column_and_every_signal():
         name: set(names) for name, names in columns.items()
     }
     metrics = sections[sections.index("metrics.parquet") + 1]
-    assert all(f"`{metric}`" in metrics for metric in tables.METRICS)
+    assert all(f"`{metric}`" in metrics for metric in schemas.METRICS)

@@ -19,7 +19,7 @@ from acodm_core import cli
 from acodm_core.errors import UserError
 from acodm_core.mixing import find_mixer
 from acodm_core.results.export_mixture import FORMATS, blend, weights
-from acodm_core.results.tables import write_table
+from acodm_core.results.table_files import write_table
 
 DOMAINS = ("code", "books", "dull")
 SHARES = [[0.6, 0.4, 0.0], [0.7, 0.3, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 1e-9]]  # a line a step
