@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-from acodm_core.data import corpus
 from acodm_core.data.catalogue import CorpusSpec
+from acodm_core.data.corpus import Corpus
+from acodm_core.data.manifest import MANIFEST, PARTS, SHARDS, TOKENIZER
+from acodm_core.data.seal import seal
 from acodm_core.data.sources import archives, shards
 from acodm_core.data.tokens import documents, join, pieces, token_files, tokenizer
 from acodm_core.data.tokens.documents import SPLITS
@@ -30,10 +32,10 @@ def build_corpus(spec: CorpusSpec, data: Path, jobs: int = 1) -> Path:
     """
     spec = spec.pinned()
     folder = data / "corpora" / spec.id
-    if not (folder / corpus.MANIFEST).exists():
+    if not (folder / MANIFEST).exists():
         with exclusive(folder, "building this corpus"):
             _build(spec, folder, data / "archives", jobs)
-    corpus.Corpus.open(folder)
+    Corpus.open(folder)
     return folder
 
 
@@ -48,29 +50,29 @@ def _build(spec: CorpusSpec, folder: Path, archives_dir: Path, jobs: int) -> Non
         if not out.exists():
             with _step(f"documents {domain}") as progress:
                 documents.build_documents(spec, domain, archives_dir, out, progress)
-    if not (folder / corpus.TOKENIZER).exists():
+    if not (folder / TOKENIZER).exists():
         with _step("tokenizer") as progress:
-            tokenizer.train_tokenizer(spec, folder / "documents", folder / corpus.TOKENIZER, progress)
+            tokenizer.train_tokenizer(spec, folder / "documents", folder / TOKENIZER, progress)
     for domain in spec.unsharded:
         parquet, out = folder / "documents" / f"{domain}.parquet", folder / "tokens" / domain
         with _step(f"tokenize {domain}") as progress:
-            token_files.tokenize_domain(spec, domain, parquet, folder / corpus.TOKENIZER, out, progress)
+            token_files.tokenize_domain(spec, domain, parquet, folder / TOKENIZER, out, progress)
     if spec.shards:
         _from_shards(spec, folder, jobs)
     with _step("seal"):
-        corpus.seal(spec, folder)
+        seal(spec, folder)
 
 
 def _from_shards(spec: CorpusSpec, folder: Path, jobs: int) -> None:
     """Tokenise the pieces that are not finished, and join domain by domain, each domain's parts deleted when it is joined."""
-    listing, parts = folder / corpus.SHARDS, folder / corpus.PARTS
+    listing, parts = folder / SHARDS, folder / PARTS
     if not listing.exists():
         with _step("list shards"):
             shards.write_listing(shards.find_shards(spec.shards), listing)
     folders = [pieces.piece_folder(parts, piece, spec.shards.pieces) for piece in range(spec.shards.pieces)]
     left = [piece for piece, its in enumerate(folders) if not (its / pieces.RECORD).exists()]
     with _step(f"tokenize {len(left)} of {len(folders)} pieces"), _workers(jobs) as pool:
-        arguments = (spec, shards.read_listing(listing), folder / corpus.TOKENIZER, parts)
+        arguments = (spec, shards.read_listing(listing), folder / TOKENIZER, parts)
         running = [pool.submit(_piece, piece, *arguments) for piece in left]
         try:
             for done in as_completed(running):

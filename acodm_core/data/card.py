@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from acodm_core.data.manifest import Manifest
 from acodm_core.data.tokens.documents import SPLITS
-
-if TYPE_CHECKING:
-    from acodm_core.data.corpus import Manifest
 
 _INTRODUCTION = """\
 # Corpus {name}
@@ -20,7 +16,7 @@ The text keeps the licence of its authors: this folder is for use, not for shari
 
 
 def card(manifest: Manifest) -> str:
-    """The card as Markdown: two tables, quantities and rights, a row a domain."""
+    """The card as Markdown: two tables, quantities and rights, a row per domain."""
     parts = [
         _INTRODUCTION.format(
             name=manifest.spec.name,
@@ -29,7 +25,7 @@ def card(manifest: Manifest) -> str:
             vocab=manifest.vocab_size,
             versions=", ".join(f"{name} {number}" for name, number in manifest.versions.items()),
         ),
-        _row("domain", "stands for", "MB", "documents", *(f"{split} tokens" for split in SPLITS), "bytes a token"),
+        _row("domain", "stands for", "MB", "documents", *(f"{split} tokens" for split in SPLITS), "bytes per token"),
         _row("---", "---", *["---:"] * 6),
     ]
     for domain, splits in manifest.domains.items():

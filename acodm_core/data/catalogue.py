@@ -11,9 +11,7 @@ from typing import Any
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -46,6 +44,7 @@ _DECIDES_NO_BYTE = {"pieces", "bad_share"}
 class CorpusSpec(Model):
     """Everything that decides a corpus. ``digest()`` names its bytes."""
 
+    later = frozenset({"shards"})
     name: DomainName = Field(description="A word for people; the digest does the naming.")
     domains: dict[DomainName, Entry] = Field(
         description="Domains in order. A list of names, or a name with null, takes entries of the catalogue.",
@@ -99,11 +98,6 @@ class CorpusSpec(Model):
         if self.max_megabytes is not None:
             raise ValueError("shards are read once, so no cap can be known in time: give domains a `share` instead")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_unused_shards(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A corpus without shards is written as it was before there were any: files that hold it stay the same."""
-        return {key: value for key, value in dump(self).items() if key != "shards" or value is not None}
 
     def entry(self, domain: str) -> AnyDomain:
         """The entry of a domain, or a UserError that names the nearest one."""

@@ -1,110 +1,34 @@
-"""A finished corpus: sealed once, opened often.
+"""A finished corpus, opened often.
 
-``manifest.json`` is written last, so a folder that has one is complete. Opening it checks the sizes of all files; each file's
-checksum is checked where it is first read in a process, and ``verify()`` checks all.
+Opening it checks the sizes of all files; each file's checksum is checked where it is first read in a process, and ``verify()``
+checks all.
 """
 
 from __future__ import annotations
 
-import platform
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from acodm_core.data.catalogue import CorpusSpec
+from acodm_core.data.manifest import (
+    FIX,
+    FORMAT,
+    MANIFEST,
+    TOKEN_BYTES,
+    TOKENIZER,
+    Manifest,
+    SplitRecord,
+    require_size,
+    token_file,
+)
 from acodm_core.data.tokens.documents import SPLITS, Split
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.files import atomic, digest, read_json, write_json
-from acodm_core.seals import checksums, verify, verify_mark
+from acodm_core.files import read_json
+from acodm_core.seals import verify
 
-FORMAT = 2
-MANIFEST, CARD, TOKENIZER, TOKEN_BYTES = "manifest.json", "card.md", "tokenizer.json", "token_bytes.npy"
-SHARDS, PARTS, SOURCES = "shards.json", "parts", "sources.json"  # of a corpus made of shards
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SplitRecord(_Model):
-    """One split of one domain. ``tokens`` counts the end-of-text tokens, ``text_bytes`` is UTF-8 without them."""
-
-    documents: int = Field(description="Documents.")
-    tokens: int = Field(description="Tokens, one end-of-text a document included.")
-    text_bytes: int = Field(description="Bytes of text.")
-
-    @property
-    def bytes_per_token(self) -> float:
-        return self.text_bytes / self.tokens
-
-
-class Manifest(_Model):
-    """What is in a corpus folder."""
-
-    format: int = Field(description="Version of this layout.")
-    spec: CorpusSpec = Field(description="The spec that made it.")
-    spec_digest: str = Field(description="CorpusSpec.digest() of the program that made it.")
-    digest: str = Field(description="Hash of `files`: token files in the order of the domains, and the tokenizer.")
-    vocab_size: int = Field(description="Tokens in the vocabulary.")
-    dtype: str = Field(description="Type of a token in the .bin files.")
-    end_of_text: int = Field(description="The token that ends a document.")
-    files: dict[str, str] = Field(description="XXH3-128 of every file that is read, by its path in the folder.")
-    domains: dict[str, dict[Split, SplitRecord]] = Field(description="Records by domain and split.")
-    versions: dict[str, str] = Field(description="The libraries that made it.")
-
-
-def seal(spec: CorpusSpec, corpus_dir: Path) -> Manifest:
-    """Count and hash the token files, and write ``token_bytes.npy``, ``card.md`` and, last, ``manifest.json``.
-
-    Of a corpus made of shards also ``sources.json``: their hashes, and what was left out of them and why.
-
-    Raises:
-        UserError: the tokenizer or a token file is missing, or not as it was written.
-    """
-    from acodm_core.data.card import card
-    from acodm_core.data.tokens.token_files import token_dtype
-    from acodm_core.data.tokens.tokenizer import end_of_text, load_tokenizer, token_bytes
-
-    verify_mark(corpus_dir / TOKENIZER, fix=_FIX)
-    tokenizer = load_tokenizer(corpus_dir / TOKENIZER)
-    length_V = token_bytes(tokenizer)
-    dtype = token_dtype(len(length_V))
-    with atomic(corpus_dir / TOKEN_BYTES) as temporary, temporary.open("wb") as file:
-        np.save(file, length_V.astype("<i8"))
-    records = {
-        domain: {split: _record(corpus_dir / "tokens" / domain, split, dtype, length_V) for split in SPLITS}
-        for domain in spec.domains
-    }
-    files = checksums(
-        corpus_dir, [TOKENIZER, TOKEN_BYTES, *(token_file(d, s, k) for d in records for s in SPLITS for k in KINDS)]
-    )
-    if spec.shards:
-        from acodm_core.data.tokens.pieces import read_records, total
-
-        sources = total(read_records(spec, corpus_dir / PARTS))
-        kept = {domain: sum(split.documents for split in records[domain].values()) for domain in spec.sharded}
-        write_json(
-            corpus_dir / SOURCES, sources | {"repeats": {d: sources["documents"][d] - kept[d] for d in spec.sharded}}
-        )
-    manifest = Manifest(
-        format=FORMAT,
-        spec=spec,
-        spec_digest=spec.digest(),
-        digest=digest([FORMAT, *files.items()], 64),
-        vocab_size=len(length_V),
-        dtype=dtype.str,
-        end_of_text=end_of_text(spec, tokenizer),
-        files=files,
-        domains=records,
-        versions={"python": platform.python_version()} | {p: version(p) for p in ("numpy", "pyarrow", "tokenizers")},
-    )
-    with atomic(corpus_dir / CARD) as temporary:
-        temporary.write_text(card(manifest), encoding="utf-8")
-    write_json(corpus_dir / MANIFEST, manifest.model_dump(mode="json"))
-    return manifest
+_NPY_HEADER_BYTES = 128  # of a one-dimensional array, padded to a multiple of 64
 
 
 class Corpus:
@@ -145,7 +69,7 @@ class Corpus:
                 fix=f"`acodm data build SPEC.json` or `acodm data seal SPEC.json {folder}`",
             )
         try:
-            found = read_json(folder / MANIFEST, fix=_FIX)
+            found = read_json(folder / MANIFEST, fix=FIX)
             if found.get("format") != FORMAT:
                 raise UserError(
                     f"format {found.get('format')}, this program reads {FORMAT}",
@@ -154,7 +78,7 @@ class Corpus:
                 )
             manifest = Manifest.model_validate(found)
         except ValidationError as error:
-            raise UserError(f"damaged manifest: {error}", where=str(folder / MANIFEST), fix=_FIX) from error
+            raise UserError(f"damaged manifest: {error}", where=str(folder / MANIFEST), fix=FIX) from error
         corpus = cls(folder, manifest)
         corpus._check_sizes()
         return corpus
@@ -210,11 +134,11 @@ class Corpus:
         Raises:
             UserError: naming the file that is missing or not as it was sealed.
         """
-        verify(self.folder, self.manifest.files, fix=_FIX)
+        verify(self.folder, self.manifest.files, fix=FIX)
 
     def _whole(self, name: str) -> Path:
         """The path of a file that was checked."""
-        verify(self.folder, self.manifest.files, name, fix=_FIX)
+        verify(self.folder, self.manifest.files, name, fix=FIX)
         return self.folder / name
 
     def _open(self, split: Split, domain: str) -> np.memmap:
@@ -225,44 +149,8 @@ class Corpus:
         for domain in self.domains:
             for split, record in self.manifest.domains[domain].items():
                 folder = self.folder / "tokens" / domain
-                _require_size(folder / f"{split}.bin", record.tokens * self.dtype.itemsize)
-                _require_size(folder / f"{split}.idx.npy", _NPY_HEADER_BYTES + 8 * (record.documents + 1))
-        _require_size(self.folder / TOKEN_BYTES, _NPY_HEADER_BYTES + 8 * self.vocab_size)
+                require_size(folder / f"{split}.bin", record.tokens * self.dtype.itemsize)
+                require_size(folder / f"{split}.idx.npy", _NPY_HEADER_BYTES + 8 * (record.documents + 1))
+        require_size(self.folder / TOKEN_BYTES, _NPY_HEADER_BYTES + 8 * self.vocab_size)
         if not (path := self.folder / TOKENIZER).is_file():
-            raise UserError("missing", where=str(path), fix=_FIX)
-
-
-KINDS = ("bin", "idx.npy")  # the two files of a split
-_FIX = "build the corpus again: delete its folder, then `acodm data build`"
-_READ_BYTES = 1 << 24
-_NPY_HEADER_BYTES = 128  # of a one-dimensional array, padded to a multiple of 64
-
-
-def _record(folder: Path, split: Split, dtype: np.dtype, length_V: np.ndarray) -> SplitRecord:
-    bin_path, idx_path = folder / f"{split}.bin", folder / f"{split}.idx.npy"
-    for path in (bin_path, idx_path):
-        if not path.is_file():
-            raise UserError("missing", where=str(path), fix="run the tokenize step of this domain")
-        verify_mark(path, fix=f"delete {path}, and run the tokenize (or join) step of this domain again")
-    offsets = np.load(idx_path, mmap_mode="r")
-    tokens = int(offsets[-1])
-    if not tokens:
-        raise UserError("no token", where=str(bin_path), fix="give the domain more text, or drop it")
-    _require_size(bin_path, tokens * dtype.itemsize)
-    text_bytes = 0
-    with bin_path.open("rb") as file:  # mapped, the file would count as this process's memory
-        while block := file.read(_READ_BYTES):
-            text_bytes += int(length_V[np.frombuffer(block, dtype)].sum())
-    return SplitRecord(documents=len(offsets) - 1, tokens=tokens, text_bytes=text_bytes)
-
-
-def token_file(domain: str, split: str, kind: str) -> str:
-    """Where a corpus's folder has one of the KINDS of files of a split."""
-    return f"tokens/{domain}/{split}.{kind}"
-
-
-def _require_size(path: Path, expected_bytes: int) -> None:
-    found = path.stat().st_size if path.is_file() else 0
-    if found != expected_bytes:
-        state = "missing" if not path.is_file() else "cut short" if found < expected_bytes else "too long"
-        raise UserError(f"{state}: {found} bytes, sealed with {expected_bytes}", where=str(path), fix=_FIX)
+            raise UserError("missing", where=str(path), fix=FIX)

@@ -151,7 +151,7 @@ def join(
 def seal(spec: Spec, corpus_dir: Annotated[Path, typer.Argument(help="Folder of the corpus.")]) -> None:
     """Count and hash everything, and write the card and the manifest."""
     from acodm_core.data.catalogue import read_spec
-    from acodm_core.data.corpus import seal as seal_corpus
+    from acodm_core.data.seal import seal as seal_corpus
 
     typer.echo(seal_corpus(read_spec(spec), corpus_dir).digest)
 

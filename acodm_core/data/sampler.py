@@ -1,4 +1,4 @@
-"""From a mixture to the sequences of one optimiser step: stateless but for one counter a domain.
+"""From a mixture to the sequences of one optimiser step: stateless but for one counter per domain.
 
 The order of a domain's sequences depends on the seed, the domain's name and the epoch; the draw of a step on the seed and the
 step. So two methods with the same seed differ only in what they decide, and a resumed run needs K integers.
@@ -28,7 +28,7 @@ class Sampler:
     """Draws the batches of a run from the training split of ``corpus``.
 
     Args:
-        context: tokens a sequence; one more is read, the last target.
+        context: tokens per sequence; one more is read, the last target.
         draw: ``systematic`` (each domain within one of batch * share, unbiased) or ``multinomial``.
     """
 
@@ -43,13 +43,13 @@ class Sampler:
         self.drawn_K = np.zeros(len(self.domains), dtype=np.int64)  # sequences drawn so far; the whole state
         self._keys = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) for name in corpus.domains]
 
-    def counts(self, mixture_K: np.ndarray, step: int) -> np.ndarray:
+    def sequence_counts(self, mixture_K: np.ndarray, step: int) -> np.ndarray:
         """(K,) sequences to draw at ``step`` for the shares asked for. Does not change state."""
-        return counts(mixture_K, self.batch, seed=self.seed, step=step, draw=self.draw)
+        return sequence_counts(mixture_K, self.batch, seed=self.seed, step=step, draw=self.draw)
 
     def next(self, mixture_K: np.ndarray, step: int) -> Batch:
         """The batch of ``step`` and advance."""
-        counts_K = self.counts(mixture_K, step)
+        counts_K = self.sequence_counts(mixture_K, step)
         rows = [self._window(k, self.drawn_K[k] + i) for k, count in enumerate(counts_K) for i in range(count)]
         self.drawn_K += counts_K
         return Batch(np.stack(rows).astype(np.int64), counts_K)
@@ -61,7 +61,7 @@ class Sampler:
         return self._tokens[k][start : start + self.context + 1]
 
 
-def counts(mixture_K: np.ndarray, batch: int, *, seed: int, step: int, draw: str = "systematic") -> np.ndarray:
+def sequence_counts(mixture_K: np.ndarray, batch: int, *, seed: int, step: int, draw: str = "systematic") -> np.ndarray:
     """(K,) sequences of each domain in a batch that is drawn by ``mixture_K``; as ``Sampler`` draws them."""
     rng = stream(seed, step, DRAWS)
     if draw == "multinomial":

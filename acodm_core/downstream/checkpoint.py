@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from acodm_core.data.corpus import TOKENIZER, Corpus
+from acodm_core.data.corpus import Corpus
+from acodm_core.data.manifest import TOKENIZER
 from acodm_core.errors import UserError
 from acodm_core.files import digest
 from acodm_core.lm.signals.reference_model import frozen_model

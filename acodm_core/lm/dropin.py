@@ -14,7 +14,7 @@ from weakref import WeakMethod
 import numpy as np
 import torch
 
-from acodm_core.data.sampler import counts
+from acodm_core.data.sampler import sequence_counts
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.lm.distributed.ranks import from_first_rank, rank, ranks, sum_over_ranks
 from acodm_core.lm.dropin_checks import call_after_steps, check_model, per_domain, resolved
@@ -287,7 +287,7 @@ class Mix:
             return mixture_K, self.mixer.loss_weights(self.taken), frozenset(self.mixer.wants(self.taken))
 
         mixture_K, loss_weight_K, wants = from_first_rank(ask)
-        total_K = counts(mixture_K, self.batch * ranks(), seed=self.seed, step=self.taken)
+        total_K = sequence_counts(mixture_K, self.batch * ranks(), seed=self.seed, step=self.taken)
         domain_N = np.repeat(np.arange(len(self.domains)), total_K)
         parts = [np.bincount(domain_N[r :: ranks()], minlength=len(self.domains)) for r in range(ranks())]
         return _Step(mixture_K, loss_weight_K, wants, np.stack(parts))

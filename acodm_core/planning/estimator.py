@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from acodm_core.contract import case
-from acodm_core.data.corpus import MANIFEST, Corpus
+from acodm_core.data.corpus import Corpus
+from acodm_core.data.manifest import MANIFEST
 from acodm_core.errors import UserError
 from acodm_core.mixing import Adapters, Signal, build_mixer
 from acodm_core.planning import estimate

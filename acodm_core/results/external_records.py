@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.settings.types import LARGEST, Count, Distinct, Label, Name, checked, shown
-from acodm_core.study.config import Section
+from acodm_core.settings.types import LARGEST, Count, Distinct, Label, Name, Strict, checked, shown
 
 UNSTATED = "unstated"
 SUM = 1e-3  # how far a mixture's shares may be from 1 by rounding
@@ -24,7 +23,7 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 
 
-class Header(Section):
+class Header(Strict):
     """The first line: what all runs share."""
 
     experiment: Name
@@ -53,7 +52,7 @@ class Header(Section):
         return self
 
 
-class Run(Section):
+class Run(Strict):
     """A run, before its points."""
 
     run: Label
@@ -70,7 +69,7 @@ class Run(Section):
     precision: Label = UNSTATED
 
 
-class Point(Section):
+class Point(Strict):
     """What is known of a run at a step."""
 
     run: Label

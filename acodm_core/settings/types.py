@@ -10,9 +10,17 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from acodm_core.errors import UserError, unknown_name
 
@@ -96,6 +104,11 @@ class Strict(BaseModel):
     """A section of a configuration or of a file: no unknown key, no change, no infinite number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[frozenset[str]] = frozenset()  # fields that came later: unused, they change no digest and no file
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value or name not in self.later}
 
 
 Checked = TypeVar("Checked", bound=BaseModel)

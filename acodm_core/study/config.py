@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
     AfterValidator,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -67,15 +65,7 @@ def _is_no_pattern(path: str) -> str:
     return path
 
 
-class Section(Strict):
-    later: ClassVar[frozenset[str]] = frozenset()  # fields that came later: unused, they change no digest and no file
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if value or name not in self.later}
-
-
-class ModelConfig(Section):
+class ModelConfig(Strict):
     """A language model: the config of a Hugging Face type that is tested here (docs/models.md)."""
 
     config: dict[str, Any] = Field(description="Hugging Face config: model_type and its fields, without vocab_size.")
@@ -90,7 +80,7 @@ class ModelConfig(Section):
     )
 
 
-class TrainingConfig(Section):
+class TrainingConfig(Strict):
     """The one recipe all runs of the experiment share."""
 
     steps: Steps = Field(300, description="Optimiser steps.")
@@ -122,7 +112,7 @@ class TrainingConfig(Section):
         return self
 
 
-class EvaluationConfig(Section):
+class EvaluationConfig(Strict):
     """The one evaluation all runs share."""
 
     later = frozenset({"snapshots"})
@@ -163,7 +153,7 @@ class EvaluationConfig(Section):
         )
 
 
-class MethodConfig(Section):
+class MethodConfig(Strict):
     """A mixer with its options and inputs: one row of the comparison, or a stage of another method."""
 
     mixer: Mixer = Field(description="A file of baselines/, or a dotted module that defines one Mixer.")
@@ -189,7 +179,7 @@ class MethodConfig(Section):
     )
 
 
-class AxisConfig(Section):
+class AxisConfig(Strict):
     """An ablation: one method, changed in one thing at a time."""
 
     title: Label = Field(description="What is varied, for tables and figures.")
@@ -200,7 +190,7 @@ class AxisConfig(Section):
     )
 
 
-class ProbeConfig(Section):
+class ProbeConfig(Strict):
     """How overhead is measured: blocks of steps, each arm once a block, in a random order and then in its reverse."""
 
     blocks: int = Field(32, ge=2, le=10**4, description="Blocks of each arm.")
@@ -211,7 +201,7 @@ class ProbeConfig(Section):
     )
 
 
-class HumanEvalConfig(Section):
+class HumanEvalConfig(Strict):
     """How HumanEval's prompts are completed; the program runs in the sandbox or is reported as skipped."""
 
     samples: int = Field(10, gt=0, le=10**4, description="Samples a problem; pass@k needs at least k.")
@@ -234,7 +224,7 @@ class HumanEvalConfig(Section):
         return self
 
 
-class DownstreamConfig(Section):
+class DownstreamConfig(Strict):
     """What finished runs are asked. Never changes a run, so never part of its identity."""
 
     tasks: Annotated[tuple[Task, ...], Distinct] = Field(
@@ -264,7 +254,7 @@ class DownstreamConfig(Section):
     )
 
 
-class ResourcesConfig(Section):
+class ResourcesConfig(Strict):
     """What a job may use. Never changes a number's meaning, so never part of a run's identity."""
 
     threads: int = Field(1, gt=0, le=4096, description="CPU threads a training run.")
@@ -284,7 +274,7 @@ class ResourcesConfig(Section):
     )
 
 
-class Experiment(Section):
+class Experiment(Strict):
     """One experiment: the same corpus, recipe, seeds and evaluation for every method."""
 
     later = frozenset({"horizons"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from acodm_core.data.corpus import MANIFEST, Corpus
+from acodm_core.data.corpus import Corpus
+from acodm_core.data.manifest import MANIFEST
 from acodm_core.errors import UserError
 from acodm_core.study.config import Experiment
 

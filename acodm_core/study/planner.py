@@ -17,7 +17,7 @@ from acodm_core import ARITHMETIC, PROTOCOL
 from acodm_core.errors import UserError
 from acodm_core.files import digest, read_json
 from acodm_core.mixing import Inputs
-from acodm_core.settings.types import checked
+from acodm_core.settings.types import Strict, checked
 from acodm_core.study.axes import Variant, variants
 from acodm_core.study.checks import check
 from acodm_core.study.config import (
@@ -25,7 +25,6 @@ from acodm_core.study.config import (
     Experiment,
     MethodConfig,
     ModelConfig,
-    Section,
     TrainingConfig,
 )
 from acodm_core.study.resolved import MEMBER, ResolvedMethod, resolve
@@ -33,7 +32,7 @@ from acodm_core.study.resolved import MEMBER, ResolvedMethod, resolve
 MOST_RUNS = 20_000  # of an experiment: a workflow of more takes hours to plan
 
 
-class RunSpec(Section):
+class RunSpec(Strict):
     """Everything that decides a run's result."""
 
     protocol: int = PROTOCOL
@@ -83,7 +82,7 @@ class RunSpec(Section):
         return self.training.steps * self.training.batch * self.training.context
 
 
-class Plan(Section):
+class Plan(Strict):
     """All runs of an experiment, inputs before those that need them."""
 
     runs: dict[str, RunSpec]

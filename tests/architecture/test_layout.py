@@ -23,7 +23,6 @@ MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 15, 350, 60
 LONG_MODULES = {
     "acodm_core/contract/checks.py",
     "acodm_core/mixing.py",
-    "acodm_core/study/config.py",
 }
 LONG_FUNCTIONS = {
     "acodm_core/lm/step.py: step",

@@ -34,17 +34,17 @@ def simplex(weights: list[float]) -> np.ndarray:
 def test_systematic_counts_are_within_one_of_the_share(weights, step, seed, batch) -> None:
     mixture_K = simplex(weights)
     sampler = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10)
-    counts_K = sampler.counts(mixture_K, step)
+    counts_K = sampler.sequence_counts(mixture_K, step)
     assert counts_K.sum() == batch and (counts_K >= 0).all()
     assert (np.abs(counts_K - batch * mixture_K) < 1 + 1e-9 * batch).all()
-    np.testing.assert_array_equal(counts_K, sampler.counts(mixture_K, step))
+    np.testing.assert_array_equal(counts_K, sampler.sequence_counts(mixture_K, step))
 
 
 @settings(max_examples=60, deadline=None)
 @given(SHARES, STEPS, SEEDS, BATCHES)
 def test_multinomial_counts_sum_to_the_batch_and_skip_empty_domains(weights, step, seed, batch) -> None:
     mixture_K = simplex(weights)
-    counts_K = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10, draw="multinomial").counts(
+    counts_K = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10, draw="multinomial").sequence_counts(
         mixture_K, step
     )
     assert counts_K.sum() == batch and (counts_K >= 0).all()
@@ -58,7 +58,7 @@ def test_multinomial_counts_sum_to_the_batch_and_skip_empty_domains(weights, ste
 def test_systematic_counts_are_unbiased(weights, seed, batch) -> None:
     mixture_K, steps = simplex(weights), 800
     sampler = Sampler(Fake(len(mixture_K)), seed=seed, batch=batch, context=10)
-    mean_K = np.mean([sampler.counts(mixture_K, step) for step in range(steps)], axis=0)
+    mean_K = np.mean([sampler.sequence_counts(mixture_K, step) for step in range(steps)], axis=0)
     # one uniform number decides a step: a count's deviation is at most a half
     assert (np.abs(mean_K - batch * mixture_K) < 5 * 0.5 / np.sqrt(steps)).all()
 

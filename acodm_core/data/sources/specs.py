@@ -10,9 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -80,6 +78,7 @@ class PackagesDomain(_Entry):
 class OnDisk(Model):
     """What reads files of your own: their content is part of the corpus's identity."""
 
+    later = frozenset({"content"})
     content: str | None = Field(
         None,
         description="Hash of the local files' content. Leave it out: the plan works it out. Given, the files must have it,"
@@ -115,10 +114,6 @@ class OnDisk(Model):
                 where=where,
                 fix="plan or build again from your own configuration, without `content:`: other text is another corpus",
             )
-
-    @model_serializer(mode="wrap")
-    def _without_unknown_content(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in dump(self).items() if key != "content" or value is not None}
 
 
 class FilesDomain(_Entry, OnDisk):

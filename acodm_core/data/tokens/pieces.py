@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from acodm_core.data.catalogue import CorpusSpec
 from acodm_core.data.sources.shards import Row, Shard, ShardReader, divide
@@ -24,6 +24,7 @@ from acodm_core.data.tokens.token_files import BATCH_CHARACTERS, Encoder
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, clear_leftovers, read_json, sha256, write_json
 from acodm_core.seals import checksums
+from acodm_core.settings.types import Strict
 
 RECORD = "piece.json"
 EXAMPLES = 20  # faults that are described; the others are counted
@@ -31,11 +32,13 @@ _SMALL_LINES = 100_000  # before so many, a piece is not given up in the middle
 _ROW_GROUP_BYTES = 8_000_000
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Record(Strict):
+    """Filled while rows are read."""
+
+    model_config = ConfigDict(frozen=False)
 
 
-class ShardRecord(_Model):
+class ShardRecord(_Record):
     """A shard as it was read."""
 
     path: str = Field(description="Path or URL.")
@@ -45,15 +48,15 @@ class ShardRecord(_Model):
     damage: str = Field(description="Why the rest could not be read; empty for a whole shard.")
 
 
-class DomainRecord(_Model):
+class DomainRecord(_Record):
     """What a piece gave to a domain, repeats included."""
 
     documents: int = Field(0, description="Documents.")
     text_bytes: int = Field(0, description="Bytes of cleaned text.")
-    tokens: int = Field(0, description="Tokens, one end-of-text a document included.")
+    tokens: int = Field(0, description="Tokens, one end-of-text per document included.")
 
 
-class PieceRecord(_Model):
+class PieceRecord(_Record):
     """What became of the rows of a piece: ``rows`` are the documents of all domains, the faults and what was left out."""
 
     tokenizer_sha256: str = Field(description="Hash of the tokenizer.json.")

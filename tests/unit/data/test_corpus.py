@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from acodm_core.data.build import build_corpus
 from acodm_core.data.catalogue import CorpusSpec
-from acodm_core.data.corpus import Corpus, seal
+from acodm_core.data.corpus import Corpus
 from acodm_core.data.programs import app
+from acodm_core.data.seal import seal
 from acodm_core.data.tokens.documents import SPLITS, read_documents
 from acodm_core.data.tokens.token_files import token_dtype, tokenize_domain
 from acodm_core.data.tokens.tokenizer import load_tokenizer, token_bytes, train_tokenizer

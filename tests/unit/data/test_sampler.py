@@ -132,7 +132,7 @@ def test_restoring_the_counters_continues_identically(corpus, kind: str) -> None
 def test_counts_meet_the_shares_on_average(corpus, kind: str) -> None:
     mixture_K = np.array([0.61, 0.3, 0.08, 0.01])
     one = sampler(corpus, draw=kind)
-    counts_TK = np.array([one.counts(mixture_K, step) for step in range(3000)])
+    counts_TK = np.array([one.sequence_counts(mixture_K, step) for step in range(3000)])
     assert (counts_TK.sum(1) == BATCH).all() and (one.drawn_K == 0).all()
     deviation_K = np.sqrt(BATCH * mixture_K * (1 - mixture_K) / 3000)
     assert (np.abs(counts_TK.mean(0) - BATCH * mixture_K) < 4 * deviation_K).all()
@@ -144,7 +144,7 @@ def test_systematic_counts_vary_less_than_multinomial_ones(corpus) -> None:
     deviations = {}
     for kind in ("systematic", "multinomial"):
         one = sampler(corpus, draw=kind)
-        deviations[kind] = np.std([one.counts(mixture_K, step) for step in range(400)], axis=0)
+        deviations[kind] = np.std([one.sequence_counts(mixture_K, step) for step in range(400)], axis=0)
     assert (deviations["systematic"] < 0.6 * deviations["multinomial"]).all()
 
 
@@ -152,11 +152,11 @@ def test_steps_draw_independently_of_each_other(corpus) -> None:
     """The draw of a step is a function of seed and step: a resume may ask for it again."""
     mixture_K = np.array([0.28, 0.22, 0.26, 0.24])
     one = sampler(corpus)
-    forward = [one.counts(mixture_K, step) for step in range(50)]
-    backward = [one.counts(mixture_K, step) for step in reversed(range(50))]
+    forward = [one.sequence_counts(mixture_K, step) for step in range(50)]
+    backward = [one.sequence_counts(mixture_K, step) for step in reversed(range(50))]
     np.testing.assert_array_equal(forward, backward[::-1])
     one.next(mixture_K, 0)
-    again = [one.counts(mixture_K, step) for step in range(50)]
+    again = [one.sequence_counts(mixture_K, step) for step in range(50)]
     np.testing.assert_array_equal(again, forward, "what was drawn before does not matter")
     assert len({tuple(counts) for counts in forward}) > 1
 
