@@ -61,6 +61,7 @@ lock: $(STAMP)
 docs: $(STAMP)
 	@$(RUN) acodm reference methods > docs/methods.md
 	@$(RUN) acodm reference models > docs/models.md
+	@$(RUN) acodm reference signals > docs/signals.md
 	@$(RUN) acodm reference defaults > workflow/schemas/defaults.yaml
 	@$(RUN) acodm reference schema > workflow/schemas/experiment.schema.json
 	@$(RUN) acodm data card data/corpora/$$(python -c 'import json; print(json.load(open("results/$(PRESET)/experiment.json"))["corpus"]["id"])') > docs/corpus.md

@@ -222,10 +222,10 @@ def probe(
 
 @app.command()
 def reference(
-    what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), methods or models (Markdown).")],
+    what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), methods, models or signals (Markdown).")],
     out: Annotated[Path | None, typer.Option(help="Write a file in place of printing.")] = None,
 ) -> None:
-    """Print a document that is generated from the code: every setting, the schema, the methods' cards, the models."""
+    """Print a document that is generated from the code: every setting, the schema, the methods' cards, the models, the signals."""
     from acodm_core.errors import unknown_name
     from acodm_core.seals import marked
     from acodm_core.study import docs_pages as pages
@@ -236,6 +236,7 @@ def reference(
         return pages.methods(config_flops)
 
     documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": methods, "models": pages.models}
+    documents |= {"signals": pages.signals}
     if what not in documents:
         raise unknown_name("document", what, documents, where="acodm reference")
     text = documents[what]()

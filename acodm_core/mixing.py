@@ -9,43 +9,149 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
-import inspect
-import json
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from acodm_core.errors import UserError, unknown_name
-from acodm_core.settings.mixer_options import failed, typed
+from acodm_core.domain_vectors import read_swarm, save_member, save_weights, simplex, softmax
+from acodm_core.errors import UserError
+
+__all__ = [
+    "Adapters", "Inputs", "Mixer", "Signal", "SignalInfo", "Source", "Start", "StepStats", "read_swarm", "save_member",
+    "save_weights", "signals_from", "simplex", "softmax",
+]  # fmt: skip
+
+
+class Source(StrEnum):
+    """What a signal is measured on, which says whose values there are, and at what cost."""
+
+    LOSSES = "losses of the batch"  # known anyway
+    TOKENS = "tokens of the batch"
+    REFERENCE = "the batch under a frozen model"  # forward passes of its own
+    GRADIENTS = "gradients of the batch"  # split by domain inside the step's own backward pass
+    ADAM_GRADIENTS = "gradients of the batch in AdamW's metric"  # the same way
+    HELD_OUT = "held-out text"  # of every domain, after the step: forward passes of its own
+    WEIGHTS = "weights"  # the probed tensors
+    SCHEDULE = "the optimiser's settings"
+
+    @property
+    def of_batch(self) -> bool:
+        """Whether it is measured on the drawn batch, so that a domain which the step did not draw is NaN."""
+        return self not in (Source.HELD_OUT, Source.WEIGHTS, Source.SCHEDULE)
+
+    @property
+    def of_gradients(self) -> bool:
+        """Whether the step's own backward pass measures it on the probed layers."""
+        return self in (Source.GRADIENTS, Source.ADAM_GRADIENTS)
+
+    @property
+    def in_any_loop(self) -> bool:
+        """Whether a training loop that is not ours can measure it, too: it has losses, a backward pass and an optimiser."""
+        return not self.own_passes and self is not Source.TOKENS
+
+    @property
+    def own_passes(self) -> bool:
+        """Whether it takes forward passes beside those of the training step."""
+        return self in (Source.REFERENCE, Source.HELD_OUT)
+
+
+@dataclass(frozen=True)
+class SignalInfo:
+    """What a signal is. A third party can measure it by these lines alone."""
+
+    shape: str  # a letter per axis of the legend above; none: one number
+    source: Source
+    unit: str
+    meaning: str
+    cost: str = "none"  # operations beside the plain training step
+    recorded: Literal["values", "products", "metrics"] = "values"
+    # as itself or as the inner products of its rows in signals.parquet, or in metrics.parquet already
+    sequences: int = 1  # the fewest of a domain in the batch; with fewer the domain is NaN
+
+    @property
+    def of_domains(self) -> bool:
+        """Whether its first axis is the domains."""
+        return self.shape[:1] == "K"
 
 
 class Signal(StrEnum):
-    """What a mixer may ask the trainer to measure. Only what is asked for is computed, and it is timed as the mixer's cost."""
+    """What a mixer may ask the trainer to measure: the one table of all signals. ``Signal.LOSS.info`` is a line of it.
 
-    LOSS = "loss"  # (K,) mean training loss of each domain in this step's batch, nats a token; NaN where absent
-    EXCESS_LOSS = "excess_loss"  # (K,) mean over tokens of max(0, loss - loss of the input run `reference`)
-    VALID_LOSS = "valid_loss"  # (K,) held-out loss of each domain after this step, drawn or not, nats a token
-    LEARNING_RATE = "learning_rate"  # () of this step
-    GRAD_GRAM = "grad_gram"  # (K, K) inner products of the gradients of the domains' mean losses on the probed layers
-    GRAD_SKETCH = "grad_sketch"  # (K, D) random projections of those gradients: their products estimate the Gram
-    GRAD_SELF = "grad_self"  # (K,) squared norms of those gradients without sampling noise; NaN under two sequences
-    GRAD_NOISE = "grad_noise"  # (K,) that noise: over n, the expected squared error of n tokens' gradient; NaN as above
-    ADAM_SKETCH = "adam_sketch"  # (K, D) as GRAD_SKETCH in AdamW's metric: loss decreases; NaN at its first step
-    ADAM_SELF = "adam_self"  # (K,) squared norms in that metric without sampling noise; NaN under two sequences
-    ADAPTER_LOSS = "adapter_loss"  # (K, M) held-out loss of each domain under each of the models that `adapters` names
-    EMBEDDING = "embedding"  # (K, H) mean hidden state half-way up, on each domain's held-out text, after this step
-    PARAM_NORM = "param_norm"  # (L,) L2 norm of each probed weight tensor, bottom to top
-    PARAM_STEP_NORM = "param_step_norm"  # (L,) L2 norm of each probed tensor's change in this step
-    TYPE_TOKEN_RATIO = (
-        "type_token_ratio"  # (K,) mean over the domain's sequences of distinct tokens over tokens; NaN where absent
-    )
+    Only what is asked for is measured, and its time counts as the mixer's cost. All values are float64. A domain that the step
+    did not draw is NaN where the source is the batch; in a (K, K) signal so are its row and its column. Values from held-out
+    text, weights and schedule are there in every step. The gradient of domain i, g_i, is that of its mean training loss (nats per
+    token, over its tokens in this step's batch) by the weights of the probed layers (``gradient_layers``), before clipping and
+    whatever ``loss_weights`` says.
+    """
+
+    info: SignalInfo
+
+    def __new__(cls, name: str, info: SignalInfo) -> Signal:
+        signal = str.__new__(cls, name)
+        signal._value_, signal.info = name, info
+        return signal
+
+    # fmt: off
+    LOSS = "loss", SignalInfo(
+        "K", Source.LOSSES, "nats per token", recorded="metrics",
+        meaning="mean training loss over the domain's tokens in this step's batch, before the update")
+    EXCESS_LOSS = "excess_loss", SignalInfo(
+        "K", Source.REFERENCE, "nats per token", cost="a forward pass of the reference model per sequence",
+        meaning="mean over the domain's tokens in the batch of max(0, loss - loss under the model of the input run `reference`)")
+    VALID_LOSS = "valid_loss", SignalInfo(
+        "K", Source.HELD_OUT, "nats per token", cost="a forward pass per held-out sequence",
+        meaning="mean loss on the domain's held-out text, which the run's curves do not use, after the update")
+    LEARNING_RATE = "learning_rate", SignalInfo(
+        "", Source.SCHEDULE, "1", recorded="metrics",
+        meaning="the optimiser's learning rate in this step")
+    GRAD_GRAM = "grad_gram", SignalInfo(
+        "KK", Source.GRADIENTS, "gradient squared", cost="inside the backward pass: K x K products of gradients, or a sketch",
+        meaning="inner products <g_i, g_j>; with `gram: sketch` their unbiased estimates from projections")
+    GRAD_SKETCH = "grad_sketch", SignalInfo(
+        "KD", Source.GRADIENTS, "gradient", cost="inside the passes: projections of every token", recorded="products",
+        meaning="random projections of g_i, the same in every step: the product of rows i and j estimates <g_i, g_j> without bias")
+    GRAD_SELF = "grad_self", SignalInfo(
+        "K", Source.GRADIENTS, "gradient squared", cost="inside the passes: projections of every token", sequences=2,
+        meaning="unbiased estimate of the squared norm of the expected g_i, by products of different sequences; may be negative")
+    GRAD_NOISE = "grad_noise", SignalInfo(
+        "K", Source.GRADIENTS, "gradient squared times tokens", cost="inside the passes: projections of every token", sequences=2,
+        meaning="noise of g_i: the expected squared error of the mean gradient of n tokens, times n; from the spread of sequences")
+    ADAM_SKETCH = "adam_sketch", SignalInfo(
+        "KD", Source.ADAM_GRADIENTS, "root of nats per token per unit of learning rate",
+        cost="inside the passes: projections of every token", recorded="products",
+        meaning="as grad_sketch of g_i / v^(1/4), v the rank-one form of AdamW's corrected second moment before the update:"
+                " the product of rows i and j estimates how much a step along g_j lowers the loss of i;"
+                " all NaN at the optimiser's first step")
+    ADAM_SELF = "adam_self", SignalInfo(
+        "K", Source.ADAM_GRADIENTS, "nats per token per unit of learning rate",
+        cost="inside the passes: projections of every token", sequences=2,
+        meaning="as grad_self in the metric of adam_sketch; all NaN at the optimiser's first step")
+    ADAPTER_LOSS = "adapter_loss", SignalInfo(
+        "KM", Source.HELD_OUT, "nats per token", cost="training of A adapters, and M measurements of valid_loss",
+        meaning="valid_loss under each of the models with merged adapters that the mixer's `adapters` names")
+    EMBEDDING = "embedding", SignalInfo(
+        "KH", Source.HELD_OUT, "1", cost="half a forward pass per held-out sequence", recorded="products",
+        meaning="mean over the domain's held-out tokens of the hidden state half-way up the model, after the update")
+    PARAM_NORM = "param_norm", SignalInfo(
+        "L", Source.WEIGHTS, "1",
+        meaning="L2 norm of each probed weight tensor (`norm_layers`), bottom to top, after the update")
+    PARAM_STEP_NORM = "param_step_norm", SignalInfo(
+        "L", Source.WEIGHTS, "1", cost="a copy of the probed weights",
+        meaning="L2 norm of the change of each probed weight tensor in this step's update")
+    TYPE_TOKEN_RATIO = "type_token_ratio", SignalInfo(
+        "K", Source.TOKENS, "1",
+        meaning="mean over the domain's sequences in the batch of the number of distinct tokens over the number of tokens")
+    # fmt: on
+
+
+def signals_from(*sources: Source) -> tuple[Signal, ...]:
+    """The signals that are measured on one of ``sources``, in the table's order, which is the same on every rank."""
+    return tuple(signal for signal in Signal if signal.info.source in sources)
 
 
 Inputs = Mapping[str, Path | tuple[Path, ...]]  # role -> folder of the run that plays it, or of each run of a swarm
@@ -179,7 +285,7 @@ class Mixer(ABC):
         return ()
 
     def built_mixers(self) -> tuple[str, ...]:
-        """Names of the mixers that this one builds itself with ``build_mixer``: their code, too, decides what it does."""
+        """Names of the mixers that this one builds itself by ``build_mixer``: their code, too, decides what it does."""
         return ()
 
     def check(self, domains: tuple[str, ...], *, where: str) -> None:
@@ -235,153 +341,3 @@ def _load(current: Any, value: Any) -> Any:
     if isinstance(current, list) and len(current) == len(value):
         return [_load(mine, saved) for mine, saved in zip(current, value, strict=True)]
     return _dump(value)  # a copy: the state that was loaded stays as it was
-
-
-def simplex(weights: np.ndarray, *, name: str = "weights") -> np.ndarray:
-    """``weights`` as a float64 point of the simplex; ValueError if an entry is negative, not finite, or all are zero."""
-    w = np.asarray(weights, dtype=np.float64)
-    total = w.sum()
-    if w.ndim != 1 or not (0 < total < np.inf and w.min() >= 0):
-        raise ValueError(f"{name} must be finite, non-negative and not all zero: {np.array2string(w, precision=4)}")
-    return w / total
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax of a vector, safe for large entries."""
-    z = np.exp(logits - np.max(logits))
-    return z / z.sum()
-
-
-def save_weights(folder: Path, domains: tuple[str, ...], weight_K: np.ndarray) -> None:
-    """Write ``folder/weights.json``, what the mixer `static` draws by when it has the run as its input ``weights``."""
-    _write_json(folder / "weights.json", _by_domain(domains, weight_K))
-
-
-def save_member(folder: Path, domains: tuple[str, ...], vectors: Mapping[str, np.ndarray]) -> None:
-    """Write ``folder/member.json``, what ``read_swarm`` reads of one run: name -> (K,) vector; null where it is NaN."""
-    _write_json(folder / "member.json", {name: _by_domain(domains, vector_K) for name, vector_K in vectors.items()})
-
-
-def read_swarm(folders: tuple[Path, ...], domains: tuple[str, ...], *names: str) -> list[np.ndarray]:
-    """What the runs of a swarm saved: for each name an array (N, K), a row a run; NaN where a run has no value.
-
-    Raises:
-        UserError: a run that saved nothing, no vector of such a name, or one of other domains.
-    """
-    members = []
-    for folder in folders:
-        path = folder / "member.json"
-        try:
-            member = json.loads(path.read_text(encoding="utf-8"))
-            members.append([[member[name][domain] for domain in domains] for name in names])
-        except (OSError, ValueError) as error:
-            raise UserError(f"not a run of a swarm: {error}", where=str(path)) from None
-        except KeyError as error:
-            fix = "its runs must see the same domains, or groups of them, and measure what this mixer reads"
-            raise UserError(f"the swarm has nothing for {error}", where=str(path), fix=fix) from None
-    return list(np.array(members, dtype=np.float64).transpose(1, 0, 2))
-
-
-def _by_domain(domains: tuple[str, ...], vector_K: np.ndarray) -> dict[str, float | None]:
-    values = [value if np.isfinite(value) else None for value in vector_K.tolist()]
-    return dict(zip(domains, values, strict=True))
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def mixer_module(name: str) -> str:
-    """The module of mixer ``name``: a dotted one is itself, every other a file of the baselines folder."""
-    return name if "." in name else f"acodm_baselines.{name}"
-
-
-def find_mixer(name: str, *, where: str = "") -> type[Mixer]:
-    """The one Mixer defined in module ``name``: a file of the baselines folder, or any importable dotted module.
-
-    Raises:
-        UserError: no such module, one that fails when it is imported, or not exactly one Mixer in it, a dataclass.
-    """
-    dotted = mixer_module(name)
-    if name.endswith(".py"):
-        fix = (
-            f"{name[:-3]!r} for a file of baselines/, or a dotted module that Python can import: my_package.{name[:-3]}"
-        )
-        raise UserError(f"a mixer is named without .py; got {name!r}", where=where, fix=fix)
-    try:
-        module = importlib.import_module(dotted)
-    except ModuleNotFoundError as error:
-        if error.name and _is_within(dotted, error.name):
-            raise unknown_name("mixer", name, baseline_names(), where=where) from error
-        raise failed(name, error, where) from error  # the mixer exists but one of its own imports is missing
-    except (Exception, SystemExit) as error:
-        raise failed(name, error, where) from error
-    found = [
-        cls
-        for _, cls in inspect.getmembers(module, inspect.isclass)
-        if issubclass(cls, Mixer) and not inspect.isabstract(cls) and _is_within(cls.__module__, dotted)
-    ]
-    if len(found) != 1:
-        names = ", ".join(cls.__name__ for cls in found) or "none"
-        raise UserError(
-            f"module {dotted} must define exactly one Mixer with all its methods; found: {names}", where=where
-        )
-    if not dataclasses.is_dataclass(found[0]):
-        fix = f"write @dataclass above  class {found[0].__name__}"
-        raise UserError(f"the mixer of module {dotted} is no dataclass", where=where, fix=fix)
-    return found[0]
-
-
-def _is_within(module: str, package: str) -> bool:
-    return module == package or module.startswith(f"{package}.")
-
-
-def baseline_names() -> list[str]:
-    """Names of the mixers in the baselines folder, in alphabetical order; files that start with ``_`` are not mixers."""
-    package = importlib.import_module("acodm_baselines")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
-
-
-def build_mixer(name: str, options: Mapping[str, Any], *, where: str = "") -> Mixer:
-    """Instantiate mixer ``name``; its options are checked against its own dataclass fields.
-
-    Args:
-        where: YAML path of the method, for errors.
-
-    Raises:
-        UserError: an option that the mixer does not have (valid ones are listed), or one that its ``__post_init__`` refuses.
-    """
-    prefix = f"{where}." if where else ""
-    cls = find_mixer(name, where=f"{prefix}mixer")
-    fields = option_fields(cls)
-    for option in options:
-        if option not in fields:
-            raise unknown_name(f"option of mixer {name!r}", option, fields, where=f"{prefix}options.{option}")
-    options = typed(cls, options, where=f"{prefix}options")
-    try:
-        mixer = cls(**options)
-        needs, inputs, built = mixer.needs, mixer.required_inputs(), mixer.built_mixers()
-    except UserError as error:  # its `where` is the option
-        raise UserError(error.what, where=f"{prefix}options.{error.where}", fix=error.fix) from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"mixer {name!r} refuses its options: {error}", where=f"{prefix}options") from error
-    except (Exception, SystemExit) as error:
-        raise failed(name, error, f"{prefix}options") from error
-    if not isinstance(needs, frozenset) or not all(isinstance(signal, Signal) for signal in needs):
-        raise UserError(f"`needs` of mixer {name!r} is {needs!r:.80}", where=f"{prefix}mixer", fix=_NEEDS)
-    for question, names, fix in (
-        ("required_inputs", inputs, 'roles, as in ("actor",)'),
-        ("built_mixers", built, "names of mixers"),
-    ):
-        if not isinstance(names, tuple) or not all(isinstance(one, str) for one in names):
-            what = f"`{question}` of mixer {name!r} gives {names!r:.80}"
-            raise UserError(what, where=f"{prefix}mixer", fix=f"a tuple of {fix}")
-    return mixer
-
-
-_NEEDS = "a frozenset of signals, as in  needs = frozenset({Signal.LOSS})"
-
-
-def option_fields(cls: type[Mixer]) -> dict[str, dataclasses.Field]:
-    """What a configuration may set of a mixer, by name: its dataclass fields, but for those whose name begins with ``_``."""
-    return {f.name: f for f in dataclasses.fields(cls) if f.init and not f.name.startswith("_")}

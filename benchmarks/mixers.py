@@ -24,7 +24,7 @@ from acodm_core.contract.case import Case, case_of, domain_names, start
 from acodm_core.contract.checks import MOST_DOMAINS, step_seconds
 from acodm_core.lm.kernels.device import prepare
 from acodm_core.measure import provenance
-from acodm_core.mixing import baseline_names
+from acodm_core.mixers.find import baseline_names
 
 VARIANTS = ("acodm", "hds", "acodm_released", "acodm_paper")
 

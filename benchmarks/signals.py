@@ -44,7 +44,8 @@ from acodm_core.lm.step import TrainStep
 from acodm_core.measure import provenance
 from acodm_core.measure.clock import Clock
 from acodm_core.measure.ratio import ratio_of_medians
-from acodm_core.mixing import Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Signal, Start, StepStats
 from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE, ModelConfig, TrainingConfig
 
@@ -109,7 +110,7 @@ class Ways:
 
     def components(self) -> dict[str, float]:
         """Seconds so far of signals, inside and after the backward pass, and of the agent."""
-        inside = (self.sketched.gradients.seconds + self.exact.gradients.seconds).total()
+        inside = (self.sketched.tools.gradients.seconds + self.exact.tools.gradients.seconds).total()
         return {"signals": self.clock.seconds["signals"] + inside, "agent": self.clock.seconds["mixer"]}
 
     def fill_agent(self) -> None:

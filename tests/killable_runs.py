@@ -37,7 +37,7 @@ import ctypes, json, os, resource, signal, sys
 import acodm_core.lm.train, acodm_core.data.corpus, acodm_core.acodm.agent, acodm_core.acodm.controls
 import scipy.optimize, scipy.signal, transformers.models.gpt_neox.modeling_gpt_neox
 from acodm_core import cli
-from acodm_core.mixing import baseline_names, find_mixer
+from acodm_core.mixers.find import baseline_names, find_mixer
 
 for name in (*baseline_names(), "acodm_core.acodm"):
     find_mixer(name)

@@ -121,7 +121,8 @@ def measure(ranks: list[int], processes: int = 1) -> dict[Signal, np.ndarray]:
     gradients = DomainGradients(
         [layer],
         DOMAINS,
-        config,
+        gram=config.gram,
+        sketch=config.sketch,
         tokens=1,
         context=CONTEXT,
         needs=GRADIENT_SIGNALS,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from acodm_core.acodm.interface import Transition
-from acodm_core.mixing import Signal, Start, StepStats, build_mixer, softmax
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Signal, Start, StepStats, softmax
 
 
 class Control:

@@ -16,7 +16,7 @@ from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
 from acodm_core.acodm.transfer import FILE, load_actor, save_actor
 from acodm_core.mixers.horizon import rescaled
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, simplex
 
 AgentName = Literal["ddpg", "ddpg_mean", "sac", "frozen", "mirror", "bandit", "random"]
 LARGEST_LR = np.array(

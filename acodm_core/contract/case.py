@@ -16,8 +16,9 @@ import numpy as np
 
 from acodm_core.contract.feed import BATCH, CONTEXT, LAYERS, reordered, step_signals, wanted
 from acodm_core.errors import UserError, unknown_name
+from acodm_core.mixers.find import baseline_names, build_mixer, find_mixer
 from acodm_core.mixers.guarded import Guarded
-from acodm_core.mixing import Mixer, Start, StepStats, baseline_names, build_mixer, find_mixer, simplex
+from acodm_core.mixing import Mixer, Start, StepStats, simplex
 from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE, MethodConfig
 from acodm_core.study.planner import RunSpec

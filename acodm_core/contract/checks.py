@@ -21,8 +21,9 @@ import numpy as np
 from acodm_core.contract.case import STEPS, Case, Domains, domain_names, places, run, start, step_once, step_stats
 from acodm_core.contract.feed import KINDS
 from acodm_core.errors import UserError
+from acodm_core.mixers.find import build_mixer, find_mixer, option_fields
 from acodm_core.mixers.guarded import Late
-from acodm_core.mixing import Mixer, build_mixer, find_mixer, option_fields
+from acodm_core.mixing import Mixer
 from acodm_core.study.planner import MEMBER
 
 BLOCKS = ("Idea", "Update", "Source", "Differences")

@@ -9,21 +9,17 @@ import numpy as np
 
 from acodm_core.mixing import Mixer, Signal
 
-BATCH, CONTEXT, LAYERS, MODELS = 16, 8, 3, 64
+BATCH, CONTEXT, LAYERS, MODELS, COLUMNS = 16, 8, 3, 64, 7
 KINDS = ("random", "constant", "huge", "tiny", "swinging", "missing", "one domain")
-
-OF_THE_MODEL = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM, Signal.LEARNING_RATE})  # others: a row a domain
-WHATEVER_WAS_DRAWN = OF_THE_MODEL | {Signal.VALID_LOSS, Signal.ADAPTER_LOSS, Signal.EMBEDDING}
-OF_PAIRS = frozenset({Signal.GRAD_SELF, Signal.GRAD_NOISE, Signal.ADAM_SELF})  # of one sequence alone there is none
 
 Signals = dict[Signal, np.ndarray]
 
 
 def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> Signals:
     """All signals of a step that drew every domain; losses and squared gradients are of the order of ``scale``."""
-    gradient_KP = rng.normal(size=(k, 7)) * np.sqrt(scale)
-    rotation_PP, _ = np.linalg.qr(rng.normal(size=(7, 7)))  # a sketch that loses nothing
-    return {
+    gradient_KP = rng.normal(size=(k, COLUMNS)) * np.sqrt(scale)
+    rotation_PP, _ = np.linalg.qr(rng.normal(size=(COLUMNS, COLUMNS)))  # a sketch that loses nothing
+    found = {
         Signal.LOSS: rng.uniform(1.0, 5.0, k) * scale,
         Signal.EXCESS_LOSS: rng.uniform(0.0, 1.0, k) * scale,
         Signal.VALID_LOSS: rng.uniform(1.0, 5.0, k) * scale,
@@ -32,14 +28,17 @@ def random_signals(rng: np.random.Generator, k: int, scale: float = 1.0) -> Sign
         Signal.GRAD_SKETCH: gradient_KP @ rotation_PP,
         Signal.GRAD_SELF: rng.uniform(-0.1, 1.0, k) * scale,  # without the noise's share it may come out negative
         Signal.GRAD_NOISE: rng.uniform(1.0, 9.0, k) * scale * CONTEXT,
-        Signal.ADAM_SKETCH: gradient_KP / np.geomspace(0.1, 10.0, 7),
+        Signal.ADAM_SKETCH: gradient_KP / np.geomspace(0.1, 10.0, COLUMNS),
         Signal.ADAM_SELF: rng.uniform(-0.1, 1.0, k) * scale,
-        Signal.EMBEDDING: rng.normal(size=(k, 7)) * scale,
+        Signal.EMBEDDING: rng.normal(size=(k, COLUMNS)) * scale,
         Signal.TYPE_TOKEN_RATIO: rng.uniform(0.1, 1.0, k),
         Signal.PARAM_NORM: rng.uniform(1.0, 2.0, LAYERS) * scale,
         Signal.PARAM_STEP_NORM: rng.uniform(0.01, 0.02, LAYERS) * scale,
         Signal.ADAPTER_LOSS: rng.uniform(1.0, 5.0, (k, MODELS)) * scale,
     }
+    sizes = {"K": k, "L": LAYERS, "M": MODELS, "D": COLUMNS, "H": COLUMNS}
+    others = [signal for signal in Signal if signal not in found]  # whose values depend on no other signal's
+    return found | {s: rng.uniform(1.0, 5.0, [sizes[letter] for letter in s.info.shape]) * scale for s in others}
 
 
 def step_signals(kind: str, step: int, k: int) -> tuple[Signals, np.ndarray]:
@@ -71,24 +70,30 @@ def missing(signals: Signals, rng: np.random.Generator, *, present: float) -> tu
     present_K[rng.integers(k)] = True
     signals = without(signals, ~present_K)
     once_K = rng.random(k) < 0.2
-    for signal in OF_PAIRS:
-        signals[signal][once_K] = np.nan
+    for signal, value in signals.items():
+        if signal.info.sequences > 1:
+            value[once_K] = np.nan
     return signals, present_K
 
 
 def without(signals: Signals, absent_K: np.ndarray) -> Signals:
     """The signals of a step that did not draw some domains."""
     out = {signal: value.copy() for signal, value in signals.items()}
-    for signal in out.keys() - WHATEVER_WAS_DRAWN:
-        out[signal][absent_K] = np.nan
-    out[Signal.GRAD_GRAM][:, absent_K] = np.nan
+    for signal, value in out.items():
+        if signal.info.source.of_batch:
+            value[absent_K] = np.nan
+            if signal.info.shape == "KK":
+                value[:, absent_K] = np.nan
     return out
 
 
 def reordered(signals: Signals, order: np.ndarray) -> Signals:
     """The signals of a step whose domains come in another order."""
-    out = {signal: value if signal in OF_THE_MODEL else value[order] for signal, value in signals.items()}
-    return out | {Signal.GRAD_GRAM: signals[Signal.GRAD_GRAM][np.ix_(order, order)]}
+    moved = {"KK": lambda value: value[np.ix_(order, order)]}
+    return {
+        signal: moved.get(signal.info.shape, lambda value: value[order])(value) if signal.info.of_domains else value
+        for signal, value in signals.items()
+    }
 
 
 def wanted(signals: Signals, mixer: Mixer, step: int) -> Signals:

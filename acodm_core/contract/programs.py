@@ -37,7 +37,7 @@ def new_mixer(
     ] = None,
 ) -> None:
     """Write a new mixer that works, from the template, and say what to type next."""
-    from acodm_core.mixing import baseline_names
+    from acodm_core.mixers.find import baseline_names
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or len(name) > LONGEST_NAME:
         raise UserError(
@@ -89,7 +89,7 @@ def check(
     from rich.console import Console
 
     from acodm_core.lm.kernels.device import prepare
-    from acodm_core.mixing import baseline_names
+    from acodm_core.mixers.find import baseline_names
 
     prepare("cpu", threads=1)
     console = Console(highlight=False, soft_wrap=True)

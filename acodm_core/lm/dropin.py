@@ -16,26 +16,28 @@ import torch
 
 from acodm_core.data.sampler import sequence_counts
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.lm.distributed.ranks import from_first_rank, rank, ranks, sum_over_ranks
+from acodm_core.lm.distributed.ranks import rank, ranks, sum_over_ranks
 from acodm_core.lm.dropin_checks import call_after_steps, check_model, per_domain, resolved
+from acodm_core.lm.mixed_step import Decision, decide, show
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
-from acodm_core.lm.step import weight_norms
-from acodm_core.mixing import Inputs, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.lm.signals.measures import Seen, Tools, measured
+from acodm_core.lm.signals.norms import copies
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Inputs, Signal, Source, Start, StepStats, signals_from, simplex
 from acodm_core.streams import OWN_LOOP_MIXER, stream
 from acodm_core.study.config import ModelConfig
 
-MEASURED = GRADIENT_SIGNALS | {Signal.LOSS, Signal.LEARNING_RATE, Signal.PARAM_NORM}
+MEASURED = frozenset(signal for signal in Signal if signal.info.source.in_any_loop)
 
 
 @dataclass
 class _Step:
     """What rank 0's mixer decided for the step under way, and what its passes have found."""
 
-    mixture_K: np.ndarray
-    loss_weight_K: np.ndarray | None
-    wants: frozenset[Signal]
+    decision: Decision
     counts_RK: np.ndarray
+    weights_before: list[torch.Tensor] = field(default_factory=list)  # those whose change is measured
     passes: int = 0
     losses: list[tuple[torch.Tensor, np.ndarray]] = field(default_factory=list)  # (B,) and each one's domain
     scales: list[torch.Tensor] = field(
@@ -103,14 +105,14 @@ class Mix:
                 fix=f"take one that learns from some of: {', '.join(sorted(MEASURED))}",
             )
         probed = matching_layers(model, layers, where="layers")
-        self._weights = [layer.weight for layer in probed]
-        check_model(model, optimiser, self._weights, self.mixer)
-        self.gradients = None
+        self.tools = Tools(model, norm_weights=[layer.weight for layer in probed])
+        check_model(model, optimiser, self.tools.norm_weights, self.mixer)
         if GRADIENT_SIGNALS & self.mixer.needs:
-            self.gradients = DomainGradients(
+            self.tools.gradients = DomainGradients(
                 probed,
                 len(tokens),
-                ModelConfig.model_construct(gram=gram, sketch=ModelConfig.model_fields["sketch"].default),
+                gram=gram,
+                sketch=ModelConfig.model_fields["sketch"].default,
                 tokens=batch * context * (accumulate or 1),
                 context=context,
                 needs=self.mixer.needs,
@@ -142,7 +144,7 @@ class Mix:
                     rng=stream(self.seed, OWN_LOOP_MIXER),
                     inputs=inputs,
                     objective_weights=objective_K,
-                    tensors=len(self._weights) if Signal.PARAM_NORM in self.mixer.needs else 0,
+                    tensors=len(self.tools.norm_weights) if set(signals_from(Source.WEIGHTS)) & self.mixer.needs else 0,
                     tokens_per_step=self.batch * self.context * ranks() * accumulate,
                 )
             )
@@ -157,7 +159,7 @@ class Mix:
 
     def share(self) -> np.ndarray:
         """(K,) the mixture that the coming step asks for."""
-        return self._now.mixture_K.copy()
+        return self._now.decision.mixture_K.copy()
 
     def counts(self) -> np.ndarray:
         """(K,) sequences of each domain for each pass of the coming step in this process; asked again, the same."""
@@ -170,7 +172,7 @@ class Mix:
         Raises:
             UserError: the last step was not observed, or all steps are taken.
         """
-        now = self._now
+        now, gradients = self._now, self.tools.gradients
         if self._late:
             raise UserError(
                 f"step {self.taken} was not observed", fix="call observe() after each step of the optimiser"
@@ -183,18 +185,20 @@ class Mix:
                 where="accumulate",
                 fix="call observe() after each step of the optimiser, or say how many passes a step has",
             )
-        if any(hasattr(weight, "full_tensor") for weight in self._weights):
+        if any(hasattr(weight, "full_tensor") for weight in self.tools.norm_weights):
             raise UserError("the model is cut among processes (FSDP), and here only whole ones are measured")
-        if self.gradients and not now.passes:
-            self.gradients.begin(now.wants, self.accumulate)
-        with self.gradients.armed() if self.gradients else nullcontext():
-            if self.gradients:
-                self.gradients.rows(self.counts())
+        if not now.passes and Signal.PARAM_STEP_NORM in now.decision.wants:
+            now.weights_before = copies(self.tools.norm_weights)
+        if not now.passes and gradients:
+            gradients.begin(now.decision.wants, self.accumulate)
+        with gradients.armed() if gradients else nullcontext():
+            if gradients:
+                gradients.rows(self.counts())
             yield
         now.passes += 1
         if len(now.losses) != now.passes:
             raise UserError("loss() was not called inside `with mix.step():`", fix="call it once in each")
-        if self.gradients and len(now.scales) != now.passes:
+        if gradients and len(now.scales) != now.passes:
             raise UserError("no backward pass was made inside `with mix.step():`", fix="indent loss.backward() into it")
 
     def loss(self, loss_BT: torch.Tensor) -> torch.Tensor:
@@ -212,12 +216,12 @@ class Mix:
         if len(now.losses) != now.passes:
             raise UserError("loss() was called twice in one pass", fix="one `with mix.step():` a micro-batch")
         domain_B = np.repeat(np.arange(len(self.domains)), self.counts())
-        loss_weight_K = np.ones(len(self.domains)) if now.loss_weight_K is None else now.loss_weight_K
+        loss_weight_K = self._loss_weights()
         loss_B = loss_BT.mean(1)
         now.losses.append((loss_B.detach(), domain_B))
         weight_B = torch.from_numpy(loss_weight_K[domain_B]).to(loss_B)
         loss = (loss_B * weight_B).sum() / self._weight_of_a_pass()
-        if self.gradients and loss.requires_grad:
+        if self.tools.gradients and loss.requires_grad:
             loss.register_hook(now.scales.append)
         return loss
 
@@ -241,18 +245,16 @@ class Mix:
         *sum_K, passes = sum_over_ranks(sums).tolist()
         if passes != now.passes * ranks():
             raise UserError(f"this process made {now.passes} passes, and all {ranks()} together {passes:.0f}")
-        sequences_K = now.passes * now.counts_RK.sum(0)
-        with np.errstate(invalid="ignore"):  # an absent domain's is NaN
-            signals = {Signal.LOSS: np.array(sum_K) / sequences_K}
-        signals[Signal.LEARNING_RATE] = np.array(self.optimiser.param_groups[0]["lr"])
-        if self.gradients:
-            loss_weight_K = np.ones(k) if now.loss_weight_K is None else now.loss_weight_K
-            divisor = self._weight_of_a_pass() * self.context / self._scale()
-            signals |= self.gradients.signals(sequences_K * self.context * loss_weight_K, divisor)
-        if Signal.PARAM_NORM in now.wants:
-            signals[Signal.PARAM_NORM] = weight_norms(self._weights)
-        stats = StepStats(self.taken, sequences_K * self.context, {name: signals[name] for name in now.wants})
-        self.mixer.observe(stats)
+        tokens_K = now.passes * now.counts_RK.sum(0) * self.context
+        seen = Seen(
+            tokens_K=tokens_K,
+            weight_K=tokens_K * self._loss_weights(),
+            nats_K=np.array(sum_K) * self.context,
+            lr=self.optimiser.param_groups[0]["lr"],
+            weights_before=now.weights_before,
+            divisor=self._weight_of_a_pass() * self.context / self._scale() if now.scales else None,
+        )
+        stats = show(self.mixer, now.decision, self.taken, tokens_K, measured(self.tools, seen, now.decision.wants))
         self.taken, self._late = self.taken + 1, False
         self._now = self._decide()
         return stats
@@ -279,23 +281,19 @@ class Mix:
 
     def _decide(self) -> _Step:
         """Rank 0's answers for the coming step, and what each process draws of the batch of them all."""
-
-        def ask() -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
-            mixture_K = simplex(
-                self.mixer.sampling_weights(self.taken), name=f"{self.name}.sampling_weights({self.taken})"
-            )
-            return mixture_K, self.mixer.loss_weights(self.taken), frozenset(self.mixer.wants(self.taken))
-
-        mixture_K, loss_weight_K, wants = from_first_rank(ask)
-        total_K = sequence_counts(mixture_K, self.batch * ranks(), seed=self.seed, step=self.taken)
+        decision = decide(self.mixer, self.taken, name=self.name)
+        total_K = sequence_counts(decision.mixture_K, self.batch * ranks(), seed=self.seed, step=self.taken)
         domain_N = np.repeat(np.arange(len(self.domains)), total_K)
         parts = [np.bincount(domain_N[r :: ranks()], minlength=len(self.domains)) for r in range(ranks())]
-        return _Step(mixture_K, loss_weight_K, wants, np.stack(parts))
+        return _Step(decision, np.stack(parts))
+
+    def _loss_weights(self) -> np.ndarray:
+        loss_weight_K = self._now.decision.loss_weight_K
+        return np.ones(len(self.domains)) if loss_weight_K is None else loss_weight_K
 
     def _weight_of_a_pass(self) -> float:
         """What a process's loss is divided by: the mean over processes of its sequences' weights."""
-        now = self._now
-        total = float((now.counts_RK * (1.0 if now.loss_weight_K is None else now.loss_weight_K)).sum()) / ranks()
+        total = float((self._now.counts_RK * self._loss_weights()).sum()) / ranks()
         if not total > 0:
             raise UserError(f"{self.name} weighs every sequence of this step by nothing", where="loss_weights")
         return total

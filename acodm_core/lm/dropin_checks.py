@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, IN_ADAMS_METRIC
-from acodm_core.mixing import Mixer, baseline_names
+from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS
+from acodm_core.mixers.find import baseline_names
+from acodm_core.mixing import Mixer, Source, signals_from
 from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE
 
@@ -69,7 +70,9 @@ def check_model(
             fix="give Mix the optimiser that the loop steps, or name layers that it trains",
         )
     plain = getattr(optimiser, "optimizer", optimiser)  # accelerate's wrapper
-    if set(IN_ADAMS_METRIC) & mixer.needs and not isinstance(plain, torch.optim.Adam | torch.optim.AdamW):
+    if set(signals_from(Source.ADAM_GRADIENTS)) & mixer.needs and not isinstance(
+        plain, torch.optim.Adam | torch.optim.AdamW
+    ):
         raise UserError(
             f"the mixer measures in AdamW's metric, and the optimiser is a {type(plain).__name__}",
             where="optimiser",

@@ -25,6 +25,7 @@ import torch
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.sampler import Sampler
 from acodm_core.files import read_json
+from acodm_core.lm.mixed_step import mixed_step
 from acodm_core.lm.model import build_model
 from acodm_core.lm.run.setup import held_out_of, reference_of, start_mixer
 from acodm_core.lm.signals.adapters import adapter_losses_of
@@ -33,7 +34,7 @@ from acodm_core.lm.step import TrainStep
 from acodm_core.measure import provenance
 from acodm_core.measure.clock import Clock
 from acodm_core.measure.ratio import ratio_of_medians
-from acodm_core.mixing import Inputs, Mixer, Signal, StepStats, simplex
+from acodm_core.mixing import Inputs, Mixer, Signal, StepStats
 from acodm_core.results.schemas import MEMORY_COLUMNS, PROBE_COLUMNS
 from acodm_core.study.config import ProbeConfig
 from acodm_core.study.planner import Plan, RunSpec
@@ -89,30 +90,23 @@ class Arms:
 
     def block(self, arm: str, steps: int) -> dict[str, float]:
         """Run ``steps`` steps of ``arm``; mean seconds a step, the whole and its parts."""
-        mixer, lap = self.mixers[arm], self.clock.lap
         always = self.gradients if arm == GRADIENTS else frozenset()
-        self.train_step.reference, self.train_step.held_out = self.references.get(arm), self.held_out[arm]
-        self.train_step.adapters = self.adapters[arm]
+        tools = self.train_step.tools
+        tools.reference, tools.held_out = self.references.get(arm), self.held_out[arm]
+        tools.adapters = self.adapters[arm]
         self.clock.seconds.clear()
-        hidden = self.train_step.gradients.seconds if self.train_step.gradients else Counter()
+        hidden = tools.gradients.seconds if tools.gradients else Counter()
         self._synchronise()
         start = time.perf_counter()
         for _ in range(steps):
-            with lap("mixer"):
-                step = self.taken[arm] % self.horizons[arm]  # a mixer sees its own steps, and none past its horizon
-                mixture_K, wants = simplex(mixer.sampling_weights(step)), mixer.wants(step) | always
-            with lap("data"):
-                batch = self.sampler.next(mixture_K, step)
-            result = self.train_step.step(batch, step, wants, mixer.loss_weights(step))
-            with lap("mixer"):
-                wanted = {s: v for s, v in result.signals.items() if s in wants}
-                mixer.observe(StepStats(step, batch.counts_K * self.context, wanted))
-            self.seen[arm] |= wanted
+            step = self.taken[arm] % self.horizons[arm]  # a mixer sees its own steps, and none past its horizon
+            taken = mixed_step(self.mixers[arm], self.sampler, self.train_step, step, name=arm, also=always)
+            self.seen[arm] |= taken.stats or {}
             self.taken[arm] += 1
         self._synchronise()
         found = {"step": time.perf_counter() - start, **self.clock.seconds}
-        if self.train_step.gradients:  # their extra work happens inside the passes
-            for part, inside in (self.train_step.gradients.seconds - hidden).items():
+        if tools.gradients:  # their extra work happens inside the passes
+            for part, inside in (tools.gradients.seconds - hidden).items():
                 found[part] -= inside
                 found["signals"] += inside
         return {part: seconds / steps for part, seconds in found.items() if part in ("step", *PARTS)}

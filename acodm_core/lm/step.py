@@ -1,4 +1,7 @@
-"""One optimiser step of the language model, with the signals that a mixer asked for."""
+"""One optimiser step of the language model, with the signals that a mixer asked for.
+
+Legend: K domains, B sequences of the step, S tokens of a sequence and one more, T = S - 1 positions with a loss.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from collections.abc import Collection
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,22 +24,24 @@ from acodm_core.lm.model import matching_layers
 from acodm_core.lm.signals.adapters import AdapterLosses
 from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.signals.held_out import Evaluator
+from acodm_core.lm.signals.measures import Seen, Tools, extra_flops, measured
+from acodm_core.lm.signals.norms import copies
 from acodm_core.lm.signals.reference_model import Reference
 from acodm_core.measure.clock import Clock
-from acodm_core.mixing import Signal
+from acodm_core.mixing import Signal, Source, signals_from
 from acodm_core.study.config import ModelConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
 class StepResult:
-    loss: float  # mean nats a token of the batch, unweighted
+    loss: float  # mean nats per token of the batch, unweighted
     grad_norm: float  # before clipping
     lr: float
     signals: dict[Signal, np.ndarray]  # what was wanted; LOSS always, because it costs nothing
 
     def finite(self) -> bool:
         """Whether the loss, the gradient and the measured weights are numbers; if not, the run has diverged."""
-        norms = [v for s, v in self.signals.items() if s in (Signal.PARAM_NORM, Signal.PARAM_STEP_NORM)]
+        norms = [value for signal, value in self.signals.items() if signal.info.source is Source.WEIGHTS]
         return bool(np.isfinite(np.hstack([self.loss, self.grad_norm, *norms])).all())
 
 
@@ -77,28 +83,25 @@ class TrainStep:
                 fix="start a number of processes that divides it: torchrun --nproc-per-node, resources.gpus",
             )
         self.model, self.training, self.clock = model, training, clock
-        self.reference, self.held_out, self.adapters = reference, held_out, adapters
         self.signal_flops = 0  # so far, of measuring what was asked for; norms and the mixer are timed
         self.peak_lr = config.lr
         self.device = next(model.parameters()).device
-        self._held_out_flops: dict[Signal, int] = {}
-        if Signal.VALID_LOSS in needs and held_out:
-            flops = sequence_flops(model, training.context, backward=False)
-            self._held_out_flops[Signal.VALID_LOSS] = held_out.sequences * flops
-        if Signal.EMBEDDING in needs and held_out:
-            self._held_out_flops[Signal.EMBEDDING] = held_out.sequences * embedding_flops(model, training.context)
+        self.tools = Tools(model, self.autocast, reference=reference, held_out=held_out, adapters=adapters)
+        if held_out:  # counted while the model is whole
+            forward = partial(sequence_flops, model, training.context, backward=False)
+            each = {Signal.VALID_LOSS: forward, Signal.EMBEDDING: partial(embedding_flops, model, training.context)}
+            self.tools.held_out_flops = {s: held_out.sequences * each[s]() for s in each.keys() & set(needs)}
         self._spread = spread(model, sharded=sharded)  # before anything holds its parameters
         decay = [p for p in model.parameters() if p.ndim >= 2]
         plain = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": decay, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=self.peak_lr, betas=training.betas, fused=True)
-        self.gradients = None
         if GRADIENT_SIGNALS & set(needs):
-            layers = matching_layers(model, config.gradient_layers, where="models.*.gradient_layers")
-            self.gradients = DomainGradients(
-                layers,
+            self.tools.gradients = DomainGradients(
+                matching_layers(model, config.gradient_layers, where="models.*.gradient_layers"),
                 domains,
-                config,
+                gram=config.gram,
+                sketch=config.sketch,
                 tokens=training.batch * training.context,
                 context=training.context,
                 needs=needs,
@@ -106,10 +109,9 @@ class TrainStep:
                 seed=seed,
                 limit=sum(p.numel() for p in model.parameters()),
             )
-        self.norm_weights = []
-        if {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & set(needs):
+        if set(signals_from(Source.WEIGHTS)) & set(needs):
             layers = matching_layers(model, config.norm_layers, where="models.*.norm_layers")
-            self.norm_weights = [layer.weight for layer in layers]
+            self.tools.norm_weights = [layer.weight for layer in layers]
 
     def autocast(self) -> torch.autocast:
         """The autocast context of the recipe's precision on this device."""
@@ -125,22 +127,49 @@ class TrainStep:
             step: 0-based.
             loss_weight_K: (K,) weights of the domains' tokens in the loss; None for the mean over all tokens.
         """
-        lap = self.clock.lap
-        rows = self.training.micro_batch or self.training.batch
-        context = batch.tokens_BS.shape[1] - 1
         domain_B = np.repeat(np.arange(len(batch.counts_K)), batch.counts_K)
+        tokens_K = batch.counts_K * (batch.tokens_BS.shape[1] - 1)
+        with self.clock.lap("signals"):
+            before = copies(self.tools.norm_weights) if Signal.PARAM_STEP_NORM in wants else ()
+        nats, excess = self._passes(batch, domain_B, wants, loss_weight_K)
+        lr = self.peak_lr * schedule(step, self.training)
+        norm = self._update(lr)
+        with self.clock.lap("signals"):
+            nats_B = _of_the_batch(nats)
+            seen = Seen(
+                tokens_K=tokens_K,
+                weight_K=tokens_K if loss_weight_K is None else tokens_K * loss_weight_K,
+                nats_K=np.bincount(domain_B, nats_B, len(tokens_K)),
+                lr=lr,
+                excess_K=np.bincount(domain_B, _of_the_batch(excess), len(tokens_K)) if excess else None,
+                tokens_BS=batch.tokens_BS,
+                weights_before=before,
+            )
+            signals = measured(self.tools, seen, {Signal.LOSS, *wants})
+            self.signal_flops += extra_flops(self.tools, wants, len(domain_B))
+        return StepResult(float(nats_B.sum() / tokens_K.sum()), float(whole(norm)), lr, signals)
+
+    def _passes(
+        self, batch: Batch, domain_B: np.ndarray, wants: Collection[Signal], loss_weight_K: np.ndarray | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Forward and backward, a micro-batch at a time, of this rank's part of the batch.
+
+        Returns:
+            Of each micro-batch the (B,) sums over tokens of the losses, and of what exceeds the reference's where that is wanted.
+        """
+        lap, rows = self.clock.lap, self.training.micro_batch or self.training.batch
+        context = batch.tokens_BS.shape[1] - 1
         weight_B = np.ones(len(domain_B)) if loss_weight_K is None else loss_weight_K[domain_B]
-        share = len(domain_B) // ranks()
-        mine = range(rank() * share, (rank() + 1) * share)
+        sequences = len(domain_B) // ranks()  # per rank
+        mine = range(rank() * sequences, (rank() + 1) * sequences)
         total_weight = float(weight_B.sum()) * context / ranks()  # because the ranks' gradients are averaged
-        gradients = self.gradients if GRADIENT_SIGNALS & set(wants) else None
-        reference = self.reference if Signal.EXCESS_LOSS in wants else None
-        before = self._norm_snapshot() if Signal.PARAM_STEP_NORM in wants else None
-        losses_B, excess_B = [], []
+        gradients = self.tools.gradients if GRADIENT_SIGNALS & set(wants) else None
+        reference = self.tools.reference if Signal.EXCESS_LOSS in wants else None
+        nats, excess = [], []
         with ExitStack() as armed:
             if gradients:
                 with lap("signals"):
-                    armed.enter_context(gradients.step(wants, math.ceil(share / rows)))
+                    armed.enter_context(gradients.step(wants, math.ceil(sequences / rows)))
             for first in mine[::rows]:
                 part = slice(first, min(first + rows, mine.stop))
                 last = part.stop == mine.stop
@@ -156,79 +185,28 @@ class TrainStep:
                 with nullcontext() if last else unsynchronised(self._spread):
                     with lap("forward"), self.autocast():
                         loss, loss_BT = weighted_loss(self._spread, tokens_BS, weight / total_weight)
-                    losses_B.append(loss_BT.sum(1))
+                    nats.append(loss_BT.sum(1))
                     if reference:
                         with lap("signals"):
-                            excess_B.append((loss_BT - reference_BT).clamp_min_(0).sum(1))
+                            excess.append((loss_BT - reference_BT).clamp_min_(0).sum(1))
                     with lap("backward"):
                         loss.backward()
-        lr = self.peak_lr * schedule(step, self.training)
-        with lap("optimiser"):
+        return nats, excess
+
+    def _update(self, lr: float) -> torch.Tensor:
+        """Clip the gradient and step the optimiser. Returns the gradient's norm before clipping."""
+        with self.clock.lap("optimiser"):
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)
             for group in self.optimiser.param_groups:
                 group["lr"] = lr
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
-        with lap("signals"):
-            nats_B = _of_the_batch(losses_B)
-            tokens_K = batch.counts_K * context
-            signals = {Signal.LOSS: _means(nats_B, domain_B, tokens_K)}
-            if reference:
-                signals[Signal.EXCESS_LOSS] = _means(_of_the_batch(excess_B), domain_B, tokens_K)
-                self.signal_flops += len(domain_B) * reference.flops
-            if gradients:
-                signals |= gradients.signals(tokens_K if loss_weight_K is None else tokens_K * loss_weight_K)
-                self.signal_flops += gradients.flops
-            if Signal.VALID_LOSS in wants:
-                signals[Signal.VALID_LOSS] = self.held_out(self.model, self.autocast()).loss_K
-                self.signal_flops += self._held_out_flops[Signal.VALID_LOSS]
-            if Signal.ADAPTER_LOSS in wants:
-                signals[Signal.ADAPTER_LOSS] = self.adapters(self.autocast())
-                self.signal_flops += self.adapters.flops
-            if Signal.EMBEDDING in wants:
-                signals[Signal.EMBEDDING] = self.held_out.embeddings(self.model, self.autocast())
-                self.signal_flops += self._held_out_flops[Signal.EMBEDDING]
-            if Signal.LEARNING_RATE in wants:
-                signals[Signal.LEARNING_RATE] = np.array(lr)
-            if Signal.PARAM_NORM in wants:
-                signals[Signal.PARAM_NORM] = weight_norms(self.norm_weights)
-            if Signal.TYPE_TOKEN_RATIO in wants:
-                signals[Signal.TYPE_TOKEN_RATIO] = _type_token_ratio(batch)
-            if before is not None:
-                signals[Signal.PARAM_STEP_NORM] = weight_norms(
-                    [now.detach() - then for now, then in zip(self.norm_weights, before, strict=True)]
-                )
-        return StepResult(float(nats_B.sum() / tokens_K.sum()), float(whole(norm)), lr, signals)
-
-    def _norm_snapshot(self) -> list[torch.Tensor]:
-        return [weight.detach().clone() for weight in self.norm_weights]
+        return norm
 
 
 def _of_the_batch(parts: list[torch.Tensor]) -> np.ndarray:
     """(B,) float64: a number for each sequence, of this rank's micro-batches and of all ranks."""
     return joined_over_ranks(torch.cat(parts).double()).cpu().numpy()
-
-
-def _means(sum_B: np.ndarray, domain_B: np.ndarray, tokens_K: np.ndarray) -> np.ndarray:
-    """(K,) mean a token of what was summed over each sequence's tokens, NaN for a domain without sequences."""
-    sum_K = np.bincount(domain_B, sum_B, len(tokens_K))
-    return np.divide(sum_K, tokens_K, out=np.full(len(tokens_K), np.nan), where=tokens_K > 0)
-
-
-@torch.no_grad()
-def weight_norms(matrices: list[torch.Tensor]) -> np.ndarray:
-    """(L,) float64. Row by row, because a whole matrix's norm in float32 is off by 4e-5, more than a step changes, and slower."""
-    rows = [whole(torch.linalg.vector_norm(m.detach(), dim=1)) for m in matrices]
-    starts = np.cumsum([0, *map(len, rows[:-1])])
-    return np.sqrt(np.add.reduceat(torch.cat(rows).cpu().numpy().astype(np.float64) ** 2, starts))
-
-
-def _type_token_ratio(batch: Batch) -> np.ndarray:
-    """(K,) mean over each domain's sequences of distinct tokens over tokens, NaN where it has none."""
-    sorted_BT = np.sort(batch.tokens_BS[:, 1:], axis=1)
-    distinct_B = 1 + np.count_nonzero(np.diff(sorted_BT, axis=1), axis=1)
-    domain_B = np.repeat(np.arange(len(batch.counts_K)), batch.counts_K)
-    return _means(distinct_B, domain_B, batch.counts_K * sorted_BT.shape[1])
 
 
 def schedule(step: int, training: TrainingConfig) -> float:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,14 @@ import numpy as np
 import torch
 
 from acodm_core.data.corpus import Corpus
-from acodm_core.data.sampler import Batch, Sampler
+from acodm_core.data.sampler import Sampler
 from acodm_core.errors import UserError
 from acodm_core.files import clear_leftovers, exclusive, writable, write_json
 from acodm_core.lm.distributed import random_state
-from acodm_core.lm.distributed.ranks import from_first_rank, on_any_rank, rank, ranks, sum_over_ranks
+from acodm_core.lm.distributed.ranks import on_any_rank, rank, ranks, sum_over_ranks
 from acodm_core.lm.distributed.sharding import load
 from acodm_core.lm.flops import sequence_flops
+from acodm_core.lm.mixed_step import MixedStep, mixed_step
 from acodm_core.lm.model import build_model, non_embedding_parameters
 from acodm_core.lm.run import checkpoint
 from acodm_core.lm.run.interrupts import Interrupted, Stop
@@ -30,12 +29,13 @@ from acodm_core.lm.run.setup import held_out_of, reference_of, rows, start_mixer
 from acodm_core.lm.run.signals_table import kept
 from acodm_core.lm.signals.adapters import adapter_losses_of
 from acodm_core.lm.signals.held_out import Evaluation, Evaluator
-from acodm_core.lm.step import StepResult, TrainStep, resolve_precision
+from acodm_core.lm.step import TrainStep, resolve_precision
 from acodm_core.lm.weights import save_weights
 from acodm_core.measure import provenance
 from acodm_core.measure.clock import Clock
 from acodm_core.measure.energy import Meter
-from acodm_core.mixing import Inputs, Signal, StepStats, mixer_module, simplex
+from acodm_core.mixers.find import mixer_module
+from acodm_core.mixing import Inputs, Signal, Source
 from acodm_core.seals import checksums, verify
 from acodm_core.streams import WEIGHTS, stream_seed
 from acodm_core.study.identity import check_current
@@ -139,17 +139,13 @@ class Trainer:
             self._record(evaluator, 0)
             self._snapshot(0, snapshots)
         for step in range(first, training.steps):
-            with lap("mixer"):
-                mixture_K, loss_weight_K, wants = from_first_rank(partial(self._decide, step))
-            with lap("data"):
-                batch = self.sampler.next(mixture_K, step)
-            result = self.train_step.step(batch, step, wants, loss_weight_K)
-            if not result.finite():
-                self.diverged = evidence_of(step + 1, mixture_K, batch, result)
-                return "diverged"
+            taken = mixed_step(self.mixer, self.sampler, self.train_step, step, name=self.spec.mixer)
             done = step + 1
+            if not taken.result.finite():
+                self.diverged = evidence_of(done, taken)
+                return "diverged"
             if self.leads:
-                self._observe(done, mixture_K, batch, result, wants)
+                self._write_down(done, taken)
                 if step == first:
                     self.mixer.state_dict()  # found now, not at the first checkpoint, if it cannot be saved
             if (done % self.spec.evaluation.every == 0 or done == training.steps) and not self._record(evaluator, done):
@@ -164,32 +160,22 @@ class Trainer:
                 raise Interrupted(message, stop.status)
         return "finished"
 
-    def _decide(self, step: int) -> tuple[np.ndarray, np.ndarray | None, frozenset[Signal]]:
-        """The mixer's shares, loss weights and wishes."""
-        mixture_K = simplex(self.mixer.sampling_weights(step), name=f"{self.spec.mixer}.sampling_weights({step})")
-        return mixture_K, self.mixer.loss_weights(step), self.mixer.wants(step)
-
-    def _observe(
-        self, done: int, mixture_K: np.ndarray, batch: Batch, result: StepResult, wants: Collection[Signal]
-    ) -> None:
-        """Show the mixer what the step measured, and write it down."""
-        training = self.spec.training
-        with self.clock.lap("mixer"):
-            wanted = {s: v for s, v in result.signals.items() if s in wants}
-            self.mixer.observe(StepStats(done - 1, batch.counts_K * training.context, wanted))
+    def _write_down(self, done: int, taken: MixedStep) -> None:
+        """The step's line in the journal."""
+        training, result, mixture_K = self.spec.training, taken.result, taken.decision.mixture_K
         found = self.mixer.diagnostics()
         self.journal.append(
             "step",
             step=done,
             tokens=done * training.batch * training.context,
             requested=mixture_K,
-            drawn=batch.counts_K / training.batch,
+            drawn=taken.batch.counts_K / training.batch,
             loss=result.loss,
             grad_norm=result.grad_norm,
             lr=result.lr,
             domain_loss=result.signals[Signal.LOSS],
             diagnostics={name: value for name, value in found.items() if not np.ndim(value)},
-            signals=kept(wanted, found),
+            signals=kept(taken.stats, found),
         )
         self.progress.step(done, result.loss, mixture_K)
 
@@ -314,11 +300,12 @@ def _evaluator(spec: RunSpec, corpus: Corpus, split: str) -> Evaluator:
     return Evaluator(corpus, split, sequences=sequences, context=spec.training.context, rows=rows(spec))
 
 
-def evidence_of(done: int, mixture_K: np.ndarray, batch: Batch, result: StepResult) -> dict[str, Any]:
+def evidence_of(done: int, taken: MixedStep) -> dict[str, Any]:
     """What a manifest keeps of the step in which a run diverged. Numbers that may be none are text: JSON has no NaN."""
-    norms = {s: str(v) for s, v in result.signals.items() if s in (Signal.PARAM_NORM, Signal.PARAM_STEP_NORM)}
+    result, requested = taken.result, taken.decision.mixture_K.tolist()
+    norms = {s: str(value) for s, value in result.signals.items() if s.info.source is Source.WEIGHTS}
     measured = {"loss": str(result.loss), "grad_norm": str(result.grad_norm), **norms}
-    return {"step": done, **measured, "requested": mixture_K.tolist(), "sequences": batch.counts_K.tolist()}
+    return {"step": done, **measured, "requested": requested, "sequences": taken.batch.counts_K.tolist()}
 
 
 def snapshot_name(step: int) -> str:

@@ -15,11 +15,6 @@ import numpy as np
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
 
-NOT_OF_DOMAINS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM, Signal.LEARNING_RATE})
-HELD_OUT = frozenset(
-    {Signal.VALID_LOSS, Signal.ADAPTER_LOSS, Signal.EMBEDDING}
-)  # measured on every domain, drawn or not
-
 
 def partition(
     groups: Mapping[str, Sequence[str]] | int, domains: Sequence[str], *, where: str
@@ -115,7 +110,7 @@ class Grouped(Mixer):
         mixture_GK = self._member_GK * stats.tokens / np.maximum(tokens_G, 1)[:, None]
         inside_GK = self._member_GK * self._inside_K
         merged = {
-            signal: _merge(signal, value, inside_GK if signal in HELD_OUT else mixture_GK)
+            signal: _merge(signal, value, mixture_GK if signal.info.source.of_batch else inside_GK)
             for signal, value in stats.items()
         }
         self.mixer.observe(StepStats(stats.step, tokens_G, merged))
@@ -141,10 +136,10 @@ class Grouped(Mixer):
 
 def _merge(signal: Signal, value: np.ndarray, mixture_GK: np.ndarray) -> np.ndarray:
     """``value`` of domains as that of groups; a signal that is not about domains as it is."""
-    if signal in NOT_OF_DOMAINS:
+    if not signal.info.of_domains:
         return value
     mean = _mean(mixture_GK, value)
-    return _mean(mixture_GK, mean.T) if signal == Signal.GRAD_GRAM else mean
+    return _mean(mixture_GK, mean.T) if signal.info.shape == "KK" else mean
 
 
 def _mean(mixture_GK: np.ndarray, value_KX: np.ndarray) -> np.ndarray:

@@ -21,11 +21,12 @@ from acodm_core.contract import case
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.manifest import MANIFEST
 from acodm_core.errors import UserError
-from acodm_core.mixing import Adapters, Signal, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Adapters, Signal
 from acodm_core.planning import estimate
 from acodm_core.planning import operation_counts as counting
 from acodm_core.planning.estimate import Counts, Estimate, Noise
-from acodm_core.planning.timing import PASSES, TOO_SLOW_SECONDS, Pace, first_guess, pace
+from acodm_core.planning.timing import OWN_PASSES, TOO_SLOW_SECONDS, Pace, first_guess, pace
 from acodm_core.study.config import Experiment, ModelConfig
 from acodm_core.study.planner import Plan, RunSpec
 
@@ -157,7 +158,9 @@ class Estimator:
                 flops = count.model_flops + count.method_flops + count.evaluation_flops
                 found[method] = flops / rates + own
                 continue
-            measured = sum(steps * known.extra_seconds.get(asked - PASSES, 0.0) for asked, steps in asks.wants.items())
+            measured = sum(
+                steps * known.extra_seconds.get(asked - OWN_PASSES, 0.0) for asked, steps in asks.wants.items()
+            )
             forward = count.evaluation_flops + self._forward_flops(spec, asks)
             step = spec.training.steps * known.step_seconds
             found[method] = step + measured + forward / known.forward_flops_per_second + own
@@ -167,8 +170,8 @@ class Estimator:
         """Operations of the passes of their own that the mixer has measured."""
         wants = Counter()
         for asked, steps in asks.wants.items():
-            wants[asked & PASSES] += steps
-        return self._extra_flops(spec, asks, asks.needs & PASSES, wants)
+            wants[asked & OWN_PASSES] += steps
+        return self._extra_flops(spec, asks, asks.needs & OWN_PASSES, wants)
 
     def paces(self, device: str) -> tuple[dict[str, Pace], float]:
         """Model -> its pace, of those that this machine trains; and the FLOP a second of the largest shape that it does."""
@@ -186,7 +189,7 @@ class Estimator:
         paces: dict[str, Pace] = {}
         rate = first_guess()
         with Progress(console=Console(file=sys.stderr), transient=True) as bar:
-            total = sum(1 + len({one - PASSES for one in asked[model]} - {frozenset()}) for model in by_size)
+            total = sum(1 + len({one - OWN_PASSES for one in asked[model]} - {frozenset()}) for model in by_size)
             task = bar.add_task("Timing steps", total=total)
             for model in by_size:
                 size, spec = self.passes(specs[model]), specs[model]

@@ -95,7 +95,7 @@ def extra_flops(
         if needs & GRADIENT_SIGNALS:
             model = build_model(spec.model.config, vocab_size=vocabulary, context=training.context, seed=None)
             train_step = TrainStep(model, spec.model, training, domains=len(spec.domains), needs=needs, clock=Clock())
-            gradients = train_step.gradients.flops
+            gradients = train_step.tools.gradients.flops
         if adapters:
             model = build_model(spec.model.config, vocab_size=vocabulary, context=training.context, seed=None)
             adapted = adapter_flops(model, adapters, training, held_out)

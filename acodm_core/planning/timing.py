@@ -25,7 +25,7 @@ STEPS = 20
 BUDGET_SECONDS = 20.0  # of the plain steps of a shape; a slow one gets fewer, three at least
 TOO_SLOW_SECONDS = 20.0  # a step that would take longer is not tried
 # What takes passes of its own: counted, and timed as forward passes.
-PASSES = frozenset({Signal.EXCESS_LOSS, Signal.VALID_LOSS, Signal.ADAPTER_LOSS, Signal.EMBEDDING})
+OWN_PASSES = frozenset(signal for signal in Signal if signal.info.source.own_passes)
 Asked = frozenset[Signal]
 
 
@@ -61,7 +61,7 @@ def pace(
         budget_seconds: no further plain step is begun after it, from the third on.
         tick: called once for each timed arm.
     """
-    arms = sorted({one - PASSES for one in asked} - {frozenset()}, key=sorted)
+    arms = sorted({one - OWN_PASSES for one in asked} - {frozenset()}, key=sorted)
     model = build_model(config.config, vocab_size=vocabulary, context=training.context, seed=0).to(device)
     needs = frozenset().union(*arms)
     train_step = TrainStep(model, config, training, domains=domains, needs=needs, clock=Clock())

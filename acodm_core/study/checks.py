@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.mixing import Mixer, baseline_names, build_mixer
+from acodm_core.mixers.find import baseline_names, build_mixer
+from acodm_core.mixing import Mixer
 from acodm_core.settings.mixer_options import failed
 from acodm_core.study.axes import Variant
 from acodm_core.study.config import Experiment, MethodConfig

@@ -12,7 +12,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from acodm_core.mixing import Mixer, baseline_names, build_mixer, find_mixer, option_fields
+from acodm_core.mixers.find import baseline_names, build_mixer, find_mixer, option_fields
+from acodm_core.mixing import Mixer, Signal, SignalInfo
 from acodm_core.study.config import Experiment, ModelConfig, load_experiment
 from acodm_core.study.model_types import MODEL_TYPES
 from acodm_core.study.planner import RunSpec, plan
@@ -96,6 +97,55 @@ def models() -> str:
         " dropped comes from the run's seed, and its random state is in the checkpoint: a run goes on to the same bytes.",
     ]
     return "\n".join(lines) + "\n"
+
+
+RECORDED = {"values": "the values", "products": "the inner products of its rows", "metrics": "in `metrics.parquet`"}
+
+
+def signals() -> str:
+    """The signals page: the contract's table, and how to read it."""
+    rows = [
+        [
+            f"`{signal}`",
+            f"({', '.join(signal.info.shape)})",
+            signal.info.meaning,
+            signal.info.unit,
+            signal.info.source,
+            _without_value(signal.info),
+            signal.info.cost,
+            RECORDED[signal.info.recorded],
+            "yes" if signal.info.source.in_any_loop else "no",
+        ]
+        for signal in Signal
+    ]
+    lines = [
+        "# Signals",
+        "",
+        "Generated from the code: `acodm reference signals`.",
+        "",
+        "A signal is something that a mixer may ask the trainer to measure. A mixer names its signals in `needs`, and in"
+        " `wants(step)` those of one step. Only what is asked for is measured, and its time counts as the mixer's cost. The"
+        " table stands in `acodm_core/mixing.py`; what measures a signal is a function of `acodm_core/lm/signals/`.",
+        "",
+        "Shapes: K domains, D projections, H hidden units, L probed weight tensors, M models with merged adapters; () is one"
+        " number. The gradient of domain i, g_i, is that of its mean training loss (nats per token, over its tokens in the step's"
+        " batch) by the weights of the probed layers (`gradient_layers`), before clipping and whatever the loss weights are. All"
+        " values are float64.",
+        "",
+        "| signal | shape | meaning | unit | measured on | NaN | extra operations | `signals.parquet` has | drop-in |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "NaN: the entries of which there is no value; of a (K, K) signal the rows and the columns. Drop-in: whether"
+        " `acodm_core.lm.dropin.Mix` measures it in a training loop of your own.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _without_value(info: SignalInfo) -> str:
+    if not info.source.of_batch:
+        return "none"
+    return f"domains with fewer than {info.sequences} sequences" if info.sequences > 1 else "domains not drawn"
 
 
 VARIANTS = ("acodm_core.acodm", "acodm_core.acodm.paper", "acodm_core.acodm.released", "acodm_core.acodm.hds")

@@ -10,7 +10,8 @@ from acodm_core import ARITHMETIC, PROTOCOL
 from acodm_core.errors import UserError
 from acodm_core.files import sha256
 from acodm_core.measure.code_digest import code_digest
-from acodm_core.mixing import Mixer, build_mixer, mixer_module
+from acodm_core.mixers.find import build_mixer, mixer_module
+from acodm_core.mixing import Mixer
 
 if TYPE_CHECKING:
     from acodm_core.study.planner import RunSpec

@@ -17,7 +17,7 @@ from typing import Any
 
 from acodm_core.errors import UserError
 from acodm_core.files import digest
-from acodm_core.mixing import build_mixer
+from acodm_core.mixers.find import build_mixer
 from acodm_core.settings.yaml_files import shipped
 from acodm_core.study.config import CORE
 from acodm_core.study.model_types import check_model_type

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from acodm_core.mixers.find import build_mixer
 from acodm_core.mixers.grouped import partition
-from acodm_core.mixing import build_mixer
 from acodm_core.study.config import MethodConfig
 from acodm_core.study.identity import mixer_code, option_files
 

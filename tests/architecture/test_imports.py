@@ -99,7 +99,7 @@ def test_rule_files_import_config_and_plan_only() -> None:
         "from acodm_core.planning import job_requests",
         "from acodm_core.reproducing import folder_locks",
         "import acodm_core.acodm",
-        "from acodm_core import mixing; [mixing.find_mixer(name) for name in mixing.baseline_names()]",
+        "from acodm_core.mixers import find; [find.find_mixer(name) for name in find.baseline_names()]",
     ],
 )  # what `acodm --help`, a shell's completion and every parse of the Snakefile pay for
 def test_no_heavy_import(statement: str) -> None:
@@ -133,7 +133,7 @@ def test_help_waits_for_no_decoration() -> None:
 
 def test_planning_imports_no_torch_even_for_acodm() -> None:
     program = (
-        "import sys\nfrom acodm_core.mixing import baseline_names, find_mixer\n"
+        "import sys\nfrom acodm_core.mixers.find import baseline_names, find_mixer\n"
         "[find_mixer(n) for n in [*baseline_names(), 'acodm_core.acodm']]\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -23,7 +23,8 @@ from acodm_core.data.sampler import Sampler
 from acodm_core.files import read_json
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.train import Trainer
-from acodm_core.mixing import Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Signal, Start, StepStats
 from acodm_core.study.config import Experiment, load_experiment
 from acodm_core.study.planner import plan
 

@@ -15,8 +15,9 @@ from acodm_core.lm.model import build_model
 from acodm_core.lm.overhead import PLAIN, Arms, plain_arm
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.train import Trainer
+from acodm_core.mixers.find import find_mixer
 from acodm_core.mixers.guarded import MixerError
-from acodm_core.mixing import Signal, find_mixer
+from acodm_core.mixing import Signal
 from acodm_core.study.planner import RunSpec, plan
 
 STEPS, EVERY = 20, 6

@@ -12,8 +12,8 @@ from acodm_core.errors import UserError
 from acodm_core.files import read_json
 from acodm_core.lm.overhead import PLAIN, Arms, plain_arm
 from acodm_core.lm.train import Trainer
+from acodm_core.mixers.find import find_mixer
 from acodm_core.mixers.guarded import MixerError
-from acodm_core.mixing import find_mixer
 from acodm_core.study.planner import Plan, RunSpec, plan
 
 COUNTED = "words"  # the domain that the methods are compared by, so that the best mixture is known: all of it

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acodm_core.mixing import Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Signal, Start, StepStats
 
 GOLDEN = json.loads((Path(__file__).parent / "methods.json").read_text())
 CASES = [

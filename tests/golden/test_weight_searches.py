@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 GOLDEN = json.loads((Path(__file__).parent / "methods.json").read_text())
 DOGE = json.loads((Path(__file__).parent / "doge.json").read_text())

@@ -13,7 +13,8 @@ from golden.reference import regmix as reference
 from golden.reference import worked
 
 from acodm_baselines.ado import fit
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, save_member
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, save_member
 
 GOLDEN = json.loads(worked.FILE.read_text())
 # What two searches for the law nearest to smoothed losses may differ by, in a, e and alpha, and in the weights that follow:

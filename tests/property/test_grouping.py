@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acodm_core.lm.run import checkpoint
+from acodm_core.mixers.find import build_mixer
 from acodm_core.mixers.grouped import Grouped, partition
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 STEPS = 12
 quick = settings(max_examples=50, deadline=None)

@@ -14,9 +14,10 @@ from acodm_core.errors import UserError
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.signals.reference_model import Reference
-from acodm_core.mixers.grouped import HELD_OUT, Grouped
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixers.grouped import Grouped
 from acodm_core.mixers.guarded import Guarded
-from acodm_core.mixing import Inputs, Mixer, Signal, Start, build_mixer
+from acodm_core.mixing import Inputs, Mixer, Signal, Source, Start
 from acodm_core.results.finished_run import require
 from acodm_core.results.schemas import TABLES
 from acodm_core.streams import MIXER, stream
@@ -41,7 +42,7 @@ def start_mixer(spec: RunSpec, corpus: Corpus, inputs: Inputs, model: torch.nn.M
     rng = stream(spec.seed, MIXER)
     objective_K = spec.evaluation.objective_vector(spec.domains, tokens_K)
     prior_K = tokens_K / tokens_K.sum()
-    norms = {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM} & mixer.needs
+    norms = any(signal.info.source is Source.WEIGHTS for signal in mixer.needs)
     tensors = len(matching_layers(model, spec.model.norm_layers, where="models.*.norm_layers")) if norms else 0
     mixer.start(
         Start(
@@ -91,7 +92,7 @@ def held_out_of(spec: RunSpec, mixer: Mixer, corpus: Corpus) -> Evaluator | None
     The curve's sequences are its first ones, so a mixer sees those only in a domain too small to have others. About two
     batches of the run, because losses are asked for again and again; sixteen where a mixer wants embeddings, once.
     """
-    if not HELD_OUT & mixer.needs:
+    if not any(signal.info.source is Source.HELD_OUT for signal in mixer.needs):
         return None
     sequences = held_out_sequences(spec, mixer.needs)
     return Evaluator(corpus, "valid", sequences=sequences, context=spec.training.context, rows=rows(spec), last=True)

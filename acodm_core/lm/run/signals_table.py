@@ -17,26 +17,24 @@ from acodm_core.files import atomic
 from acodm_core.mixing import Signal
 from acodm_core.results.schemas import SIGNALS
 
-# Of these the inner products of the domains' rows are kept: what mixers take from them, and far fewer numbers.
-PRODUCTS = frozenset({Signal.GRAD_SKETCH, Signal.ADAM_SKETCH, Signal.EMBEDDING})
-MATRICES = PRODUCTS | {Signal.GRAD_GRAM}
-OF_TENSORS = frozenset({Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})
-OF_MODELS = frozenset({Signal.ADAPTER_LOSS})  # a row a domain, a column a model
-ELSEWHERE = frozenset({Signal.LOSS, Signal.LEARNING_RATE})  # in metrics.parquet
 _SIGNALS = frozenset(map(str, Signal))
 BATCH = 100_000  # rows in memory at a time
 
 
 def kept(signals: Mapping[Signal, np.ndarray], found: Mapping[str, float | np.ndarray]) -> dict[str, list[float]]:
-    """Name -> numbers of one step, in eight digits: signals but ELSEWHERE, and the mixer's own vectors among ``found``.
+    """Name -> numbers of one step, in eight digits: signals, and the mixer's own vectors among ``found``.
 
-    A matrix is symmetric and leaves its upper triangle, row by row, with the diagonal.
+    Of a sketch the inner products of its rows are kept: what mixers take from it, and far fewer numbers. A matrix of pairs is
+    symmetric and leaves its upper triangle, row by row, with the diagonal. What metrics.parquet has is left out.
     """
     values = {name: value for name, value in found.items() if np.ndim(value)}
-    values |= {str(signal): value for signal, value in signals.items() if signal not in ELSEWHERE}
-    for signal in MATRICES & set(signals):
-        gram_KK = signals[signal] @ signals[signal].T if signal in PRODUCTS else signals[signal]
-        values[str(signal)] = gram_KK[np.triu_indices(len(gram_KK))]
+    for signal, value in signals.items():
+        if signal.info.recorded == "products":
+            value = value @ value.T
+        if _of_pairs(signal):
+            value = value[np.triu_indices(len(value))]
+        if signal.info.recorded != "metrics":
+            values[str(signal)] = value
     return {name: [float(f"{one:.8g}") for one in np.ravel(value)] for name, value in values.items()}
 
 
@@ -66,13 +64,20 @@ def write_signals(
 
 def _places(name: str, count: int, domains: Sequence[str], seen: Sequence[str]) -> list[tuple[str, str]]:
     """The columns ``item`` and ``other`` of each number of a step's ``name``."""
-    if name in MATRICES:
+    if name not in _SIGNALS:
+        return [(item, "") for item in seen]
+    signal = Signal(name)
+    if _of_pairs(signal):
         return [(domains[i], domains[j]) for i, j in zip(*np.triu_indices(len(domains)), strict=True)]
-    if name in OF_TENSORS:
+    if not signal.info.of_domains:
         return [(str(number), "") for number in range(count)]
-    if name in OF_MODELS:
-        return [(domain, str(number)) for domain in domains for number in range(count // len(domains))]
-    return [(item, "") for item in (domains if name in _SIGNALS else seen)]
+    if signal.info.shape == "K":
+        return [(domain, "") for domain in domains]
+    return [(domain, str(number)) for domain in domains for number in range(count // len(domains))]
+
+
+def _of_pairs(signal: Signal) -> bool:
+    return signal.info.shape == "KK" or signal.info.recorded == "products"
 
 
 def _flush(rows: list[tuple], writer: pq.ParquetWriter) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,22 +15,20 @@ from acodm_core.errors import UserError
 from acodm_core.lm.distributed.ranks import ranks
 from acodm_core.lm.signals.gram import ExactGram
 from acodm_core.lm.signals.sketch import Sketch
-from acodm_core.mixing import Signal
-from acodm_core.study.config import ModelConfig
+from acodm_core.mixing import Signal, Source, signals_from
 
-# One sketch serves each of these. Tuples, because every rank must measure in the same order.
-PLAIN = (Signal.GRAD_SKETCH, Signal.GRAD_SELF, Signal.GRAD_NOISE)
-IN_ADAMS_METRIC = (Signal.ADAM_SKETCH, Signal.ADAM_SELF)
-GRADIENT_SIGNALS = frozenset({Signal.GRAD_GRAM, *PLAIN, *IN_ADAMS_METRIC})
+GRADIENT_SIGNALS = frozenset(signal for signal in Signal if signal.info.source.of_gradients)
 
 
 class DomainGradients:
-    """Measures ``GRADIENT_SIGNALS`` on the probed ``layers``, each in the way that ``config`` says.
+    """Measures ``GRADIENT_SIGNALS`` on the probed ``layers``.
 
     One step is ``with step(wants, micro_batches)`` around all forward and backward passes, ``rows(...)`` before each, and
     ``signals(...)`` afterwards. Under torch.distributed every rank measures its own part of the batch and all get the same result.
 
     Args:
+        gram: whether GRAD_GRAM is ``exact`` or estimated from a ``sketch``.
+        sketch: columns of each projection.
         tokens: a step, to count operations.
         context: tokens of a sequence that a loss is taken of.
         needs: the signals that may be asked for.
@@ -45,8 +44,9 @@ class DomainGradients:
         self,
         layers: list[torch.nn.Linear],
         domains: int,
-        config: ModelConfig,
         *,
+        gram: Literal["exact", "sketch"],
+        sketch: int,
         tokens: int,
         context: int,
         needs: Collection[Signal],
@@ -56,16 +56,16 @@ class DomainGradients:
     ) -> None:
         self._tokens, self._context = tokens, context
         self._ways: dict[Signal, ExactGram | Sketch] = {}
-        sketch = partial(Sketch, layers, domains, width=config.sketch, seed=seed)
-        exact = config.gram == "exact"
-        if adam := [signal for signal in IN_ADAMS_METRIC if signal in needs]:
-            self._ways |= dict.fromkeys(adam, sketch(adam=optimiser, moments=Signal.ADAM_SELF in adam))
-        if plain := [signal for signal in (PLAIN if exact else (*PLAIN, Signal.GRAD_GRAM)) if signal in needs]:
-            moments = Signal.GRAD_SELF in plain or Signal.GRAD_NOISE in plain
-            self._ways |= dict.fromkeys(plain, sketch(moments=moments))
-        if exact and Signal.GRAD_GRAM in needs:
-            self._ways[Signal.GRAD_GRAM] = gram = ExactGram(layers, domains)
-            if ranks() > 1 and (numbers := domains * gram.parameters) > limit:
+        projected = partial(Sketch, layers, domains, width=sketch, seed=seed)
+        exact = {Signal.GRAD_GRAM} & set(needs) if gram == "exact" else frozenset()
+        # One sketch serves all signals of one metric. In the table's order, because every rank must measure in the same order.
+        for source, metric in ((Source.ADAM_GRADIENTS, optimiser), (Source.GRADIENTS, None)):
+            if asked := [signal for signal in signals_from(source) if signal in needs and signal not in exact]:
+                moments = any(signal.info.shape == "K" for signal in asked)
+                self._ways |= dict.fromkeys(asked, projected(adam=metric, moments=moments))
+        if exact:
+            self._ways[Signal.GRAD_GRAM] = whole = ExactGram(layers, domains)
+            if ranks() > 1 and (numbers := domains * whole.parameters) > limit:
                 raise UserError(
                     f"over {ranks()} processes an exact Gram of {domains} domains holds and sends {numbers:,} numbers a step, "
                     f"more than the {limit:,} gradients of the whole model",
@@ -115,7 +115,11 @@ class DomainGradients:
             way.rows(counts_K)
 
     def signals(self, weight_K: np.ndarray, divisor: float | None = None) -> dict[Signal, np.ndarray]:
-        """The signals of the step, of the gradients of each domain's own mean loss; float64, NaN for absent domains.
+        """All signals of the step, in an order that is the same on every rank; as ``signal`` gives them."""
+        return {signal: self.signal(signal, weight_K, divisor) for signal in self._armed}
+
+    def signal(self, signal: Signal, weight_K: np.ndarray, divisor: float | None = None) -> np.ndarray:
+        """One signal of the step, of the gradients of each domain's own mean loss; float64, NaN for absent domains.
 
         Args:
             weight_K: (K,) what each domain's tokens of all ranks weighed in the loss, 0 where absent. A rank's loss is the
@@ -125,18 +129,14 @@ class DomainGradients:
         Raises:
             UserError: a probed layer was not called, or not measured, once in each pass.
         """
+        way = self._armed[signal]
         scale = float(weight_K.sum()) / ranks() if divisor is None else divisor  # undoes the loss's division
         mean_K = np.divide(1.0, weight_K, out=np.full(len(weight_K), np.nan), where=weight_K > 0)
-        found = {}
-        for signal, way in self._armed.items():
-            if isinstance(way, ExactGram):
-                found[signal] = way.gram(scale) * np.outer(mean_K, mean_K)
-                continue
-            if signal in (Signal.ADAM_SELF, Signal.GRAD_SELF, Signal.GRAD_NOISE):
-                each_K = way.noise(scale, self._context) if signal == Signal.GRAD_NOISE else way.self_products(scale)
-                found[signal] = each_K * mean_K**2
-                continue
-            sketch_KD = way.sums(scale)
-            sketch_KD *= mean_K[:, None]
-            found[signal] = sketch_KD @ sketch_KD.T if signal == Signal.GRAD_GRAM else sketch_KD
-        return found
+        if isinstance(way, ExactGram):
+            return way.gram(scale) * np.outer(mean_K, mean_K)
+        if signal.info.shape == "K":
+            each_K = way.noise(scale, self._context) if signal == Signal.GRAD_NOISE else way.self_products(scale)
+            return each_K * mean_K**2
+        sketch_KD = way.sums(scale)
+        sketch_KD *= mean_K[:, None]
+        return sketch_KD @ sketch_KD.T if signal.info.shape == "KK" else sketch_KD

@@ -10,7 +10,8 @@ from made_up_signals import acodm, run, start
 from acodm_core.acodm.controls import Bandit, Control, MirrorAscent, RandomSoftmax
 from acodm_core.acodm.interface import Transition
 from acodm_core.acodm.networks import perceptron
-from acodm_core.mixing import Signal, Start, StepStats, build_mixer, softmax
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Signal, Start, StepStats, softmax
 
 UNIFORM = np.full(3, 1 / 3)
 SKEWED = np.array([0.5, 0.3, 0.2])

@@ -15,7 +15,8 @@ from acodm_core.acodm.paper import AcOdmPaper
 from acodm_core.acodm.released import AcOdmReleased
 from acodm_core.acodm.reward import SIGNALS
 from acodm_core.errors import UserError
-from acodm_core.mixing import Signal, build_mixer, simplex
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Signal, simplex
 
 COSTLY = {Signal.GRAD_GRAM, Signal.ADAM_SKETCH, Signal.ADAM_SELF, Signal.TYPE_TOKEN_RATIO}
 PRIOR = np.arange(1.0, 4) / 6

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from acodm_baselines.ado import fit
 from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 NO_GUESS = np.full(3, np.nan)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 K = 4
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 STEPS = 5
 # Two copies of one domain, and three domains that have nothing in common with it or with each other.

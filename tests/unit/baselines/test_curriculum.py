@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Start, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Start
 
 DOMAINS, PRIOR = ("law", "code", "chat"), np.array([0.5, 0.4, 0.1])
 STEPS = 11  # step 5 is half-way

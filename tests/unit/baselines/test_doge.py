@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, softmax
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, softmax
 
 HELPER, ONE, OTHER, OPPOSED = range(4)  # the first goes along the next two, which know nothing of each other
 GRADIENTS_KP = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.2], [0.0, 1.0, 0.2], [-0.9, -0.9, 0.1]])

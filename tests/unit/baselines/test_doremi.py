@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 EASY, HARD, NOISE = 0, 1, 2  # the reference is as good as the proxy on the first and, at a high loss, on the last
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_up_signals import run, start
 
-from acodm_core.mixing import build_mixer
+from acodm_core.mixers.find import build_mixer
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import plan
 

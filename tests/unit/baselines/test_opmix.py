@@ -9,7 +9,8 @@ import pytest
 
 from acodm_baselines.opmix import fit_law, solve
 from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer, simplex
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats, simplex
 
 K, STEPS = 4, 100
 

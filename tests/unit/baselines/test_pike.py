@@ -8,7 +8,8 @@ from scipy.optimize import minimize
 
 from acodm_baselines.pike import minimise
 from acodm_core.errors import UserError
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 TOKENS = 64  # a step
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from acodm_core.errors import UserError
-from acodm_core.mixing import Start, build_mixer, save_member
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Start, save_member
 
 DOMAINS = ("a", "b", "c")
 PRIOR = np.array([0.5, 0.3, 0.2])

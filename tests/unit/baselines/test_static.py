@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from acodm_core.errors import UserError
-from acodm_core.mixing import Start, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Start
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import RunSpec, plan
 

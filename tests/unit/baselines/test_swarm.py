@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from acodm_baselines.swarm import _draws
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 
 STEPS = 6
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acodm_core.errors import UserError
-from acodm_core.mixing import Start, build_mixer
+from acodm_core.mixers.find import build_mixer
+from acodm_core.mixing import Start
 
 
 def shares(tokens: list[float], budget: int, **options: float) -> np.ndarray:

@@ -18,8 +18,9 @@ from acodm_core.lm.kernels.fused_loss import token_losses, weighted_loss
 from acodm_core.lm.model import build_model
 from acodm_core.lm.signals import adapters as lora
 from acodm_core.lm.train import Trainer
+from acodm_core.mixers.find import find_mixer
 from acodm_core.mixers.grouped import Grouped
-from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats, find_mixer
+from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
 from acodm_core.study.planner import RunSpec, plan
 
 STEPS = 20
@@ -53,7 +54,7 @@ def trainer_of(spec_of, corpus, tmp_path: Path):
 
 def measuring(trainer: Trainer, weight_MA: np.ndarray, **changes) -> lora.AdapterLosses:
     """The trainer's own, asked for other models."""
-    losses, asked = trainer.train_step.adapters, trainer.mixer.adapters()
+    losses, asked = trainer.train_step.tools.adapters, trainer.mixer.adapters()
     losses.asked = Adapters(asked.mixture_AK, weight_MA, **({"steps": 6} | changes))
     return losses
 
@@ -65,8 +66,8 @@ def test_a_model_merged_of_one_adapter_is_the_model_that_the_adapter_made(traine
     losses = measuring(trainer, np.eye(5)[[2]])
     factors = losses._trained(losses.asked.mixture_AK[2], autocast)
     with lora._beside(trainer.model, factors, 2.0):
-        expected_K = trainer.train_step.held_out(trainer.model, autocast).loss_K
-    plain_K = trainer.train_step.held_out(trainer.model, autocast).loss_K
+        expected_K = trainer.train_step.tools.held_out(trainer.model, autocast).loss_K
+    plain_K = trainer.train_step.tools.held_out(trainer.model, autocast).loss_K
     found_K = losses(autocast)[:, 0]
     np.testing.assert_allclose(found_K, expected_K, rtol=1e-5)
     assert np.abs(found_K - plain_K).max() > 0.05, "the adapter did something"
@@ -93,7 +94,7 @@ def test_an_adapter_learns_its_domain(trainer_of) -> None:
     autocast = trainer.train_step.autocast()
     loss_KM = measuring(trainer, np.eye(5)[1:], steps=30)(autocast)  # column j: the adapter of domain j
     assert (loss_KM.argmin(1) == np.arange(4)).all()
-    assert (np.diag(loss_KM) < trainer.train_step.held_out(trainer.model, autocast).loss_K - 0.05).all()
+    assert (np.diag(loss_KM) < trainer.train_step.tools.held_out(trainer.model, autocast).loss_K - 0.05).all()
 
 
 def test_every_linear_but_the_head_is_adapted(trainer_of) -> None:
@@ -119,7 +120,7 @@ def test_measuring_leaves_everything_as_it_was(trainer_of, config) -> None:
                          torch.get_rng_state()])  # fmt: skip
 
     before, places = state(), [weight.data_ptr() for weight in model.parameters()]
-    one, other = (train_step.adapters(train_step.autocast()) for _ in range(2))
+    one, other = (train_step.tools.adapters(train_step.autocast()) for _ in range(2))
     np.testing.assert_array_equal(one, other), "and says the same again"
     assert repr(before) == repr(state())
     for mine, theirs in zip(before[0].values(), model.state_dict().values(), strict=True):
@@ -142,12 +143,14 @@ def test_a_run_that_measures_and_does_not_listen_is_the_run_that_does_not_measur
     assert mine == its
     mine, its = (pd.read_parquet(one.folder / "metrics.parquet").value for one in (plain, measuring))
     assert mine.equals(its)
-    assert read_json(measuring.folder / "manifest.json")["method_flops"] == measuring.train_step.adapters.flops > 0
+    assert (
+        read_json(measuring.folder / "manifest.json")["method_flops"] == measuring.train_step.tools.adapters.flops > 0
+    )
 
 
 def test_micro_batches_change_no_adapter_but_by_rounding(trainer_of) -> None:
     whole, parts = trainer_of(), trainer_of(micro_batch=2)
-    one, other = (trainer.train_step.adapters(trainer.train_step.autocast()) for trainer in (whole, parts))
+    one, other = (trainer.train_step.tools.adapters(trainer.train_step.autocast()) for trainer in (whole, parts))
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 

@@ -14,8 +14,9 @@ from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.model import build_model
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.train import Trainer
+from acodm_core.mixers.find import find_mixer
 from acodm_core.mixers.grouped import Grouped
-from acodm_core.mixing import Mixer, Signal, Start, StepStats, find_mixer
+from acodm_core.mixing import Mixer, Signal, Start, StepStats
 from acodm_core.study.planner import plan
 
 EMBEDDING = frozenset({Signal.EMBEDDING})
@@ -52,8 +53,8 @@ def test_is_the_mean_over_tokens_of_the_layer_half_way_up(kind: str, rows: int) 
 
 def test_measuring_changes_neither_model_nor_random_stream_and_is_counted_where_asked_for() -> None:
     plain, asked = train_step("gpt_neox"), train_step("gpt_neox", needs=EMBEDDING)
-    asked.held_out = HeldOut(4)
-    asked._held_out_flops = {Signal.EMBEDDING: 6 * embedding_flops(asked.model, CONTEXT)}
+    asked.tools.held_out = HeldOut(4)
+    asked.tools.held_out_flops = {Signal.EMBEDDING: 6 * embedding_flops(asked.model, CONTEXT)}
     before = torch.get_rng_state()
     for step, wants in enumerate([EMBEDDING, frozenset(), EMBEDDING]):
         one, other = plain.step(batch(seed=step), step, frozenset()), asked.step(batch(seed=step), step, wants)

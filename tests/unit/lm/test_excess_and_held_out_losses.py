@@ -50,9 +50,11 @@ def separate_losses(model: torch.nn.Module, tokens_BS: np.ndarray) -> np.ndarray
 @pytest.mark.parametrize("micro_batch", [None, 4])
 def test_excess_is_cut_at_zero_token_by_token(tmp_path: Path, micro_batch: int | None) -> None:
     mine = train_step("gpt_neox", needs=EXCESS, micro_batch=micro_batch)
-    mine.reference = reference(reference_run(tmp_path, 0))
+    mine.tools.reference = reference(reference_run(tmp_path, 0))
     drawn = batch((3, 0, 4, 1))
-    excess_BT = separate_losses(mine.model, drawn.tokens_BS) - separate_losses(mine.reference.model, drawn.tokens_BS)
+    excess_BT = separate_losses(mine.model, drawn.tokens_BS) - separate_losses(
+        mine.tools.reference.model, drawn.tokens_BS
+    )
     assert (excess_BT > 0.1).any() and (excess_BT < -0.1).any(), "cutting changes something"
     parts = np.split(np.maximum(excess_BT, 0), np.cumsum(drawn.counts_K)[:-1])
     expected_K = [part.mean() if part.size else np.nan for part in parts]
@@ -62,7 +64,7 @@ def test_excess_is_cut_at_zero_token_by_token(tmp_path: Path, micro_batch: int |
 
 def test_a_model_has_no_excess_over_itself() -> None:
     mine = train_step("gpt_neox", needs=EXCESS)
-    mine.reference = SimpleNamespace(losses=lambda tokens_BS: frozen_losses(twin, tokens_BS), flops=0)
+    mine.tools.reference = SimpleNamespace(losses=lambda tokens_BS: frozen_losses(twin, tokens_BS), flops=0)
     twin = deepcopy(mine.model)
     np.testing.assert_allclose(mine.step(batch(), 0, EXCESS).signals[Signal.EXCESS_LOSS][[0, 2, 3]], 0, atol=1e-6)
 
@@ -76,28 +78,28 @@ def test_measuring_excess_changes_neither_model_nor_random_stream(tmp_path: Path
     torch.manual_seed(5)
     before = torch.get_rng_state()
     plain, asked = train_step("gpt_neox"), train_step("gpt_neox", needs=EXCESS)
-    asked.reference = reference(run)
-    frozen = deepcopy(asked.reference.model.state_dict())
+    asked.tools.reference = reference(run)
+    frozen = deepcopy(asked.tools.reference.model.state_dict())
     for step in range(3):
         one, other = plain.step(batch(seed=step), step, frozenset()), asked.step(batch(seed=step), step, EXCESS)
         assert one.loss == other.loss and one.grad_norm == other.grad_norm
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(frozen[name], w) for name, w in asked.reference.model.state_dict().items())
+    assert all(torch.equal(frozen[name], w) for name, w in asked.tools.reference.model.state_dict().items())
     for mine, theirs in zip(plain.model.parameters(), asked.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
 
 def test_operations_are_counted_where_something_was_asked_for(tmp_path: Path) -> None:
     mine = train_step("gpt_neox", needs=EXCESS | {Signal.GRAD_GRAM})
-    mine.reference = reference(reference_run(tmp_path, 0))
+    mine.tools.reference = reference(reference_run(tmp_path, 0))
     forward, both = (sequence_flops(mine.model, CONTEXT, backward=backward) for backward in (False, True))
-    assert mine.reference.flops == forward and both / forward == pytest.approx(3, rel=0.05)
+    assert mine.tools.reference.flops == forward and both / forward == pytest.approx(3, rel=0.05)
     mine.step(batch(), 0, frozenset())
     assert mine.signal_flops == 0
     mine.step(batch(), 1, EXCESS)
     assert mine.signal_flops == 8 * forward
     mine.step(batch(), 2, EXCESS | {Signal.GRAD_GRAM})
-    assert mine.signal_flops == 16 * forward + mine.gradients.flops
+    assert mine.signal_flops == 16 * forward + mine.tools.gradients.flops
 
 
 def test_a_reference_that_diverged_or_has_another_vocabulary_or_is_not_there_is_refused(tmp_path: Path) -> None:

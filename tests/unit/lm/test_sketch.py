@@ -141,7 +141,7 @@ def test_squared_norms_in_adams_metric_are_those_of_pairs_of_different_sequences
 
 def test_both_signals_in_adams_metric_come_from_one_sketch():
     one, both = (train_step("gpt_neox", needs=needs) for needs in ({ADAM}, {ADAM, ADAM_SELF}))
-    assert both.gradients.flops == one.gradients.flops > 0
+    assert both.tools.gradients.flops == one.tools.gradients.flops > 0
     for mine in (one, both):
         mine.step(batch(), 0, frozenset())
     found = both.step(batch(seed=1), 1, {ADAM, ADAM_SELF}).signals
@@ -173,7 +173,7 @@ def test_the_noise_foretells_how_far_a_gradient_of_so_many_tokens_is_off():
 
 def test_all_plain_signals_come_from_one_sketch():
     one, three = train_step("gpt_neox", needs={GRAD}), train_step("gpt_neox", needs={GRAD, SELF, NOISE})
-    assert three.gradients.flops == one.gradients.flops > 0
+    assert three.tools.gradients.flops == one.tools.gradients.flops > 0
     found = three.step(batch(), 0, {GRAD, SELF, NOISE}).signals
     assert set(found) == {Signal.LOSS, GRAD, SELF, NOISE}
     assert np.array_equal(found[GRAD], one.step(batch(), 0, {GRAD}).signals[GRAD], equal_nan=True)
@@ -224,9 +224,9 @@ def test_between_steps_nothing_hangs_on_the_layers_and_only_what_is_wanted_is_me
     assert set(mine.step(batch(), 0, {GRAD}).signals) == {Signal.LOSS, GRAD}
     layers = matching_layers(mine.model, SHAPES["gpt_neox"][1], where="")
     assert not any(layer._forward_hooks or "forward" in vars(layer) for layer in layers)
-    spent = mine.gradients.seconds
+    spent = mine.tools.gradients.seconds
     mine.step(batch(), 1, frozenset())
-    assert mine.gradients.seconds == spent
+    assert mine.tools.gradients.seconds == spent
     assert spent["forward"] > 0 and spent["backward"] > 0
 
 
@@ -265,7 +265,7 @@ def test_the_operations_that_are_named_are_those_that_torch_counts(gram, needs):
         with FlopCounterMode(display=False) as counter:
             mine.step(drawn, 0, wants)
         counts.append(counter.get_total_flops())
-    assert counts[1] - counts[0] == mine.gradients.flops
+    assert counts[1] - counts[0] == mine.tools.gradients.flops
 
 
 def test_two_ranks_measure_what_one_measures_on_the_union_of_their_batches(tmp_path):

@@ -15,7 +15,7 @@ from acodm_core.contract.case import case_of, domain_names, start
 from acodm_core.downstream.evaluations import configured
 from acodm_core.errors import UserError
 from acodm_core.lm.train import Trainer
-from acodm_core.mixing import find_mixer
+from acodm_core.mixers.find import find_mixer
 from acodm_core.study.planner import plan
 
 ROOT = Path(__file__).parents[3]

@@ -15,6 +15,7 @@ PAGES = {
     "workflow/schemas/experiment.schema.json": ("schema", docs_pages.schema),
     "docs/methods.md": ("methods", lambda: docs_pages.methods(config_flops)),
     "docs/models.md": ("models", docs_pages.models),
+    "docs/signals.md": ("signals", docs_pages.signals),
 }
 
 

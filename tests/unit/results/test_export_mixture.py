@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from acodm_core import cli
 from acodm_core.errors import UserError
-from acodm_core.mixing import find_mixer
+from acodm_core.mixers.find import find_mixer
 from acodm_core.results.export_mixture import FORMATS, blend, weights
 from acodm_core.results.table_files import write_table
 

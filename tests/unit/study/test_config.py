@@ -14,7 +14,7 @@ import yaml
 
 from acodm_core.data.catalogue import load_catalogue
 from acodm_core.errors import UserError
-from acodm_core.mixing import baseline_names
+from acodm_core.mixers.find import baseline_names
 from acodm_core.settings.yaml_files import read_yaml
 from acodm_core.study.config import Experiment, load_experiment, merge
 from acodm_core.study.planner import Plan, RunSpec, plan, read_experiment

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from acodm_core.errors import UserError
-from acodm_core.mixing import build_mixer
+from acodm_core.mixers.find import build_mixer
 from acodm_core.study.identity import check_current, option_files
 from acodm_core.study.planner import plan
 
