@@ -15,6 +15,7 @@ from acodm_core.acodm.interface import Agent, Settings, Transition
 from acodm_core.acodm.reward import SIGNALS, Importance, Kind, Reward, Scale
 from acodm_core.acodm.state import BLOCKS, Block, Form, StateTracker
 from acodm_core.acodm.transfer import FILE, load_actor, save_actor
+from acodm_core.mixers.find import build_mixer
 from acodm_core.mixers.horizon import rescaled
 from acodm_core.mixing import Mixer, Signal, Start, StepStats, simplex
 
