@@ -21,7 +21,8 @@ from rich.progress import track
 from rich.table import Table
 
 from acodm_core.contract.case import Case, case_of, domain_names, start
-from acodm_core.contract.checks import MOST_DOMAINS, step_seconds
+from acodm_core.contract.checks import MOST_DOMAINS
+from acodm_core.contract.speed import step_seconds
 from acodm_core.lm.kernels.device import prepare
 from acodm_core.measure import provenance
 from acodm_core.mixers.find import baseline_names

@@ -6,7 +6,6 @@ import ast
 import copy
 import dataclasses
 import inspect
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -340,19 +339,3 @@ def _place(case: Case, error: Exception) -> str:
     file = inspect.getfile(find_mixer(case.mixer))
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f"{file}, line {lines[-1]}" if lines else ""
-
-
-def step_seconds(case: Case, steps: int = 200) -> np.ndarray:
-    """(steps,) CPU seconds of the mixer's own arithmetic in each step of a run with ``MOST_DOMAINS`` domains."""
-    domains = domain_names(MOST_DOMAINS)
-    mixer, seconds = start(case, domains, steps=steps), np.zeros(steps)
-    for step in range(steps):
-        begin = time.process_time()
-        mixer.sampling_weights(step), mixer.loss_weights(step), mixer.wants(step)
-        decided = time.process_time()
-        stats = step_stats(mixer, step, domains, "missing")
-        measured = time.process_time()
-        mixer.observe(stats)
-        mixer.diagnostics()
-        seconds[step] = time.process_time() - measured + decided - begin
-    return seconds

@@ -16,17 +16,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("acodm_core", "baselines", "analysis")
 PACKAGES = ("acodm_core", "acodm_baselines", "acodm_analysis")
-AT_THE_ROOT = {"__init__", "cli", "entry", "errors", "files", "mixing", "seals", "streams"}
+AT_THE_ROOT = {"__init__", "cli", "domain_vectors", "entry", "errors", "files", "mixing", "seals", "streams"}
 PLUG_IN_FOLDERS = {"baselines", "analysis"}  # one file is one method, or one output: as many as there are
 MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 15, 350, 60
 # Still over: to be cut, not to be added to.
-LONG_MODULES = {
-    "acodm_core/contract/checks.py",
-    "acodm_core/mixing.py",
-}
-LONG_FUNCTIONS = {
-    "acodm_core/lm/step.py: step",
-}
+LONG_MODULES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
 WITHOUT_LAYERS = {
     "acodm_core.acodm",
     "acodm_core.contract",
