@@ -51,6 +51,7 @@ class ActorCritic(ABC):
             mixture_K = self.actor(torch.from_numpy(state).float(), logit_noise).double().numpy()
         return mixture_K / mixture_K.sum()
 
+    @torch.enable_grad()
     def learn(self, transition: Transition, rng: np.random.Generator) -> dict[str, float]:
         """Store one transition and learn from minibatches that ``rng`` draws; returns diagnostics of the last update."""
         self.replay.add(transition)
@@ -83,8 +84,7 @@ class ActorCritic(ABC):
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        random = {"rng": self.rng.bit_generator.state}
-        return {name: getattr(self, name).state_dict() for name in self.saved} | random
+        return {name: getattr(self, name).state_dict() for name in self.saved} | {"rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in self.saved:

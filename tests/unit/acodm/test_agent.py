@@ -55,12 +55,13 @@ def fix_outputs(network: torch.nn.Sequential, values: list[float]) -> None:
 
 @BOTH
 def test_building_an_agent_leaves_what_is_global_alone(kind: type[ActorCritic]) -> None:
-    """And its networks are float32 on the CPU, whatever torch's defaults."""
+    """And its networks are float32 on the CPU and learn, whatever torch's defaults."""
     before = np.random.get_state()[1].copy(), torch.get_rng_state()
     torch.set_default_dtype(torch.float64)
     try:
-        one, other, different = build(kind, seed=1), build(kind, seed=1), build(kind, seed=2)
-        one.update(*batch(np.random.default_rng(0), one))
+        with torch.device("meta"), torch.no_grad():
+            one, other, different = (build(kind, seed=seed, min_transitions=1) for seed in (1, 1, 2))
+            assert one.learn(transition(np.random.default_rng(0)), np.random.default_rng(0))
     finally:
         torch.set_default_dtype(torch.float32)
     assert np.array_equal(before[0], np.random.get_state()[1]) and torch.equal(before[1], torch.get_rng_state())
