@@ -25,8 +25,8 @@ class Pike(Mixer):
         No public code.
     Differences:
         zeta_1, zeta_2, their scale and the interval are in an appendix that we lack: ``slope`` is zeta_1, ``noise`` zeta_2 / 2b,
-        ``step_size`` eta L, and the values, the division by means, the memory and the floor are ours. So is the bookkeeping of
-        Balanced-PiKE. Statistics come from the probed layers and the steps at which weights change; a domain of under two
+        ``step_size`` eta L, and the values, the division by means, the memory and the uniform part are ours. So is the bookkeeping
+        of Balanced-PiKE. Statistics come from the probed layers and the steps at which weights change; a domain of under two
         sequences there keeps its last. Domains are drawn by w, not rounded to whole sequences.
     """
 
@@ -37,15 +37,15 @@ class Pike(Mixer):
     balance: float = 0.0  # tau; 0 is PiKE, 3 the best of Balanced-PiKE in the paper
     every: float = 0.01  # share of the steps between updates
     memory: float = 0.9  # of the statistics, an update
-    floor: float = 0.2  # share of the mixture spread evenly
+    uniform_fraction: float = 0.2  # part of the mixture spread evenly
 
     needs = frozenset({Signal.GRAD_SELF, Signal.GRAD_NOISE, Signal.LOSS})
     cite = "li2025pike"
 
     def __post_init__(self) -> None:
-        if not (0 <= self.floor < 1 and 0 <= self.memory < 1 and 0 < self.every <= 1):
-            got = f"{self.floor}, {self.memory} and {self.every}"
-            raise ValueError(f"floor and memory must lie in [0, 1), every in (0, 1], got {got}")
+        if not (0 <= self.uniform_fraction < 1 and 0 <= self.memory < 1 and 0 < self.every <= 1):
+            got = f"{self.uniform_fraction}, {self.memory} and {self.every}"
+            raise ValueError(f"uniform_fraction and memory must lie in [0, 1), every in (0, 1], got {got}")
         if not (self.slope >= 0 and self.noise >= 0 and self.balance >= 0 and self.step_size > 0):
             got = f"{self.slope}, {self.noise}, {self.balance} and {self.step_size}"
             raise ValueError(f"slope, noise and balance must not be negative and step_size positive, got {got}")
@@ -87,7 +87,7 @@ class Pike(Mixer):
             return
         follow = self._practical if self.rule == "practical" else self._conceptual
         weights_K = follow(square_K, noise_K)
-        self.mixture_ = (1 - self.floor) * weights_K + self.floor / len(weights_K)
+        self.mixture_ = (1 - self.uniform_fraction) * weights_K + self.uniform_fraction / len(weights_K)
 
     def _practical(self, square_K: np.ndarray, noise_K: np.ndarray) -> np.ndarray:
         gain_K = self.slope * square_K / square_K.mean() - self.noise * noise_K / (noise_K.mean() or 1.0)

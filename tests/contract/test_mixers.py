@@ -101,7 +101,7 @@ EXTRA = {
     "ado": Case("ado", {"refit": 0.2}),
     "ado-released": Case("ado", {"refit": 0.3, "bound": "released", "credit": 0.0, "floor": 0.0}),
     "pike": Case("pike", {"every": 0.1}),
-    "pike-conceptual": Case("pike", {"rule": "conceptual", "floor": 0.0}),
+    "pike-conceptual": Case("pike", {"rule": "conceptual", "uniform_fraction": 0.0}),
     "pike-balanced": Case("pike", {"balance": 3.0, "memory": 0.0}),
     "swarm-of-one-domain": Case("swarm", {"mixture": "one_domain", "member": 0}),
     "regmix": Case(

@@ -90,7 +90,7 @@ def test_pike(case: dict) -> None:
         "balance": case["tau"],
         "every": 0.5 / len(updates),  # every second step: steps between updates are not looked at
         "memory": case["memory"],
-        "floor": case["floor"],
+        "uniform_fraction": case["floor"],
     }
     steps, weights = 4 * len(updates), []
     mixer = started("pike", options, case, steps, tokens_per_step=case["batch"])

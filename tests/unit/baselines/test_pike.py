@@ -52,7 +52,7 @@ def test_leaves_the_domain_whose_gradients_are_noise(rule: str) -> None:
 
 
 def test_the_practical_rule_is_the_papers_update_on_statistics_over_their_means() -> None:
-    mixer = started(2, steps=2, every=0.5, slope=0.3, noise=0.2, memory=0.5, floor=0.1)
+    mixer = started(2, steps=2, every=0.5, slope=0.3, noise=0.2, memory=0.5, uniform_fraction=0.1)
     observe(mixer, 0, [3.0, 1.0], [10.0, 30.0])
     w = np.exp([0.3 * 1.5 - 0.2 * 0.5, 0.3 * 0.5 - 0.2 * 1.5])
     np.testing.assert_allclose(mixer.sampling_weights(1), 0.9 * w / w.sum() + 0.05)
@@ -63,7 +63,7 @@ def test_the_practical_rule_is_the_papers_update_on_statistics_over_their_means(
 
 def test_the_conceptual_rule_minimises_the_papers_bound() -> None:
     square, noise, step_size = np.array([1.0, 2.0, 0.5, 1.5]), np.array([10.0, 200.0, 5.0, 60.0]), 0.7
-    found = run(started(4, rule="conceptual", step_size=step_size, floor=0.0), 1, list(square), list(noise))
+    found = run(started(4, rule="conceptual", step_size=step_size, uniform_fraction=0.0), 1, list(square), list(noise))
     lambda_K = -square + step_size * noise / (2 * TOKENS)
 
     def bound(w: np.ndarray) -> float:
@@ -140,7 +140,10 @@ def test_squared_norms_below_zero_count_as_none() -> None:
 
 
 def test_refuses_options_out_of_range() -> None:
-    for options, match in (({"floor": 1.0}, "floor and memory"), ({"balance": -1.0}, "not be negative")):
+    for options, match in (
+        ({"uniform_fraction": 1.0}, "uniform_fraction and memory"),
+        ({"balance": -1.0}, "not be negative"),
+    ):
         with pytest.raises(UserError, match=match):
             build_mixer("pike", options)
     with pytest.raises(UserError, match="'practical' or 'conceptual'"):
