@@ -106,7 +106,7 @@ def plan(
 
 
 def _list(experiment: Experiment, planned: Plan) -> None:
-    """One line a run, inputs first."""
+    """One line per run, inputs first."""
     for run, spec in planned.runs.items():
         needed = [runs if isinstance(runs, str) else f"{runs[0]} to {runs[-1]}" for runs in spec.inputs.values()]
         needs = f"  after {', '.join(needed)}" if needed else ""

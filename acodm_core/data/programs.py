@@ -1,6 +1,6 @@
 """``acodm data``: the steps from archives to a sealed corpus, each by hand, and ``build`` for all of them.
 
-The workflow calls the same commands, one a rule.
+The workflow calls the same commands, one per rule.
 """
 
 from __future__ import annotations

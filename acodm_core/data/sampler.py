@@ -28,7 +28,7 @@ class Sampler:
     """Draws the batches of a run from the training split of ``corpus``.
 
     Args:
-        context: tokens per sequence; one more is read, the last target.
+        context: tokens per sequence; one more is read, which the last one predicts.
         draw: ``systematic`` (each domain within one of batch * share, unbiased) or ``multinomial``.
     """
 

@@ -32,7 +32,7 @@ class Checkpoint:
         run: name of the run's folder.
         step: optimiser steps behind the weights.
         digest: of weights, configuration and tokenizer; equal digests give equal scores.
-        context: tokens a sequence that the model was trained on.
+        context: tokens per sequence that the model was trained on.
     """
 
     run: str

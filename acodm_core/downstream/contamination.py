@@ -111,7 +111,7 @@ def overlaps(
 def report(
     questions: Sequence[Question], found: Mapping[str, Mapping[int, _Overlap]], corpus: Corpus, out: Path, **about: Any
 ) -> dict[str, Any]:
-    """Write ``out``: contamination.parquet (OVERLAPS, one row a question and domain) and, last, contamination.json, returned."""
+    """Write ``out``: contamination.parquet (OVERLAPS, one row per question and domain) and, last, contamination.json, returned."""
     rows = [
         {
             "benchmark": questions[i].benchmark,

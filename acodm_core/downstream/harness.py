@@ -50,7 +50,7 @@ class Model(Scored):
     """A checkpoint that lm-eval can ask.
 
     Args:
-        batch: sequences a forward pass.
+        batch: sequences per forward pass.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, batch: int) -> None:
@@ -156,7 +156,7 @@ class Answers:
     """What one task gave.
 
     Attributes:
-        samples: lm-eval's records, one a question, in the task's order.
+        samples: lm-eval's records, one per question, in the task's order.
         prompts: beside them.
         metrics: lm-eval's own, by name.
     """

@@ -115,7 +115,7 @@ def contamination(
 ) -> None:
     """Count the questions of MMLU and HumanEval that share a run of 13 words with the training text, domain by domain.
 
-    Writes OUT/contamination.parquet (one row a question and domain, with an example) and OUT/contamination.json.
+    Writes OUT/contamination.parquet (one row per question and domain, with an example) and OUT/contamination.json.
     """
     from acodm_core.data.corpus import Corpus
     from acodm_core.downstream import contamination as counting

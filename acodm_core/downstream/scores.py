@@ -1,4 +1,4 @@
-"""From one value a question to a score with its standard error; and what a standard error can tell apart."""
+"""From one value per question to a score with its standard error; and what a standard error can tell apart."""
 
 from __future__ import annotations
 

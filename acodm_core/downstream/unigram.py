@@ -1,6 +1,6 @@
 """The unigram model of a corpus: what a text costs a reader who knows how frequent tokens are and nothing else.
 
-Bits a byte of a benchmark's texts depend on their vocabulary before they depend on the model; beside the unigram model's they
+Bits per byte of a benchmark's texts depend on their vocabulary before they depend on the model; beside the unigram model's they
 say what the model adds. Every domain has the same weight: the yardstick must be one for all methods, favour none of them,
 and not move with the size that a domain happens to have in the corpus (natural counts would be the natural mixture's own).
 """

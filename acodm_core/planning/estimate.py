@@ -21,7 +21,7 @@ CHECKPOINTS_KEPT = 2
 RECORD_BYTES = 147
 # What a process holds that has imported torch and transformers and trained next to nothing; runs of 44k parameters peaked at 540.
 PROCESS_BYTES = 520_000_000
-# Activations kept for the backward pass: 34 bytes a token, layer and unit of width at two bytes a number, without attention's
+# Activations kept for the backward pass: 34 bytes per token, layer and unit of width at two bytes per number, without attention's
 # weights, which its kernels make again (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1); here numbers have four.
 ACTIVATION_BYTES = 68
 LOGIT_ROWS = 1024  # at a time on a CPU (lm.loss), of four bytes at most
@@ -92,7 +92,7 @@ class Estimate:
 
 
 def table(plan: Plan, counts: Mapping[str, Counts], seconds: Mapping[str, float]) -> tuple[Row, ...]:
-    """One row a group of runs that are alike (``Plan.alike``), inputs first.
+    """One row per group of runs that are alike (``Plan.alike``), inputs first.
 
     Args:
         counts: name of the group -> what one of its runs does.
@@ -124,7 +124,7 @@ def table(plan: Plan, counts: Mapping[str, Counts], seconds: Mapping[str, float]
 
 
 def run_bytes(spec: RunSpec, count: Counts) -> int:
-    """Disk of one run: weights (four bytes a parameter), two checkpoints (weights, AdamW's two moments, the mixer), records."""
+    """Disk of one run: weights (four bytes per parameter), two checkpoints (weights, AdamW's two moments, the mixer), records."""
     snapshots = len(spec.evaluation.snapshot_steps(spec.training.steps))
     weights = 4 * count.parameters
     checkpoints = CHECKPOINTS_KEPT * (3 * weights + count.state_bytes)

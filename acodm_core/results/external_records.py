@@ -76,7 +76,7 @@ class Point(Strict):
     step: Steps
     tokens: Whole
     split: Literal["train", "valid", "test"] = "valid"
-    loss: dict[Label, Loss] = Field({})  # domain -> nats a token
+    loss: dict[Label, Loss] = Field({})  # domain -> nats per token
     bits_per_byte: dict[Label, Loss] = Field({})
     weights: dict[Label, Fraction] = Field({})  # what was asked for in the steps since the run's line before
     drawn: dict[Label, Fraction] = Field({})  # what was drawn in them; default: as asked

@@ -24,7 +24,7 @@ from acodm_core.results.table_files import write_frame, write_table
 from acodm_core.results.tables import Results
 from acodm_core.seals import checksums
 
-MOST_ROWS = 10_000_000  # of the table of mixtures, which has one a step and domain: some GB
+MOST_ROWS = 10_000_000  # of the table of mixtures, which has one per step and domain: some GB
 
 
 def score(path: Path, out: Path, beside: Results | None = None) -> None:
@@ -80,7 +80,7 @@ def _metrics(told: dict[str, Told]) -> pd.DataFrame:
 
 
 def _mixture(told: dict[str, Told], where: str) -> pd.DataFrame:
-    """A row a step and domain: a point's weights hold for all steps since the point before."""
+    """A row per step and domain: a point's weights hold for all steps since the point before."""
     spans = []  # run, first and last step, domain, requested, drawn
     for name, one in told.items():
         last = 0
@@ -146,7 +146,7 @@ def _runs(header: Header, told: dict[str, Told]) -> pd.DataFrame:
 
 
 def _step_times(told: dict[str, Told]) -> pd.DataFrame:
-    """Own clocks in the place of a probe: one block a run, without a plain arm to compare with."""
+    """Own clocks in the place of a probe: one block per run, without a plain arm to compare with."""
     rows = [
         (one.run.method, one.run.model, block, "method", "step", one.seconds / one.steps, one.run.hardware)
         for block, one in enumerate(told.values())
@@ -195,13 +195,13 @@ def _comparable(header: Header, about: dict[str, Any], beside: Results, where: s
     """Refuse runs that another corpus, evaluation, recipe or name keeps from standing beside those of ``beside``."""
     theirs = beside.experiment
     ours = {"corpus": header.corpus, "domains": sorted(about["domains"]), "evaluation": header.evaluation}
-    ours |= {"steps": about["steps"], "tokens a step": header.batch * header.context, "baseline": header.baseline}
+    ours |= {"steps": about["steps"], "tokens per step": header.batch * header.context, "baseline": header.baseline}
     known = {
         "corpus": theirs["corpus"]["id"],
         "domains": sorted(beside.domains),
         "evaluation": theirs.get("evaluation"),
     }
-    known |= {"steps": theirs["steps"], "tokens a step": theirs["batch"] * theirs["context"]}
+    known |= {"steps": theirs["steps"], "tokens per step": theirs["batch"] * theirs["context"]}
     known |= {"baseline": theirs.get("baseline", "natural")}
     for name, value in ours.items():
         if value != known[name]:

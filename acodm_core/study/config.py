@@ -84,11 +84,11 @@ class TrainingConfig(Strict):
     """The one recipe all runs of the experiment share."""
 
     steps: Steps = Field(300, description="Optimiser steps.")
-    batch: int = Field(16, gt=0, le=10**6, description="Sequences an optimiser step.")
+    batch: int = Field(16, gt=0, le=10**6, description="Sequences per optimiser step.")
     micro_batch: int | None = Field(
-        None, gt=0, le=10**6, description="Sequences a forward pass; default: the whole batch."
+        None, gt=0, le=10**6, description="Sequences per forward pass; default: the whole batch."
     )
-    context: int = Field(256, gt=1, le=2**21, description="Tokens a sequence.")
+    context: int = Field(256, gt=1, le=2**21, description="Tokens per sequence.")
     draw: Literal["systematic", "multinomial"] = Field(
         "systematic",
         description="How a step's sequences are drawn: within one of batch*share, or independently.",
@@ -117,11 +117,11 @@ class EvaluationConfig(Strict):
 
     later = frozenset({"snapshots"})
     every: Steps = Field(20, description="Steps between validations; the last step is always validated.")
-    valid_sequences: int = Field(24, gt=0, le=10**7, description="Validation sequences a domain.")
-    test_sequences: int = Field(48, gt=0, le=10**7, description="Test sequences a domain, after the last step.")
+    valid_sequences: int = Field(24, gt=0, le=10**7, description="Validation sequences per domain.")
+    test_sequences: int = Field(48, gt=0, le=10**7, description="Test sequences per domain, after the last step.")
     objective_weights: dict[str, Weight] | Literal["uniform", "natural"] = Field(
         "uniform",
-        description="Weights of the domains in the loss that methods are compared by: domain -> weight (not named: 0), "
+        description="Weights of the domains in the objective loss, which ranks methods: domain -> weight (not named: 0), "
         "uniform, or natural.",
     )
     snapshots: tuple[Fraction, ...] = Field(
@@ -165,7 +165,7 @@ class MethodConfig(Strict):
     )
     members: Annotated[int, Field(gt=0, le=MOST_MEMBERS)] | Literal["domains"] | None = Field(
         None,
-        description="A swarm: that many runs a seed, or one a domain, for a method that reads them all; each run's mixer gets "
+        description="A swarm: that many runs per seed, or one per domain, for a method that reads them all; each run's mixer gets "
         "its number, from 0, as its option `member`.",
     )
     length: float = Field(1.0, gt=0, le=1000, description="Steps of its run over the recipe's; 1 for what is compared.")
@@ -191,7 +191,7 @@ class AxisConfig(Strict):
 
 
 class ProbeConfig(Strict):
-    """How overhead is measured: blocks of steps, each arm once a block, in a random order and then in its reverse."""
+    """How overhead is measured: blocks of steps, each arm once per block, in a random order and then in its reverse."""
 
     blocks: int = Field(32, ge=2, le=10**4, description="Blocks of each arm.")
     steps: int = Field(2, gt=0, le=10**4, description="Steps of an arm in a block.")
@@ -204,14 +204,14 @@ class ProbeConfig(Strict):
 class HumanEvalConfig(Strict):
     """How HumanEval's prompts are completed; the program runs in the sandbox or is reported as skipped."""
 
-    samples: int = Field(10, gt=0, le=10**4, description="Samples a problem; pass@k needs at least k.")
+    samples: int = Field(10, gt=0, le=10**4, description="Samples per problem; pass@k needs at least k.")
     k: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Distinct] = Field(
         (1, 10), min_length=1, description="pass@k is given for these k."
     )
     temperature: float = Field(0.2, ge=0, le=100, description="Divides the logits; 0 takes the likeliest token.")
     top_p: float = Field(0.95, gt=0, le=1, description="Mass of likeliest tokens drawn from.")
     max_new_tokens: int | None = Field(
-        None, gt=0, le=10**6, description="Tokens a sample; default: 512, or half the context where that is less."
+        None, gt=0, le=10**6, description="Tokens per sample; default: 512, or half the context where that is less."
     )
     seed: Seed = Field(0, description="Seed of the draws.")
 
@@ -220,7 +220,7 @@ class HumanEvalConfig(Strict):
         if self.temperature == 0 and self.samples > 1:
             raise ValueError(f"at temperature 0 all {self.samples} samples of a problem are one: samples: 1")
         if max(self.k, default=0) > self.samples:
-            raise ValueError(f"pass@{max(self.k)} needs {max(self.k)} samples a problem, these are {self.samples}")
+            raise ValueError(f"pass@{max(self.k)} needs {max(self.k)} samples per problem, these are {self.samples}")
         return self
 
 
@@ -257,20 +257,20 @@ class DownstreamConfig(Strict):
 class ResourcesConfig(Strict):
     """What a job may use. Never changes a number's meaning, so never part of a run's identity."""
 
-    threads: int = Field(1, gt=0, le=4096, description="CPU threads a training run.")
-    gpus: int = Field(0, ge=0, le=4096, description="GPUs a training run; 0: CPU.")
+    threads: int = Field(1, gt=0, le=4096, description="CPU threads per training run.")
+    gpus: int = Field(0, ge=0, le=4096, description="GPUs per training run; 0: CPU.")
     sharded: bool = Field(False, description="Cut the model among a run's GPUs (FSDP), where one cannot hold it.")
     memory_mb: int | None = Field(
         None,
         gt=0,
         le=10**8,
-        description="Memory a training run, for schedulers; default: from `acodm plan --save`, else 2000.",
+        description="Memory per training run, for schedulers; default: from `acodm plan --save`, else 2000.",
     )
     minutes: int | None = Field(
         None,
         gt=0,
         le=10**6,
-        description="Longest time a training run, for schedulers; default: from `acodm plan --save`, else 120.",
+        description="Longest time per training run, for schedulers; default: from `acodm plan --save`, else 120.",
     )
 
 

@@ -151,7 +151,7 @@ def _without_value(info: SignalInfo) -> str:
 VARIANTS = ("acodm_core.acodm", "acodm_core.acodm.paper", "acodm_core.acodm.released", "acodm_core.acodm.hds")
 
 
-# What the table of methods is planned for. The domains count where a swarm has one run a domain.
+# What the table of methods is planned for. The domains count where a swarm has one run per domain.
 SHOWN = {
     "experiment": "reference",
     "corpus": {"name": "reference", "domains": ["easy", "medium", "hard", "noisy", "blend", "twin", "rival", "noise"]},
@@ -169,7 +169,7 @@ def methods(sequence_flops: Callable[[ModelConfig, int, int], int]) -> str:
     context, vocabulary = experiment.training.context, experiment.corpus.tokenizer.vocab_size
     lines = ["# Methods", "", "Generated from the code: `acodm reference methods`.", ""]
     lines += [
-        "One row a method of the catalogue (`acodm_core/study/methods.yaml`). Runs first: those it depends on, for each seed."
+        "One row per method of the catalogue (`acodm_core/study/methods.yaml`). Runs first: those it depends on, for each seed."
         " Extra: the operations of their models' passes over those of the method's own run, with"
         f" `{experiment.roles['target']}` as target, `{experiment.roles['proxy']}` as proxy, context {context}, a vocabulary of"
         f" {vocabulary} and {len(experiment.corpus.domains)} domains; what signals cost comes on top, and every experiment"

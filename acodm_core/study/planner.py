@@ -86,7 +86,7 @@ class Plan(Strict):
     """All runs of an experiment, inputs before those that need them."""
 
     runs: dict[str, RunSpec]
-    compared: dict[str, tuple[str, ...]] = Field(description="Method -> its runs, one a seed.")
+    compared: dict[str, tuple[str, ...]] = Field(description="Method -> its runs, one per seed.")
     methods: dict[str, MethodConfig] = Field(
         description="Every method that has runs: compared, stage, value of an axis."
     )

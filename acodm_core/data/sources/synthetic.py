@@ -57,14 +57,14 @@ def transitions(language: Language) -> np.ndarray:
 
 
 def entropy_nats(language: Language) -> float:
-    """Entropy rate, nats a word: the loss of a model that knows the language. All contexts have the same entropy."""
+    """Entropy rate, nats per word: the loss of a model that knows the language. All contexts have the same entropy."""
     row = transitions(language)[0]
     row = row[row > 0]
     return float(-(row * np.log(row)).sum())
 
 
 def ignorance_nats(language: Language) -> float:
-    """Loss of a model that knows the words and no context, nats a word: all words are equally frequent."""
+    """Loss of a model that knows the words and no context, nats per word: all words are equally frequent."""
     return math.log(language.words)
 
 

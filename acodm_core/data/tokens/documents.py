@@ -1,4 +1,4 @@
-"""From raw documents to one Parquet file a domain: cleaned, free of exact duplicates, capped, split by document.
+"""From raw documents to one Parquet file per domain: cleaned, free of exact duplicates, capped, split by document.
 
 Which documents are kept and where they go is decided by hashes of their text, never by their place. So adding documents
 to a domain does not move the others between train, valid and test. One exception, for domains of a few long documents

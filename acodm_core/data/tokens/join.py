@@ -29,7 +29,7 @@ def join_domain(
 ) -> None:
     """Write ``out_dir/{train,valid,test}.{bin,idx.npy}`` from the domain's parts.
 
-    Memory: one byte a document of the domain (repeats included), and about 300 MB; more only where one text is repeated
+    Memory: one byte per document of the domain (repeats included), and about 300 MB; more only where one text is repeated
     tens of millions of times.
 
     Raises:

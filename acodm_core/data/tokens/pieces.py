@@ -1,4 +1,4 @@
-"""From a piece (some shards) to its parts (one Parquet file a domain): cleaned, split and tokenised in one pass.
+"""From a piece (some shards) to its parts (one Parquet file per domain): cleaned, split and tokenised in one pass.
 
 A part's rows are documents in reading order: ``key`` (64 bits of the text's fingerprint), ``split`` (its place in
 ``SPLITS``) and ``tokens`` (their bytes, as in a ``.bin``). What needs all documents of a domain, finding repeats, is left to

@@ -16,7 +16,7 @@ from acodm_core.downstream.checkpoint import Checkpoint
 from acodm_core.lm.kernels.fused_loss import token_losses
 from acodm_core.results.table_files import write_frame, write_scores
 
-# One row a problem. nats: minus the log likelihood of the solution given the prompt; null where the two exceed the context.
+# One row per problem. nats: minus the log likelihood of the solution given the prompt; null where the two exceed the context.
 SOLUTIONS = pa.schema(
     [
         ("task_id", pa.string()),

@@ -44,7 +44,7 @@ def mmlu(
     """MMLU on a run's model: accuracy as lm-eval has it, and what still moves where accuracy is chance.
 
     Writes OUT/scores.parquet (tidy: metric, value, n, standard error, chance, by subject and in all), OUT/questions.parquet (one
-    row a question) and OUT/manifest.json. Killed, the same command continues with the next subject; finished, it only prints.
+    row per question) and OUT/manifest.json. Killed, the same command continues with the next subject; finished, it only prints.
     """
     if source != "hub":
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the first import of huggingface_hub

@@ -132,7 +132,7 @@ class Rows(list):
 def read(*, folder: str, subject: str, **_: Any) -> dict[str, Rows]:
     """One subject of a folder in the hub's layout, split -> rows: what ``load_dataset`` gives.
 
-    ``load_dataset`` converts and caches for half a second a subject, and decodes a row each time it is read; lm-eval calls this
+    ``load_dataset`` converts and caches for half a second per subject, and decodes a row each time it is read; lm-eval calls this
     instead (``custom_dataset``).
     """
     return {

@@ -35,7 +35,7 @@ TASK = "mmlu"
 KINDS = yaml.safe_load(Path(__file__).parent.joinpath("kinds.yaml").read_text(encoding="utf-8"))
 RECIPE = 1  # part of what names an evaluation: raise it when a change of code changes scores
 
-# One row a question. nats: minus the log likelihood of what was scored; NaN where an answer alone is longer than the context.
+# One row per question. nats: minus the log likelihood of what was scored; NaN where an answer alone is longer than the context.
 QUESTIONS = pa.schema(
     [
         ("subject", pa.string()),
@@ -188,7 +188,7 @@ def _counts(questions: pd.DataFrame, settings: Settings) -> dict[str, Any]:
 
 
 def _write_tasks(folder: Path, source: Source, chosen: Sequence[str]) -> None:
-    """One task file a subject and kind: lm-eval's own, with this project's changes and the place of the questions."""
+    """One task file per subject and kind: lm-eval's own, with this project's changes and the place of the questions."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind, entry in KINDS.items():
         for subject in chosen:

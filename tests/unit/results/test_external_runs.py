@@ -148,7 +148,7 @@ def test_own_clocks_stand_only_beside_a_probe_of_the_same_machine(tmp_path: Path
     [
         ("corpus", "another-1", "corpus: another-1"),
         ("evaluation", {"valid_sequences": 9}, "valid_sequences"),
-        ("batch", 16, "tokens a step"),
+        ("batch", 16, "tokens per step"),
         ("baseline", "uniform", "baseline"),
     ],
 )
