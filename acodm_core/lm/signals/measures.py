@@ -1,4 +1,8 @@
-"""The measurement of each signal: one function per line of the contract's table, called when an optimiser step is done."""
+"""The measurement of each signal: one function per line of the contract's table, called when an optimiser step is done.
+
+A new signal is a line of ``mixing.Signal`` and a function here. What must look into the passes, as gradients do, is armed in
+``lm.step``.
+"""
 
 from __future__ import annotations
 
@@ -48,18 +52,36 @@ class Seen:
     divisor: float | None = None  # as in ``DomainGradients.signal``
 
 
+Measure = Callable[[Tools, Seen], np.ndarray]
+MEASURES: dict[Signal, Measure] = {}
+
+
+def measures(signal: Signal) -> Callable[[Measure], Measure]:
+    """The function below measures ``signal``."""
+
+    def register(measure: Measure) -> Measure:
+        MEASURES[signal] = measure
+        return measure
+
+    return register
+
+
+@measures(Signal.LOSS)
 def loss(tools: Tools, seen: Seen) -> np.ndarray:
     return per_token(seen.nats_K, seen.tokens_K)
 
 
+@measures(Signal.EXCESS_LOSS)
 def excess_loss(tools: Tools, seen: Seen) -> np.ndarray:
     return per_token(seen.excess_K, seen.tokens_K)
 
 
+@measures(Signal.VALID_LOSS)
 def valid_loss(tools: Tools, seen: Seen) -> np.ndarray:
     return tools.held_out(tools.model, tools.autocast()).loss_K
 
 
+@measures(Signal.LEARNING_RATE)
 def learning_rate(tools: Tools, seen: Seen) -> np.ndarray:
     return np.array(seen.lr)
 
@@ -68,41 +90,35 @@ def of_gradients(signal: Signal, tools: Tools, seen: Seen) -> np.ndarray:
     return tools.gradients.signal(signal, seen.weight_K, seen.divisor)
 
 
+MEASURES |= {signal: partial(of_gradients, signal) for signal in GRADIENT_SIGNALS}
+
+
+@measures(Signal.ADAPTER_LOSS)
 def adapter_loss(tools: Tools, seen: Seen) -> np.ndarray:
     return tools.adapters(tools.autocast())
 
 
+@measures(Signal.EMBEDDING)
 def embedding(tools: Tools, seen: Seen) -> np.ndarray:
     return tools.held_out.embeddings(tools.model, tools.autocast())
 
 
+@measures(Signal.PARAM_NORM)
 def param_norm(tools: Tools, seen: Seen) -> np.ndarray:
     return weight_norms(tools.norm_weights)
 
 
+@measures(Signal.PARAM_STEP_NORM)
 def param_step_norm(tools: Tools, seen: Seen) -> np.ndarray:
     return change_norms(tools.norm_weights, seen.weights_before)
 
 
+@measures(Signal.TYPE_TOKEN_RATIO)
 def type_token_ratio(tools: Tools, seen: Seen) -> np.ndarray:
     sorted_BT = np.sort(seen.tokens_BS[:, 1:], axis=1)
     distinct_B = 1 + np.count_nonzero(np.diff(sorted_BT, axis=1), axis=1)
     domain_B = np.repeat(np.arange(len(seen.tokens_K)), seen.tokens_K // sorted_BT.shape[1])
     return per_token(np.bincount(domain_B, distinct_B, len(seen.tokens_K)), seen.tokens_K)
-
-
-MEASURES: dict[Signal, Callable[[Tools, Seen], np.ndarray]] = {
-    Signal.LOSS: loss,
-    Signal.EXCESS_LOSS: excess_loss,
-    Signal.VALID_LOSS: valid_loss,
-    Signal.LEARNING_RATE: learning_rate,
-    **{signal: partial(of_gradients, signal) for signal in GRADIENT_SIGNALS},
-    Signal.ADAPTER_LOSS: adapter_loss,
-    Signal.EMBEDDING: embedding,
-    Signal.PARAM_NORM: param_norm,
-    Signal.PARAM_STEP_NORM: param_step_norm,
-    Signal.TYPE_TOKEN_RATIO: type_token_ratio,
-}
 
 
 def measured(tools: Tools, seen: Seen, wants: Collection[Signal]) -> dict[Signal, np.ndarray]:
