@@ -2,7 +2,10 @@
 
 Time is strictly causal. At every optimiser step ``t`` the trainer calls ``sampling_weights(t)`` and ``loss_weights(t)``, draws and
 trains on that mixture, then calls ``observe`` with what step ``t`` measured. A mixer never sees the future and never runs
-the model. Everything here is float64 numpy on the CPU; K is the number of domains.
+the model. Everything here is float64 numpy on the CPU. Steps count from 0.
+
+Shapes are letters: K domains, B sequences of a step, T steps or positions, G groups of domains, L probed weight tensors, D random
+projections, H hidden units, A adapters, M models with merged adapters, N runs of a swarm; () is one number.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Source(StrEnum):
 class SignalInfo:
     """What a signal is. A third party can measure it by these lines alone."""
 
-    shape: str  # a letter per axis of the legend above; none: one number
+    shape: str  # a letter per axis
     source: Source
     unit: str
     meaning: str
@@ -162,24 +165,21 @@ class Start:
     """What a mixer knows before the first step. Its arrays are copies that cannot be written to."""
 
     domains: tuple[str, ...]
-    prior: np.ndarray  # (K,) natural shares: training tokens of each domain over their sum
+    prior: np.ndarray  # (K,) the natural mixture: training tokens of each domain over their sum
     tokens_available: np.ndarray  # (K,) distinct training tokens of each domain
-    total_steps: int
+    total_steps: int  # of the whole run, though it may be stopped and resumed
     rng: np.random.Generator  # the mixer's own random stream
-    inputs: Inputs = dataclasses.field(default_factory=dict)
+    inputs: Inputs = dataclasses.field(default_factory=dict)  # of each role in `required_inputs`
     objective_weights: np.ndarray | None = None  # (K,) of the domains in the objective loss; None becomes uniform
-    tensors: int = 0  # L, how many weight tensors PARAM_NORM measures
-    tokens_per_step: int = 0  # of all domains together; 0 where nobody told
+    tensors: int = 0  # L of PARAM_NORM and PARAM_STEP_NORM; 0 where the mixer needs neither
+    tokens_per_step: int = 0  # training tokens of all domains together; 0 where nobody knows
 
     def __post_init__(self) -> None:
         k = len(self.domains)
         objective_K = np.full(k, 1 / k) if self.objective_weights is None else simplex(self.objective_weights)
-        for name, value in (
-            ("prior", self.prior),
-            ("tokens_available", self.tokens_available),
-            ("objective_weights", objective_K),
-        ):
-            object.__setattr__(self, name, _read_only(value))
+        object.__setattr__(self, "objective_weights", objective_K)
+        for name in ("prior", "tokens_available", "objective_weights"):
+            object.__setattr__(self, name, _read_only(getattr(self, name)))
 
     def input(self, role: str) -> Path:
         """Folder of the one run that plays ``role``; a UserError that shows the YAML to add when there is none."""
@@ -205,12 +205,12 @@ class Adapters:
     Each adapter is trained from nothing for ``steps`` steps on batches of the run's size, while the model stands still.
     """
 
-    mixture_AK: np.ndarray  # (A, K) shares that each adapter's batches are drawn by
+    mixture_AK: np.ndarray  # (A, K) the mixture that each adapter's batches are drawn by
     weight_MA: np.ndarray  # (M, A) of the adapters in each model that is measured, each row on the simplex
-    steps: int
-    rank: int = 16
-    alpha: float = 32.0  # over the rank: what an adapter's product is multiplied by
-    lr: float = 2.0  # times the run's peak learning rate, from the first step on
+    steps: int  # optimiser steps of each adapter
+    rank: int = 16  # columns of an adapter's factors
+    alpha: float = 32.0  # alpha / rank multiplies the product of an adapter's factors
+    lr: float = 2.0  # the adapters' constant learning rate over the run's peak learning rate
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,8 @@ class StepStats(Mapping[Signal, np.ndarray]):
     """
 
     step: int
-    tokens: np.ndarray  # (K,) training tokens drawn from each domain in this step
-    signals: Mapping[Signal, np.ndarray]
+    tokens: np.ndarray  # (K,) training tokens drawn from each domain in this step, 0 where none
+    signals: Mapping[Signal, np.ndarray]  # what `wants(step)` named, and no more
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", _read_only(self.tokens))
@@ -253,7 +253,7 @@ class Mixer(ABC):
     part of the name.
     """
 
-    needs: ClassVar[frozenset[Signal]] = frozenset()
+    needs: frozenset[Signal] = frozenset()  # all that `wants` may name, given the options; a property may say it, too
     swarms: ClassVar[frozenset[str]] = frozenset()  # the roles of `required_inputs` that many runs play together
     cite: ClassVar[str] = ""  # BibTeX key or arXiv id of the method's paper
 
@@ -263,14 +263,18 @@ class Mixer(ABC):
 
     @abstractmethod
     def sampling_weights(self, step: int) -> np.ndarray:
-        """(K,) shares to draw at ``step``, on the simplex. Must not change state: it may be called again after a resume."""
+        """(K,) the mixture to draw ``step`` by, on the simplex. Must not change state: it is asked again after a resume."""
 
     def wants(self, step: int) -> frozenset[Signal]:
         """The signals to measure at ``step``: a subset of ``needs``, smaller for mixers that look only now and then."""
         return self.needs
 
     def loss_weights(self, step: int) -> np.ndarray | None:
-        """(K,) weights of the domains' tokens in the loss, or None for the plain mean over tokens."""
+        """(K,) weights of the domains' tokens in the training loss, or None for the plain mean over tokens.
+
+        With weights w the loss is sum w_i loss_t / sum w_i over the tokens t of the batch, i the domain of t. Weights are not
+        negative and not all zero; their scale means nothing. Must not change state.
+        """
         return None
 
     def adapters(self) -> Adapters | None:
@@ -278,7 +282,7 @@ class Mixer(ABC):
         return None
 
     def observe(self, stats: StepStats) -> None:
-        """Learn from what the step just taken measured."""
+        """Learn from what the step just taken measured. Called once per step, in order."""
 
     def required_inputs(self) -> tuple[str, ...]:
         """Roles that `inputs` in the configuration must name, given this mixer's options."""
