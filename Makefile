@@ -2,6 +2,7 @@
 #
 #   make reproduce    set up .venv, run the preset `quick`, print the main table and the path of the report
 #   make test         set up .venv and run the whole test suite
+#   make site         build the documentation into build/site
 #
 # PRESET=smoke make reproduce runs another preset. TORCH=cuda installs the default (CUDA) build of torch; without it a machine
 # that has no NVIDIA driver gets the CPU build.
@@ -16,10 +17,10 @@ RUN := source .venv/bin/activate &&
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lock docs clean
+.PHONY: help setup reproduce test lint lock docs site clean
 
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,10s/^# \{0,1\}//p' Makefile
 
 setup: $(STAMP)
 
@@ -59,13 +60,19 @@ lock: $(STAMP)
 
 # The documents that are generated: from the code, and from the corpus of the preset once it is built.
 docs: $(STAMP)
-	@$(RUN) acodm reference methods > docs/methods.md
-	@$(RUN) acodm reference models > docs/models.md
-	@$(RUN) acodm reference signals > docs/signals.md
+	@$(RUN) acodm reference methods > docs/reference/methods.md
+	@$(RUN) acodm reference models > docs/reference/models.md
+	@$(RUN) acodm reference signals > docs/reference/signals.md
+	@$(RUN) acodm reference configuration > docs/reference/configuration.md
+	@$(RUN) acodm reference cli > docs/reference/cli.md
 	@$(RUN) acodm reference defaults > workflow/schemas/defaults.yaml
 	@$(RUN) acodm reference schema > workflow/schemas/experiment.schema.json
-	@$(RUN) acodm data card data/corpora/$$(python -c 'import json; print(json.load(open("results/$(PRESET)/experiment.json"))["corpus"]["id"])') > docs/corpus.md
+	@$(RUN) acodm data card data/corpora/$$(python -c 'import json; print(json.load(open("results/$(PRESET)/experiment.json"))["corpus"]["id"])') > docs/reference/corpus.md
 	@$(RUN) python -m acodm_analysis.pages.readme results/$(PRESET) results/$(PRESET)/rendered README.md
+
+# What is missing, misspelt or outside the navigation is an error.
+site: $(STAMP)
+	@$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict && echo build/site/index.html
 
 clean:
 	rm -rf .venv .snakemake build *.egg-info

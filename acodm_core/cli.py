@@ -18,6 +18,7 @@ from acodm_core.errors import UserError
 from acodm_core.lm.kernels.device import prepare
 from acodm_core.reproducing.program import reproduce
 from acodm_core.results.programs import export, rerun, score
+from acodm_core.study.docs_program import reference
 
 if TYPE_CHECKING:
     from acodm_core.study.config import Experiment
@@ -36,6 +37,7 @@ app.command()(check)
 app.command()(new_mixer)
 app.command()(export)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(reproduce)
+app.command()(reference)
 app.command()(rerun)
 app.command()(score)
 app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")
@@ -221,33 +223,6 @@ def probe(
 
 
 @app.command()
-def reference(
-    what: Annotated[str, typer.Argument(help="defaults (YAML), schema (JSON), methods, models or signals (Markdown).")],
-    out: Annotated[Path | None, typer.Option(help="Write a file in place of printing.")] = None,
-) -> None:
-    """Print a document that is generated from the code: every setting, the schema, the methods' cards, the models, the signals."""
-    from acodm_core.errors import unknown_name
-    from acodm_core.seals import marked
-    from acodm_core.study import docs_pages as pages
-
-    def methods() -> str:
-        from acodm_core.lm.flops import config_flops
-
-        return pages.methods(config_flops)
-
-    documents = {"defaults": pages.defaults, "schema": pages.schema, "methods": methods, "models": pages.models}
-    documents |= {"signals": pages.signals}
-    if what not in documents:
-        raise unknown_name("document", what, documents, where="acodm reference")
-    text = documents[what]()
-    if out is None:
-        print(text, end="")
-        return
-    with marked(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@app.command()
 def blend(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, results/runs/RUN.")],
     to: Annotated[str, typer.Option(help="weights, doremi, megatron, datasets, torchtitan, or path: step by step.")],
@@ -257,7 +232,7 @@ def blend(
     ] = [],  # noqa: B006 - typer reads the default
     out: Annotated[Path | None, typer.Option(help="Write a file in place of printing.")] = None,
 ) -> None:
-    """Print a run's mixture for another trainer: Megatron, torchtitan, interleave_datasets, DoReMi (docs/exports.md)."""
+    """Print a run's mixture for another trainer: Megatron, torchtitan, interleave_datasets, DoReMi (docs/how-to/exports.md)."""
     from typing import get_args
 
     from acodm_core.errors import unknown_name

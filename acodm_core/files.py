@@ -159,7 +159,7 @@ def find_files(patterns: Sequence[str], *, where: str) -> list[Path]:
             raise UserError(
                 f"no file matches {pattern!r}",
                 where=where,
-                fix="correct `paths`, or bring the files (docs/real-corpora.md says where from)",
+                fix="correct `paths`, or bring the files (docs/how-to/real-corpora.md says where from)",
             )
         found.update(matches)
     once: dict[str, str] = {}

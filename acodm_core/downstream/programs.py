@@ -33,7 +33,8 @@ app = typer.Typer(
     help="What a trained model can do: MMLU, HumanEval, other tasks of lm-eval, without a hub.\n\n"
     "For example: acodm downstream mmlu results/runs/RUN --corpus data/corpora/CORPUS --out OUT. Those that ask a run write "
     "OUT/scores.parquet (value, n, standard error and chance, one row per metric) and, last, OUT/manifest.json; stopped, the same "
-    "command goes on, and finished, it only prints. For all runs of an experiment: a section `downstream`, docs/downstream.md.",
+    "command goes on, and finished, it only prints. For all runs of an experiment: a section `downstream` "
+    "(docs/how-to/downstream.md).",
     no_args_is_help=True,
 )
 

@@ -1,4 +1,4 @@
-"""Constants that live in steps: from the length of a paper's runs to the length of ours (docs/protocol.md)."""
+"""Constants that live in steps: from the length of a paper's runs to the length of ours (docs/reference/protocol.md)."""
 
 from __future__ import annotations
 

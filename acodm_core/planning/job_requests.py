@@ -19,10 +19,10 @@ from acodm_core.study.planner import Plan
 FILE = "estimate.json"
 MEMORY_MB, MINUTES = 2000, 120  # where nothing is known
 SMALL_MB, SMALL_MINUTES = 4000, 120  # of the jobs that nobody estimates: documents, tables, a report
-# Peaks of finished runs were up to 1.3 times the estimate, and their seconds 2.2 times on a busy machine (docs/plan.md).
+# Peaks of finished runs were up to 1.3 times the estimate, and their seconds 2.2 times on a busy machine (docs/how-to/plan.md).
 MEMORY_MARGIN, TIME_MARGIN = 1.5, 3
 START_MINUTES = 10  # imports, reading a corpus over a network, a last checkpoint
-# A core tokenises a megabyte of text a second; compressed shards are 0.35 of their text (docs/real-corpora.md).
+# A core tokenises a megabyte of text a second; compressed shards are 0.35 of their text (docs/how-to/real-corpora.md).
 TEXT_BYTES_A_SECOND, SHARD_OF_TEXT = 1e6, 0.35
 
 

@@ -1,4 +1,4 @@
-"""The records of another trainer: a file of JSON lines, read and checked. docs/score.md says what the lines hold."""
+"""The records of another trainer: a file of JSON lines, read and checked. docs/how-to/score.md says what the lines hold."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def read(path: Path) -> tuple[Header, dict[str, Told]]:
                 raise UserError(f"a point of a run that is not there yet: {point.run!r}", where=where, fix=fix)
             _add(point, told[point.run], header, where)
     if header is None or not told:
-        raise UserError("holds no runs", where=str(path), fix="docs/score.md shows what a file holds")
+        raise UserError("holds no runs", where=str(path), fix="docs/how-to/score.md shows what a file holds")
     for method in header.titles:
         if method not in (methods := {one.run.method for one in told.values()}):
             raise unknown_name("method", method, methods, where=f"{path}:1: titles.{method}")

@@ -22,7 +22,7 @@ def export(
 
 
 def score(
-    records: Annotated[Path, typer.Argument(help="JSON lines of another trainer's runs (docs/score.md).")],
+    records: Annotated[Path, typer.Argument(help="JSON lines of another trainer's runs (docs/how-to/score.md).")],
     out: Annotated[Path, typer.Option(help="Results folder to write, as results/NAME.")],
     beside: Annotated[
         Path | None, typer.Option(help="Results of the same corpus, evaluation and budget to stand beside.")

@@ -1,4 +1,4 @@
-"""What every table holds: its columns, their types and units, and the metrics that may be written (docs/data.md).
+"""What every table holds: its columns, their types and units, and the metrics that may be written (docs/reference/data.md).
 
 A run's folder holds ``metrics.parquet``, ``mixture.parquet``, ``diagnostics.parquet``, ``signals.parquet`` and, written last,
 ``manifest.json``.
@@ -55,7 +55,7 @@ TABLES: Mapping[str, pa.Schema] = {
     ),
 }
 
-# One file per run, beside its tables and not collected: what its mixer was shown and made of it (docs/data.md).
+# One file per run, beside its tables and not collected: what its mixer was shown and made of it (docs/reference/data.md).
 SIGNALS = pa.schema(
     [
         ("run", pa.string()),

@@ -66,7 +66,7 @@ def _is_no_pattern(path: str) -> str:
 
 
 class ModelConfig(Strict):
-    """A language model: the config of a Hugging Face type that is tested here (docs/models.md)."""
+    """A language model: the config of a Hugging Face type that is tested here (docs/reference/models.md)."""
 
     config: dict[str, Any] = Field(description="Hugging Face config: model_type and its fields, without vocab_size.")
     lr: float = Field(gt=0, le=100, description="Peak learning rate.")

@@ -65,6 +65,6 @@ def check_model_type(kind: object, *, where: str) -> ModelType:
         UserError: no type, or one that is not trained here; with the list.
     """
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
-        fix = f"tested are: {', '.join(sorted(MODEL_TYPES))} (docs/models.md)"
+        fix = f"tested are: {', '.join(sorted(MODEL_TYPES))} (docs/reference/models.md)"
         raise UserError(f"no models of type {kind!r} are tested here, so none are trained", where=where, fix=fix)
     return MODEL_TYPES[kind]

@@ -98,7 +98,7 @@ def humaneval_score(
 ) -> None:
     """Run samples of HumanEval in the sandbox and print pass@k.
 
-    Runs only where the sandbox works (docs/sandbox.md). Stopped, the same command goes on with what is left.
+    Runs only where the sandbox works (docs/explanation/sandbox.md). Stopped, the same command goes on with what is left.
     """
     from acodm_core.downstream.humaneval.score import score as run
     from acodm_core.downstream.sandbox.sandbox import Limits

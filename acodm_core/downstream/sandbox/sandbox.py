@@ -1,6 +1,6 @@
 """The sandbox for model-written code: a fresh interpreter in namespaces of its own, under limits, killed as a whole.
 
-Two backends build the same place (docs/sandbox.md): ``bwrap`` (bubblewrap) and ``unshare`` (util-linux). Inside, there
+Two backends build the same place (docs/explanation/sandbox.md): ``bwrap`` (bubblewrap) and ``unshare`` (util-linux). Inside, there
 is a read-only root with the interpreter and its standard library, a private ``/tmp`` in memory, and nothing else: no
 network, no ``/proc``, no other process, no environment, no packages. What namespaces leave open ``jail.py`` shuts, in
 either backend. Where neither works there is no sandbox, and no way to run without one.
@@ -38,7 +38,7 @@ ENABLE = (
     "install bubblewrap (`apt install bubblewrap`), and allow user namespaces: "
     "`sysctl -w user.max_user_namespaces=10000`, on Debian `kernel.unprivileged_userns_clone=1`, on Ubuntu "
     "`kernel.apparmor_restrict_unprivileged_userns=0`; in a container `--security-opt seccomp=unconfined`. "
-    "See docs/sandbox.md"
+    "See docs/explanation/sandbox.md"
 )
 
 

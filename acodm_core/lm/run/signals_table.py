@@ -1,6 +1,7 @@
 """What a mixer was shown and what it made of it, step by step: a line's worth in the journal, ``signals.parquet`` at the end.
 
-Schedulers can so be studied without training: the file has what a run's mixer learned from, docs/data.md says how to read it.
+Schedulers can so be studied without training: the file has what a run's mixer learned from;
+docs/reference/data.md says how to read it.
 """
 
 from __future__ import annotations

@@ -6,16 +6,17 @@ import pytest
 import yaml
 
 from acodm_core.lm.flops import config_flops
-from acodm_core.study import docs_pages
+from acodm_core.study import docs_pages, docs_settings
 from acodm_core.study.config import load_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = {
     "workflow/schemas/defaults.yaml": ("defaults", docs_pages.defaults),
     "workflow/schemas/experiment.schema.json": ("schema", docs_pages.schema),
-    "docs/methods.md": ("methods", lambda: docs_pages.methods(config_flops)),
-    "docs/models.md": ("models", docs_pages.models),
-    "docs/signals.md": ("signals", docs_pages.signals),
+    "docs/reference/methods.md": ("methods", lambda: docs_pages.methods(config_flops)),
+    "docs/reference/models.md": ("models", docs_pages.models),
+    "docs/reference/signals.md": ("signals", docs_pages.signals),
+    "docs/reference/configuration.md": ("configuration", docs_settings.configuration),
 }
 
 

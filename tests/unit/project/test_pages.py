@@ -87,7 +87,7 @@ def test_the_data_dictionary_has_every_column_and_every_signal():
     columns |= {"signals.parquet": schemas.SIGNALS.names, "downstream.parquet": schemas.SCORES.names}
     columns |= {"runs.parquet": schemas.RUN_COLUMNS, "probe/probe.parquet": schemas.PROBE_COLUMNS}
     columns |= {"probe/memory.parquet": schemas.MEMORY_COLUMNS}
-    sections = re.split(r"^## `([^`]+)`\n", (ROOT / "docs/data.md").read_text(), flags=re.M)[1:]
+    sections = re.split(r"^## `([^`]+)`\n", (ROOT / "docs/reference/data.md").read_text(), flags=re.M)[1:]
     told = {
         name: [
             one for cells in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.M) for one in re.findall(r"\w+", cells)

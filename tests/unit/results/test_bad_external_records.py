@@ -17,7 +17,7 @@ from acodm_core.errors import UserError
 from acodm_core.results.external_runs import score
 from acodm_core.results.tables import Results
 
-EXAMPLE = re.search(r"```jsonl\n(.*?)```", (Path(__file__).parents[3] / "docs/score.md").read_text(), re.S)[1]
+EXAMPLE = re.search(r"```jsonl\n(.*?)```", (Path(__file__).parents[3] / "docs/how-to/score.md").read_text(), re.S)[1]
 LINES = [json.loads(line) for line in EXAMPLE.splitlines()]
 HEADER, RUN, POINT = 1, 7, 10  # lines of the example, from 1
 
