@@ -16,9 +16,9 @@ from acodm_core.data.programs import app as data_app
 from acodm_core.downstream.programs import app as downstream_app
 from acodm_core.errors import UserError
 from acodm_core.lm.kernels.device import prepare
+from acodm_core.reference.program import reference
 from acodm_core.reproducing.program import reproduce
 from acodm_core.results.programs import export, rerun, score
-from acodm_core.study.docs_program import reference
 
 if TYPE_CHECKING:
     from acodm_core.study.config import Experiment

@@ -75,7 +75,7 @@ rule cards:
     output:
         f"{RENDERED}/cards.md",
     params:
-        code=code_digest("acodm_core.study.docs_pages"),
+        code=code_digest("acodm_core.reference.pages"),
         text=text_digest("acodm_baselines", "acodm_core.acodm"),  # cards are docstrings
     log:
         f"logs/cards/{EXPERIMENT.experiment}.log",

@@ -6,17 +6,17 @@ import pytest
 import yaml
 
 from acodm_core.lm.flops import config_flops
-from acodm_core.study import docs_pages, docs_settings
+from acodm_core.reference import pages, settings_page
 from acodm_core.study.config import load_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = {
-    "workflow/schemas/defaults.yaml": ("defaults", docs_pages.defaults),
-    "workflow/schemas/experiment.schema.json": ("schema", docs_pages.schema),
-    "docs/reference/methods.md": ("methods", lambda: docs_pages.methods(config_flops)),
-    "docs/reference/models.md": ("models", docs_pages.models),
-    "docs/reference/signals.md": ("signals", docs_pages.signals),
-    "docs/reference/configuration.md": ("configuration", docs_settings.configuration),
+    "workflow/schemas/defaults.yaml": ("defaults", pages.defaults),
+    "workflow/schemas/experiment.schema.json": ("schema", pages.schema),
+    "docs/reference/methods.md": ("methods", lambda: pages.methods(config_flops)),
+    "docs/reference/models.md": ("models", pages.models),
+    "docs/reference/signals.md": ("signals", pages.signals),
+    "docs/reference/configuration.md": ("configuration", settings_page.configuration),
 }
 
 
@@ -30,7 +30,7 @@ def test_a_generated_document_is_current(path):
     "setting", ["methods.NAME.groups: null", "axes.NAME.of: (required)", "models.NAME.lr: (required)"]
 )
 def test_the_settings_of_an_entry_are_described(setting):
-    assert setting in docs_pages.defaults()
+    assert setting in pages.defaults()
 
 
 def test_the_shipped_defaults_are_accepted_as_a_configuration():
@@ -41,7 +41,7 @@ def test_the_shipped_defaults_are_accepted_as_a_configuration():
 
 def rows_of_methods() -> dict[str, list[str]]:
     """Method -> the cells of its row in the table of methods."""
-    page = docs_pages.methods(lambda model, context, vocabulary: model.config["hidden_size"] ** 2)
+    page = pages.methods(lambda model, context, vocabulary: model.config["hidden_size"] ** 2)
     lines = [line.strip("| ").split(" | ") for line in page.split("\n\n")[3].splitlines()[2:]]
     return {cells[0].strip("`"): cells[1:] for cells in lines}
 

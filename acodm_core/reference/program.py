@@ -18,9 +18,9 @@ def reference(
 ) -> None:
     """Print a document that is generated from the code: every setting, the schema, the methods' cards, the commands."""
     from acodm_core.errors import unknown_name
+    from acodm_core.reference import pages as pages
+    from acodm_core.reference.settings_page import configuration
     from acodm_core.seals import marked
-    from acodm_core.study import docs_pages as pages
-    from acodm_core.study.docs_settings import configuration
 
     def methods() -> str:
         from acodm_core.lm.flops import config_flops
