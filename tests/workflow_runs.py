@@ -6,14 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm_programs
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the shipped workflow with ``folder`` as its working directory."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    """Run the shipped workflow with ``folder`` as its working directory, its programs warm."""
+    command = warm_programs.command("snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder))
     environment = {
         **os.environ,
+        **warm_programs.warm(),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
     }
