@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ import numpy as np
 
 from acodm_core.contract.feed import BATCH, CONTEXT, LAYERS, reordered, step_signals, wanted
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.mixers.find import baseline_names, build_mixer, find_mixer
+from acodm_core.mixers.find import baseline_names, build_mixer, find_mixer, option_fields
 from acodm_core.mixers.guarded import Guarded
 from acodm_core.mixing import Mixer, Start, StepStats, simplex
 from acodm_core.settings.yaml_files import shipped
@@ -25,6 +25,7 @@ from acodm_core.study.planner import RunSpec
 
 Domains = tuple[str, ...]
 STEPS = 20  # of a made-up run
+MODEST = {"hidden": 64, "layers": 2}  # of a mixer's networks, at most
 PATIENCE = 120.0  # seconds for an answer: most take milliseconds, a fit some seconds, on a busy machine more
 
 
@@ -45,6 +46,28 @@ class Case:
 
     def build(self, domains: Domains) -> Mixer:
         return build_mixer(self.mixer, {**self.options, **self.options_of(domains)})
+
+
+@cache
+def modest(case: Case) -> Case:
+    """``case``, and the runs that it reads, with networks of ``MODEST`` size where they are larger.
+
+    Promises do not hang on the size, and a battery takes some thousand steps and checkpoints: with 17 million parameters, minutes.
+    """
+    fields = option_fields(find_mixer(case.mixer))
+    sizes = {name: case.options.get(name, fields[name].default) for name in MODEST if name in fields}
+    smaller = {name: MODEST[name] for name, size in sizes.items() if isinstance(size, int) and size > MODEST[name]}
+    return replace(
+        case,
+        options={**case.options, **smaller},
+        inputs_of=lambda domains: {role: _modest(given) for role, given in case.inputs_of(domains).items()},
+    )
+
+
+def _modest(given: Any) -> Any:
+    if isinstance(given, tuple):
+        return tuple(map(_modest, given))
+    return modest(given) if isinstance(given, Case) else given
 
 
 def domain_names(k: int) -> Domains:

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from acodm_core.cli import app
-from acodm_core.contract import checks
-from acodm_core.contract.case import case_of, domain_names, start
+from acodm_core.contract import checks, speed
+from acodm_core.contract.case import MODEST, case_of, domain_names, modest, start
 from acodm_core.downstream.evaluations import configured
 from acodm_core.errors import UserError
 from acodm_core.lm.train import Trainer
@@ -217,6 +217,25 @@ def test_check_takes_names_methods_modules_and_files(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text("import nothing_of_that_name")
     with pytest.raises(UserError, match="cannot be imported: ModuleNotFoundError"):
         case_of(str(tmp_path / "wrong.py"))
+
+
+def test_large_networks_keep_their_promises_at_a_modest_size() -> None:
+    def size(case) -> dict:
+        mixer = case.build(domain_names(3))
+        return {name: getattr(mixer, name) for name in MODEST}
+
+    case = case_of("acodm_paper_proxy")
+    small = modest(case)
+    assert size(small) == size(small.inputs_of(domain_names(3))["actor"]) == MODEST
+    assert size(case)["hidden"] > MODEST["hidden"] and modest(case) is small, "a stage is run once"
+    assert modest(case_of("acodm")).options == case_of("acodm").options and modest(case_of("odm")).options == {}
+    swarm = modest(case_of("regmix")).inputs_of(domain_names(3))["swarm"]
+    assert len({one.options["member"] for one in swarm}) == len(swarm) > 1
+
+
+def test_a_slow_mixer_is_timed_for_as_long_as_there_is_time(monkeypatch) -> None:
+    monkeypatch.setattr(speed, "TIMED_SECONDS", 0.0)
+    assert len(speed.step_seconds(case_of("odm"))) == 1
 
 
 def test_a_mixer_whose_inputs_nobody_makes_is_told_so(tmp_path: Path) -> None:
