@@ -15,11 +15,29 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-LIBRARIES = """
-accelerate jinja2 lm_eval.models.huggingface matplotlib.pyplot pandas pyarrow.parquet pydantic rich.console scipy.optimize
-scipy.signal scipy.stats sklearn.ensemble snakemake.cli torch torch.distributed.fsdp transformers.integrations.sdpa_attention
-transformers.masking_utils transformers.models.gpt_neox.modeling_gpt_neox typer yaml zstandard
-""".split()
+LIBRARIES = (
+    "accelerate",
+    "jinja2",
+    "lm_eval.models.huggingface",
+    "matplotlib.pyplot",
+    "pandas",
+    "pyarrow.parquet",
+    "pydantic",
+    "rich.console",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.stats",
+    "sklearn.ensemble",
+    "snakemake.cli",
+    "torch",
+    "torch.distributed.fsdp",
+    "transformers.integrations.sdpa_attention",
+    "transformers.masking_utils",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+    "typer",
+    "yaml",
+    "zstandard",
+)
 SERVER = """
 import atexit, gc, importlib, json, os, runpy, select, shutil, signal, socket, sys, threading, traceback
 

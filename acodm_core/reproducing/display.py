@@ -163,9 +163,9 @@ def last_words(log: Path | None) -> list[str]:
     lines = [line.rstrip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if not lines:
         return ["its log is empty: it was killed, perhaps for want of memory"]
-    starts = [number for number, line in enumerate(lines) if line.startswith(("acodm: ", "error: "))]
-    if starts and len(lines) - starts[-1] <= LOG_LINES:
-        lines = lines[starts[-1] :]
+    last = lines[-LOG_LINES:]
+    if starts := [number for number, line in enumerate(last) if line.startswith(("acodm: ", "error: "))]:
+        lines = last[starts[0] :]
     elif not any(line.startswith("Traceback") for line in lines):
         lines.append("it ended without a word: killed, perhaps for want of memory, or by os._exit in somebody's code")
     return [line if len(line) <= LOG_LETTERS else line[:LOG_LETTERS] + " ..." for line in lines[-LOG_LINES:]]

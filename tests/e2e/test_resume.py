@@ -143,7 +143,9 @@ def test_the_installed_program_is_killed_and_continued(specs: dict[str, RunSpec]
             time.sleep(0.001)
     finally:
         process.kill()
-        process.communicate()
+        _, said = process.communicate()
+    last = re.search(rf"acodm: {spec.run}: ended suddenly after step (\d+) of {STEPS}", said.decode())
+    assert checkpoints(folder)[-1] <= int(last[1]) + 1
     assert bench.start(folder).wait() == 0
     assert "continuing from step" in log(folder)
     assert_same_bytes(folder, whole)

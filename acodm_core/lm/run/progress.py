@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from acodm_core.lm.run.witness import Witness
 from acodm_core.study.planner import RunSpec
 
 LINE_SECONDS = 5.0
@@ -30,15 +31,18 @@ class Progress:
     def __enter__(self) -> Progress:
         self.task = self.bar.add_task(self.spec.run, total=self.total, completed=self.first, note="")
         self.bar.start()
+        self.witness = Witness(self.spec.run, self.spec.mixer, self.first, self.total)
         if self.first:
             self._line(f"continuing from step {self.first}")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.witness.leave()
         self.bar.stop()
 
     def step(self, done: int, loss: float, mixture_K: np.ndarray) -> None:
         """After each optimiser step."""
+        self.witness.tell(done)
         if self.console.is_terminal:
             top = ", ".join(f"{self.spec.domains[k]} {mixture_K[k]:.0%}" for k in np.argsort(-mixture_K)[:3])
             self.bar.update(self.task, completed=done, note=f"loss {loss:.3f}  {top}")
