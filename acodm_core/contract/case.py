@@ -25,7 +25,7 @@ from acodm_core.study.planner import RunSpec
 
 Domains = tuple[str, ...]
 STEPS = 20  # of a made-up run
-MODEST = {"hidden": 64, "layers": 2}  # of a mixer's networks, at most
+MODEST = {"hidden_size": 64, "hidden_layers": 2}  # of a mixer's networks, at most
 PATIENCE = 120.0  # seconds for an answer: most take milliseconds, a fit some seconds, on a busy machine more
 
 

@@ -227,7 +227,7 @@ def test_large_networks_keep_their_promises_at_a_modest_size() -> None:
     case = case_of("acodm_paper_proxy")
     small = modest(case)
     assert size(small) == size(small.inputs_of(domain_names(3))["actor"]) == MODEST
-    assert size(case)["hidden"] > MODEST["hidden"] and modest(case) is small, "a stage is run once"
+    assert size(case)["hidden_size"] > MODEST["hidden_size"] and modest(case) is small, "a stage is run once"
     assert modest(case_of("acodm")).options == case_of("acodm").options and modest(case_of("odm")).options == {}
     swarm = modest(case_of("regmix")).inputs_of(domain_names(3))["swarm"]
     assert len({one.options["member"] for one in swarm}) == len(swarm) > 1
