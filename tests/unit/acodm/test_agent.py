@@ -183,16 +183,24 @@ def test_gradients_are_held_to_a_norm_of_one_where_updates_are_robust(kind: type
             assert found[f"{name}_grad_norm"] > 1
 
 
-@BOTH
-def test_finds_the_better_domain(kind: type[ActorCritic]) -> None:
-    rng = np.random.default_rng(0)
-    ours = build(kind, minibatch_size=32, min_transitions=16, discount=0.0, actor_lr=0.02, critic_lr=0.03)
-    for _ in range(150):
+def taught(ours: ActorCritic, reward_K: np.ndarray, steps: int, noise: float) -> np.ndarray:
+    """(20, K) what the agent draws in random states after so many steps of a noisy reward that no state changes."""
+    rng, k = np.random.default_rng(0), len(reward_K)
+    for _ in range(steps):
         state = rng.normal(size=S)
-        reward_K = np.array([0.0, 1.0, 0.0]) + rng.normal(0, 0.1, K)
-        ours.learn(Transition(state, ours.act(state, rng.normal(0, 0.5, K)), reward_K, rng.normal(size=S)), rng)
-    policies = np.array([ours.act(state) for state in rng.normal(size=(20, S))])
-    assert (policies.argmax(1) == 1).all() and policies[:, 1].mean() > 0.6
+        mixture_K = ours.act(state, rng.normal(0, noise, k))
+        ours.learn(Transition(state, mixture_K, reward_K + rng.normal(0, 0.1, k), rng.normal(size=S)), rng)
+    return np.array([ours.act(state) for state in rng.normal(size=(20, S))])
+
+
+POOL = dict(uniform_fraction=0.1, minibatch_size=32, min_transitions=16)
+
+
+@BOTH
+def test_finds_the_better_of_two_domains(kind: type[ActorCritic]) -> None:
+    ours = build(kind, np.full(2, 0.5), discount=0.0, actor_lr=0.02, critic_lr=0.03, **POOL)
+    mixtures = taught(ours, np.array([0.0, 1.0]), 150, noise=0.5)
+    assert (mixtures.argmax(1) == 1).all() and mixtures[:, 1].mean() > 0.65
 
 
 # --- DDPG ---
@@ -249,6 +257,16 @@ def test_without_a_temperature_the_optimum_is_a_corner() -> None:
     for _ in range(100):
         ours.update(*batch(rng, ours))
     np.testing.assert_allclose(ours.act(np.zeros(S)), [0.8, 0.1, 0.1], atol=0.02)
+
+
+def test_draws_most_what_pays_most_and_least_what_pays_least() -> None:
+    """One domain always pays more, or less: what two hundred updates make of it."""
+    ours = build(Ddpg, np.full(4, 0.25), **POOL)
+    mixtures = taught(ours, np.array([1.0, 0.0, 0.0, 0.0]), 216, noise=0.3)
+    assert (mixtures.argmax(1) == 0).all() and mixtures[:, 0].mean() > 0.6
+    ours = build(Ddpg, np.full(4, 0.25), **POOL)
+    mixtures = taught(ours, np.array([0.0, 0.0, -1.0, 0.0]), 216, noise=0.3)
+    assert (mixtures.argmin(1) == 2).all() and mixtures[:, 2].mean() < 0.1
 
 
 def gradient_of_objective(ours: Ddpg) -> tuple[Tensor, Tensor]:
