@@ -47,7 +47,8 @@ class CorpusSpec(Model):
     later = frozenset({"shards"})
     name: DomainName = Field(description="A word for people; the digest does the naming.")
     domains: dict[DomainName, Entry] = Field(
-        description="Domains in order. A list of names, or a name with null, takes entries of the catalogue.",
+        description="Domains in order. A list of names, a name with null, or the name of a set (core, embedded) takes entries of "
+        "the catalogue.",
         min_length=1,
     )
     tokenizer: TrainedTokenizer | ExistingTokenizer = Field(TrainedTokenizer(), description="How text becomes tokens.")
@@ -62,6 +63,8 @@ class CorpusSpec(Model):
     @field_validator("domains", mode="before")
     @classmethod
     def _from_catalogue(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = as_value_error(domain_set, value)
         if isinstance(value, list):
             if wrong := [name for name in value if not isinstance(name, str)]:
                 raise ValueError(f"a list of domains holds names of the catalogue; got {shown(wrong[0])}")
@@ -167,7 +170,7 @@ class Catalogue(Model):
 
     archives: dict[str, Archive] = Field(description="Archives by package; YAML anchors carry them into the domains.")
     domains: dict[DomainName, Entry] = Field(description="Domains by name.")
-    embedded: list[DomainName] = Field(description="The domains of the embedded corpus: small downloads, clear rights.")
+    sets: dict[DomainName, list[DomainName]] = Field(description="Names of domains by the name of a set.")
 
 
 @cache
@@ -184,9 +187,17 @@ def catalogue_entry(name: str) -> AnyDomain:
     return domains[name]
 
 
+def domain_set(name: str) -> list[str]:
+    """The domains of a set of the shipped catalogue, or a UserError that names the nearest one."""
+    sets = load_catalogue().sets
+    if name not in sets:
+        raise unknown_name("set of domains", name, sets, where="catalogue")
+    return list(sets[name])
+
+
 def embedded_spec(name: str = "embedded", domains: Sequence[str] | None = None, **settings: Any) -> CorpusSpec:
     """A corpus of catalogue domains, the whole embedded set by default. ``settings`` are other fields of the spec."""
-    return CorpusSpec(name=name, domains=list(domains or load_catalogue().embedded), **settings)
+    return CorpusSpec(name=name, domains=list(domains or domain_set("embedded")), **settings)
 
 
 def read_spec(path: Path) -> CorpusSpec:

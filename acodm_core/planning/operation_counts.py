@@ -1,4 +1,4 @@
-"""What training will take, counted without training: the run's own model and train_step, on tensors that hold no numbers.
+"""What training will take, counted without training: the run's own model and step, on tensors that hold no numbers.
 
 A model of any size is counted in a second and in no memory; the operations are those that the run's ledger will book.
 """

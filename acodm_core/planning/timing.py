@@ -1,6 +1,6 @@
 """How fast this machine trains: a few steps of each model shape on random tokens, through the trainer's own step.
 
-A first look for a plan. What a method's step costs in a comparison comes from ``lm.probe``, with the machine to itself.
+A first look for a plan. What a method's step costs in a comparison comes from ``lm.overhead``, with the machine to itself.
 """
 
 from __future__ import annotations

@@ -30,9 +30,16 @@ def test_catalogue_states_rights_and_source_of_every_domain() -> None:
 
 def test_embedded_corpus_has_clear_rights_and_every_archive_is_used() -> None:
     catalogue = load_catalogue()
-    assert not any(catalogue.domains[name].rights_unclear for name in catalogue.embedded)
+    assert not any(catalogue.domains[name].rights_unclear for name in catalogue.sets["embedded"])
     everything = CorpusSpec(name="all", domains=list(catalogue.domains))
     assert set(everything.archives()) == {archive.filename for archive in catalogue.archives.values()}
+
+
+def test_a_set_stands_for_its_domains() -> None:
+    core = load_catalogue().sets["core"]
+    assert CorpusSpec(name="set", domains="core") == CorpusSpec(name="set", domains=core)
+    with pytest.raises(ValidationError, match="unknown set of domains 'cores'"):
+        CorpusSpec(name="set", domains="cores")
 
 
 def test_two_domains_share_an_archive() -> None:

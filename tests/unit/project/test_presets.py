@@ -12,6 +12,7 @@ BELOW = {
     "ablation-synthetic": ["ablation", "synthetic"],
     "downstream": ["quick"],
     "mini-acodm": ["mini"],
+    "technical": ["quick"],
 }  # read after these, as their heads say
 
 

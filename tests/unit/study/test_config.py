@@ -24,6 +24,7 @@ LAID_OVER = {  # a preset that is read after others, as its head says
     "ablation-synthetic": ("ablation", "synthetic"),
     "downstream": ("quick",),
     "mini-acodm": ("mini",),
+    "technical": ("quick",),
 }
 DOMAINS = ["bible", "speeches", "dialogue"]
 BASE = {
