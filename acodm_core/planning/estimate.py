@@ -1,6 +1,6 @@
 """What an experiment will cost, before anything is spent: sums of what was counted and timed, and what its seeds can tell apart.
 
-Nothing is measured here: operations come from ``lm.counts``, seconds from ``lm.pace``, bytes from the formulas below.
+Nothing is measured here: operations come from ``operation_counts``, seconds from ``timing``, bytes from the formulas below.
 """
 
 from __future__ import annotations
