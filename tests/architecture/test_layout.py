@@ -24,12 +24,6 @@ LONG_MODULES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 WITHOUT_LAYERS = {
     "acodm_core.acodm",
-    "acodm_core.contract",
-    "acodm_core.lm.distributed",
-    "acodm_core.lm.kernels",
-    "acodm_core.lm.run",
-    "acodm_core.lm.signals",
-    "acodm_core.mixers",
 }
 CYCLES = """
 import sys, grimp, networkx
