@@ -8,9 +8,7 @@ import numpy as np
 
 from acodm_core.mixing import Mixer, Signal, Start
 
-NEEDS = frozenset(
-    {Signal.LOSS, Signal.GRAD_GRAM, Signal.ADAM_SKETCH, Signal.GRAD_NOISE, Signal.GRAD_SELF, Signal.PARAM_NORM}
-)
+NEEDS = frozenset(signal for signal in Signal if signal.info.source.in_any_loop)
 
 
 @dataclass

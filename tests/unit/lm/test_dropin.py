@@ -87,7 +87,7 @@ def test_two_passes_measure_what_one_of_both_does(accumulate: int | None, factor
         parted.load_state_dict(model.state_dict())  # AdamW's step depends on the factors of all steps
         its_optimiser.load_state_dict(copy.deepcopy(optimiser.state_dict()))
         if step:
-            assert_same(found, expected, NEEDS - {Signal.PARAM_NORM})
+            assert_same(found, expected, NEEDS - {Signal.PARAM_NORM, Signal.PARAM_STEP_NORM})
 
 
 def test_losses_of_a_pass_are_weighed_as_the_mixer_says() -> None:
@@ -101,9 +101,18 @@ def test_losses_of_a_pass_are_weighed_as_the_mixer_says() -> None:
 
 
 def test_norms_are_the_trainers() -> None:
-    mix, model, optimiser = made()
-    one_pass(mix, model, drawn(0))
-    assert np.array_equal(end(mix, optimiser)[Signal.PARAM_NORM], weight_norms([model.inner.weight, model.head.weight]))
+    mix, model, optimiser = made(accumulate=2)
+    weights = [model.inner.weight, model.head.weight]
+    for step in range(2):
+        before = [weight.detach().clone() for weight in weights]
+        one_pass(mix, model, drawn(step))
+        one_pass(mix, model, drawn(9 - step))
+        stats = end(mix, optimiser)
+        assert np.array_equal(stats[Signal.PARAM_NORM], weight_norms(weights))
+        changes = [now.detach() - then for now, then in zip(weights, before, strict=True)]
+        assert (
+            np.array_equal(stats[Signal.PARAM_STEP_NORM], weight_norms(changes)) and stats[Signal.PARAM_STEP_NORM].all()
+        )
 
 
 def on_rank(folder: str) -> None:
