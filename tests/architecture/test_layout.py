@@ -19,12 +19,6 @@ PACKAGES = ("acodm_core", "acodm_baselines", "acodm_analysis")
 AT_THE_ROOT = {"__init__", "cli", "domain_vectors", "entry", "errors", "files", "mixing", "seals", "streams"}
 PLUG_IN_FOLDERS = {"baselines", "analysis"}  # one file is one method, or one output: as many as there are
 MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 15, 350, 60
-# Still over: to be cut, not to be added to.
-LONG_MODULES: set[str] = set()
-LONG_FUNCTIONS: set[str] = set()
-WITHOUT_LAYERS = {
-    "acodm_core.acodm",
-}
 CYCLES = """
 import sys, grimp, networkx
 graph = grimp.build_graph(*sys.argv[1:], exclude_type_checking_imports=True, cache_dir=None)
@@ -123,15 +117,15 @@ def test_every_package_says_what_it_holds() -> None:
 
 
 def test_every_package_has_layers() -> None:
-    assert without_layers(ROOT, (ROOT / "pyproject.toml").read_text()) <= WITHOUT_LAYERS
+    assert not without_layers(ROOT, (ROOT / "pyproject.toml").read_text())
 
 
 def test_no_module_is_long() -> None:
-    assert long_modules(ROOT) <= LONG_MODULES
+    assert not long_modules(ROOT)
 
 
 def test_no_function_of_the_library_is_long() -> None:
-    assert long_functions(ROOT) <= LONG_FUNCTIONS
+    assert not long_functions(ROOT)
 
 
 @pytest.fixture
@@ -186,5 +180,5 @@ def test_a_long_module_and_a_long_function_are_noticed(copy: Path) -> None:
     (copy / "acodm_core" / "measure" / "long.py").write_text(
         f"def short():\n{body[9:]}\n\ndef long():\n{body}" + "\n" * 300
     )
-    assert long_modules(copy) - LONG_MODULES == {"acodm_core/measure/long.py"}
-    assert long_functions(copy) - LONG_FUNCTIONS == {"acodm_core/measure/long.py: long"}
+    assert long_modules(copy) == {"acodm_core/measure/long.py"}
+    assert long_functions(copy) == {"acodm_core/measure/long.py: long"}
