@@ -121,7 +121,7 @@ def _report(console, name: str) -> int:
             continue
         slow = "" if found.mean() < SLOW_SECONDS else f"; more than {SLOW_SECONDS * 1e3:.0f} ms: a probe will show it"
         console.print(
-            f"  own arithmetic at {MOST_DOMAINS} domains, CPU ms a step: mean {found.mean() * 1e3:.3f},"
+            f"  own arithmetic at {MOST_DOMAINS} domains, CPU ms per step: mean {found.mean() * 1e3:.3f},"
             f" longest {found.max() * 1e3:.3f}{slow}"
         )
     return broken

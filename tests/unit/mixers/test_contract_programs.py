@@ -47,7 +47,7 @@ def test_the_example_in_contributing_keeps_the_contract(tmp_path: Path) -> None:
     done = program("check", tmp_path / "follow_loss.py")
     assert done.exit_code == 0, done.output
     assert done.output.count("\n  ok ") == len(checks.CHECKS) - 1, "all but what only files of baselines/ are asked"
-    assert re.search(r"own arithmetic at 22 domains, CPU ms a step: mean 0\.\d+, longest ", done.output)
+    assert re.search(r"own arithmetic at 22 domains, CPU ms per step: mean 0\.\d+, longest ", done.output)
 
 
 def test_the_example_in_contributing_trains(experiment_of, corpus, tmp_path: Path, monkeypatch) -> None:
