@@ -17,6 +17,7 @@ from acodm_core import mixing
 from acodm_core.contract import checks
 from acodm_core.contract.case import STEPS, Case, case_of, domain_names, places, start
 from acodm_core.contract.feed import KINDS, missing, random_signals, step_signals, wanted
+from acodm_core.mixers import find as finding
 from acodm_core.mixers.find import baseline_names, find_mixer
 from acodm_core.mixing import Signal, StepStats
 
@@ -263,8 +264,8 @@ def test_a_mixer_says_which_others_it_builds(name: str, monkeypatch: pytest.Monk
         for given in case.inputs_of(domains).values()
         for stage in (given if isinstance(given, tuple) else (given,))
     ]
-    built, find = set(), mixing.find_mixer
-    monkeypatch.setattr(mixing, "find_mixer", lambda name, **where: built.add(name) or find(name, **where))
+    built, find = set(), finding.find_mixer
+    monkeypatch.setattr(finding, "find_mixer", lambda name, **where: built.add(name) or find(name, **where))
     mixer = start(case, domains)
     declared = {case.mixer, *mixer.mixer.built_mixers()}
     assert declared <= built <= declared | {stage.mixer for stage in stages if isinstance(stage, Case)}
