@@ -1,6 +1,6 @@
-"""One table and one figure an axis: what becomes of a method when one of its settings takes other values.
+"""One table and one figure per axis: what becomes of a method when one of its settings takes other values.
 
-Every value is trained like its base method, on the same seeds: final losses, steps to the comparison's target, and the
+Every value is trained like its base method, on the same seeds: final losses, steps to the comparison's threshold, and the
 paired difference of the test loss to the base, with Holm's correction over the axis. Cheap baselines and the baseline stand
 below for scale. With fewer than five seeds there is no verdict.
 """
@@ -29,7 +29,7 @@ from acodm_analysis.core.frames import (
     title,
     weighting,
 )
-from acodm_analysis.core.seed_statistics import KNOWN_TARGET, enough, interval_name, no_verdict, perplexity
+from acodm_analysis.core.seed_statistics import KNOWN_THRESHOLD, enough, interval_name, no_verdict, perplexity
 from acodm_analysis.core.tables import (
     between,
     number,
@@ -46,7 +46,7 @@ VALUE, BASE, REFERENCE = "value", "base", "reference"
 
 
 def rows_of(results: Results, axis: str) -> pd.DataFrame:
-    """One row a value of the axis, then the references: ``method``, ``label``, ``kind`` (VALUE, BASE, REFERENCE).
+    """One row per value of the axis, then the references: ``method``, ``label``, ``kind`` (VALUE, BASE, REFERENCE).
 
     Labels that stand for one and the same method share its row. The base has a row by itself, first, where no value is the base.
     """
@@ -62,16 +62,16 @@ def rows_of(results: Results, axis: str) -> pd.DataFrame:
 
 
 def table(results: Results, axis: str) -> pd.DataFrame:
-    """One row a value and a reference: medians over seeds, ``failed`` (share of runs), paired difference to the base, verdict.
+    """One row per value and a reference: medians over seeds, ``failed`` (share of runs), paired difference to the base, verdict.
 
-    Losses in nats; inf: failed, or a target that was never reached; NaN: not run.
+    Losses in nats; inf: failed, or a threshold that was never reached; NaN: not run.
     """
     frame = rows_of(results, axis).set_index("method")
     methods = frame.index.tolist()
     final = finals(results, methods)
     frame = frame.join(statuses(final, methods))
     frame["failed"] = (final["status"] != "finished").groupby(final["method"]).mean()
-    reached = crossings(results, methods).query("target == 'natural'")
+    reached = crossings(results, methods).query("threshold == 'natural'")
     for name, source in (("valid_mean", final), ("test_mean", final), ("steps", reached)):
         found = summary(source, name)
         frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = found["median"], found["low"], found["high"]
@@ -87,7 +87,7 @@ def table(results: Results, axis: str) -> pd.DataFrame:
 
 
 def seeds(results: Results, axis: str) -> pd.DataFrame:
-    """One row a run of the axis: ``label``, ``method``, ``seed``, ``test_mean``, ``difference`` to the base on that seed."""
+    """One row per run of the axis: ``label``, ``method``, ``seed``, ``test_mean``, ``difference`` to the base on that seed."""
     labels = rows_of(results, axis).query("kind != @REFERENCE").set_index("method")["label"]
     final = finals(results, labels.index.tolist())[["method", "seed", "test_mean"]]
     gaps = paired.differences(results, results.axes[axis]["of"], labels.index.tolist())
@@ -111,7 +111,7 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
             "Valid. loss": [with_interval(row, "valid_mean") for row in rows],
             "Test loss": [with_interval(row, "test_mean") for row in rows],
             "Test perplexity": [with_interval(row, "test_perplexity", 2) for row in rows],
-            "Steps to target": [
+            "Steps to threshold": [
                 between(*(steps_cell(row[key], steps) for key in ("steps", "steps_low", "steps_high"))) for row in rows
             ],
             "Difference to base (nats)": [against(row) for row in rows],
@@ -126,15 +126,15 @@ def caption(results: Results, axis: str) -> str:
     n = runs_of(results, [of])["seed"].nunique()
     return (
         f"{results.axes[axis]['title']}: {title(results, of)} with other values, all else as in the base. Medians over seeds;"
-        f" in brackets the {interval_name(n)}{KNOWN_TARGET}. Difference: final test loss against the base, seed by seed"
+        f" in brackets the {interval_name(n)}{KNOWN_THRESHOLD}. Difference: final test loss against the base, seed by seed"
         f" (negative is better): mean, with its {'95 % t interval' if enough(n) else 'smallest and largest'};"
-        f" verdict: paired t-test, Holm's correction over the axis. Target: {title(results, baseline(results))}'s median"
+        f" verdict: paired t-test, Holm's correction over the axis. Threshold: {title(results, baseline(results))}'s median"
         f" final validation loss; >{horizon(results)}: not reached. {(no_verdict(n) + weighting(results)).strip()}"
     )
 
 
 def draw(frame: pd.DataFrame, dots: pd.DataFrame, colours: dict[str, str], base: str, mean: str) -> Figure:
-    """Left: test loss, dashed lines at the references; right: difference to the base. One row a value, the base shaded."""
+    """Left: test loss, dashed lines at the references; right: difference to the base. One row per value, the base shaded."""
     if not np.isfinite(frame["test_mean"]).any():
         return style.said("No test losses: not run.")
     style.use()

@@ -1,6 +1,6 @@
-"""What a phase that is paid up front costs a run when its result is used again: the all-in cost to the target over m reuses.
+"""What a phase that is paid up front costs a run when its result is used again: the all-in cost to the threshold over m reuses.
 
-A curve per method that depends on other runs, as a ratio to the baseline's cost to the same target, and a level line for the
+A curve per method that depends on other runs, as a ratio to the baseline's cost to the same threshold, and a level line for the
 strongest cheap baseline, which pays for no phase. Where a curve falls to 1, at the break-even number of the cost table, its phase
 has paid for itself against the baseline; where it falls to the line, against the cheap one. Where it levels off is the target run
 alone.
@@ -26,9 +26,9 @@ UNITS = {"flops": "FLOPs", "seconds": "seconds"}
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (method with a phase up front or the strongest cheap one, currency, reuses): ``cost`` per target run (median over
-    seeds; inf: the target is never reached, NaN: not run), ``ratio`` to the baseline's, ``break_even``, the reuses from which that
-    is below 1, and ``bound``: the baseline is censored, so the ratio is an upper bound."""
+    """One row per (method with a phase up front or the strongest cheap one, currency, reuses): ``cost`` per target run (median over
+    seeds; inf: the threshold is never reached, NaN: not run), ``ratio`` to the baseline's, ``break_even``, the reuses from which
+    that is below 1, and ``bound``: the baseline is censored, so the ratio is an upper bound."""
     runs, base, cheap = cost.per_run(results), baseline(results), strongest_cheap(results)
     rows = []
     for method in results.compare:
@@ -54,12 +54,12 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
-    """One panel a currency, reuses on a logarithmic axis; level lines are the baseline (dashed) and the strongest cheap one."""
+    """One panel per currency, reuses on a logarithmic axis; level lines are the baseline (dashed) and the strongest cheap one."""
     if frame["cheap"].all():
         return style.said("No compared method pays for a phase up front.")
     drawn = frame[np.isfinite(frame["ratio"])]
     if drawn["cheap"].all():
-        return style.said("No method with a phase up front reached the target.")
+        return style.said("No method with a phase up front reached the threshold.")
     style.use()
     methods = drawn["method"].unique().tolist()
     titles = drawn.groupby("method")["title"].first()
@@ -85,7 +85,7 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
         ax.set_xlim(0.8 * REUSES[0], 1.25 * REUSES[-1])  # of a panel without lines, too
         ax.minorticks_off()
         ax.set_xlabel("Target runs that use the phase's result")
-    axes[0].set_ylabel(f"Cost to target ({'at most ' * bool(frame['bound'].any())}× {base}'s)")
+    axes[0].set_ylabel(f"Cost to threshold ({'at most ' * bool(frame['bound'].any())}× {base}'s)")
     axes[0].set_ylim(bottom=0)
     free = set(drawn.loc[drawn["cheap"], "method"])
     keys = [

@@ -1,6 +1,6 @@
-"""The main table: one row a compared method, from its loss to what reaching the target costs.
+"""The main table: one row per compared method, from its loss to what reaching the threshold costs.
 
-Losses are means over domains (nats a token) under the target's weights, uniform unless the experiment says; perplexity is
+Losses are means over domains (nats per token) under the objective weights, uniform unless the experiment says; perplexity is
 exp of that mean. The interquartile mean over seeds, the natural-weighted mean, the worst domain that counts, bits a byte and the
 paper's mean of perplexities (both unweighted) are columns of the CSV, and so is the unweighted mean where it is another. A
 failed run counts as infinitely bad and is named in the column of seeds; a censored one is ">N". Methods are held against the
@@ -23,13 +23,13 @@ from acodm_analysis.core.frames import (
     statuses,
     strongest_cheap,
     summary,
-    targets,
+    thresholds,
     title,
     uniformly_weighted,
     weighting,
 )
 from acodm_analysis.core.seed_statistics import (
-    KNOWN_TARGET,
+    KNOWN_THRESHOLD,
     interquartile_mean,
     interquartile_mean_interval,
     interval_name,
@@ -60,9 +60,9 @@ WIDTH = 80  # columns of a terminal that the printed table fits
 LOSSES = ("valid_mean", "test_mean", "test_natural", "test_worst", "test_mean_of_perplexities", "test_bits_per_byte")
 
 
-def table(results: Results, target: str = "natural") -> pd.DataFrame:
-    """One row a compared method; NaN: not run; inf: failed, or a ``target`` that was never reached."""
-    final, runs = finals(results), cost.per_run(results, target)
+def table(results: Results, threshold: str = "natural") -> pd.DataFrame:
+    """One row per compared method; NaN: not run; inf: failed, or a ``threshold`` that was never reached."""
+    final, runs = finals(results), cost.per_run(results, threshold)
     frame = pd.DataFrame({"method": results.compare, "title": [title(results, m) for m in results.compare]})
     frame = frame.set_index("method")
     frame = frame.join(statuses(final, results.compare))
@@ -137,10 +137,10 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
             "Valid. loss": [with_interval(row, "valid_mean") for row in rows],
             "Test loss": [with_interval(row, "test_mean") for row in rows],
             "Test perplexity": [with_interval(row, "test_perplexity", 2) for row in rows],
-            "Steps to target": [reached(row) for row in rows],
+            "Steps to threshold": [reached(row) for row in rows],
             "Fewer steps (%)": [fewer(row) for row in rows],
-            "FLOPs alone": [_to_target(row, "flops_alone") for row in rows],
-            "FLOPs all in": [_to_target(row, "flops_all_in") for row in rows],
+            "FLOPs alone": [_to_threshold(row, "flops_alone") for row in rows],
+            "FLOPs all in": [_to_threshold(row, "flops_all_in") for row in rows],
             "Speed-up alone (×)": [speedup(row, "flops_alone") for row in rows],
             "Speed-up all in (×)": [speedup(row, "flops_all_in") for row in rows],
             "All in, over cheap (×)": [speedup(row, "flops_all_in", CHEAPEST) for row in rows],
@@ -151,8 +151,8 @@ def shown(frame: pd.DataFrame, steps: int) -> pd.DataFrame:
     )
 
 
-def _to_target(row: pd.Series, name: str) -> str:
-    """FLOPs to the target; of a run that never reaches it, ">" what it spent."""
+def _to_threshold(row: pd.Series, name: str) -> str:
+    """FLOPs to the threshold; of a run that never reaches it, ">" what it spent."""
     spent = row["flops_run"] + (row["flops_upfront"] if name == "flops_all_in" else 0.0)
     return f">{scientific(spent)}" if math.isinf(row[name]) and math.isfinite(spent) else scientific(row[name])
 
@@ -163,22 +163,22 @@ def _memory(row: pd.Series) -> float:
     return row["host_memory_ratio"] if math.isnan(device) else device
 
 
-def caption(results: Results, target: str = "natural", *, intervals: bool = True) -> str:
-    """Target, horizon rule, number of seeds and kind of interval: what every reader of the table must know."""
-    setter, goal = targets(results).set_index("target").loc[target, ["method", "loss"]]
+def caption(results: Results, threshold: str = "natural", *, intervals: bool = True) -> str:
+    """Threshold, horizon rule, number of seeds and kind of interval: what every reader of the table must know."""
+    setter, loss = thresholds(results).set_index("threshold").loc[threshold, ["method", "loss"]]
     n = len(results.experiment.get("seeds", []))
-    within = f"; in brackets the {interval_name(n)}{KNOWN_TARGET}" if intervals else ""
+    within = f"; in brackets the {interval_name(n)}{KNOWN_THRESHOLD}" if intervals else ""
     cheap = f"{title(results, strongest_cheap(results)) or NOT_RUN}, the better of uniform and objective weights"
     mixed = "".join(f" The runs differ in {words}." for words in disagreements(results.runs))
-    reach = f"{goal:.4f} nats, perplexity {np.exp(goal):.2f}" if np.isfinite(goal) else NOT_RUN
+    reach = f"{loss:.4f} nats, perplexity {np.exp(loss):.2f}" if np.isfinite(loss) else NOT_RUN
     return (
-        f"Medians over seeds{within}. Target: median final validation loss of"
+        f"Medians over seeds{within}. Threshold: median final validation loss of"
         f" {title(results, setter)} ({reach}). Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')},"
         f" {horizon(results)} steps, {results.experiment.get('schedule', 'unstated')} schedule; >{horizon(results)}: not"
-        f" reached. Speed-up: {title(results, baseline(results))}'s FLOPs to the target over the method's, alone and with every run"
-        f" it depends on; cheap: {cheap}. ≥: what it is counted against gets to the target with its last step at the"
-        f" earliest, so its whole run stands for it. {no_verdict(n)}Trials: configurations tried in tuning, on data that this table"
-        " does not use."
+        f" reached. Speed-up: {title(results, baseline(results))}'s FLOPs to the threshold over the method's, alone and"
+        f" with every run it depends on; cheap: {cheap}. ≥: what it is counted against gets to the threshold with its"
+        f" last step at the earliest, so its whole run stands for it. {no_verdict(n)}Trials: configurations tried in"
+        " tuning, on data that this table does not use."
         f" Step time and memory: against a plain step, from the probe. A {FAILED} run counts as infinite."
         f"{mixed}{weighting(results)}"
     )
@@ -192,7 +192,7 @@ def render(results: Results, out: Path) -> None:
 def short(results: Results, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """The cells that fit a README (validation loss, FLOPs and verdicts stay in the files) of ``frame``, by default ``table``'s."""
     cells = shown(table(results) if frame is None else frame, horizon(results))
-    kept = ["Method", "Seeds", "Trials", "Test perplexity", "Steps to target"]
+    kept = ["Method", "Seeds", "Trials", "Test perplexity", "Steps to threshold"]
     return cells[[*kept, *(name for name in cells if name.endswith("(×)"))]]
 
 
@@ -207,7 +207,7 @@ def printed(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
         "Seeds": seeds,
         "Trials": cells["Trials"],
         "Test perplexity": cells["Test perplexity"],
-        "Steps to target": cells["Steps to target"],
+        "Steps to threshold": cells["Steps to threshold"],
         "Speed-up all in": cells["Speed-up all in (×)"],
         "... over cheap": cells["All in, over cheap (×)"],
         "Step time": cells["Step time (×)"],

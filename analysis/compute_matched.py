@@ -3,9 +3,9 @@
 Cheap: static mixtures that depend on no other run and measure nothing (the oracle is a bound and left out). Losses are read off
 validation curves at the last evaluation that the budget pays for, of the shortest training that spends the budget to within a
 step; nothing is interpolated, and where no run spent that much it says "not run". A run's curve starts at the cost of the runs it
-depends on. Three budgets: what the method spent in whole, one plain run, and what the method had spent when it reached the target.
-A curve cut before its end still has a high learning rate under a decaying schedule, so it looks a little worse than a run that
-was planned to end there: `acodm rerun` plans such runs.
+depends on. Three budgets: what the method spent in whole, one plain run, and what the method had spent when it reached the
+threshold. A curve cut before its end still has a high learning rate under a decaying schedule, so it looks a little worse than a
+run that was planned to end there: `acodm rerun` plans such runs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from acodm_analysis import cost
-from acodm_analysis.core.frames import ORACLE, baseline, horizon, losses, static_methods, targets, title, weighting
-from acodm_analysis.core.seed_statistics import mean_spread, median
+from acodm_analysis.core.frames import ORACLE, baseline, horizon, losses, static_methods, thresholds, title, weighting
+from acodm_analysis.core.seed_statistics import difference_interval, median
 from acodm_analysis.core.tables import NOT_RUN, number, program, scientific, with_interval, write_table
 from acodm_core.results.tables import Results
 
@@ -67,10 +67,10 @@ def _loss_at(runs: list[Curve], budget: float, step: float) -> float:
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a compared method that is not cheap; losses are medians over seeds (nats), FLOPs all in, medians too.
+    """One row per compared method that is not cheap; losses are medians over seeds (nats), FLOPs all in, medians too.
 
-    ``whole_*``: the method's whole compute; ``plain_*``: that of one cheap run; ``target_*``: what the method had spent at
-    the target. ``*_loss`` is the method's, ``*_cheap`` the name of the best cheap baseline and ``*_cheap_loss`` its loss, NaN
+    ``whole_*``: the method's whole compute; ``plain_*``: that of one cheap run; ``threshold_*``: what the method had spent at
+    the threshold. ``*_loss`` is the method's, ``*_cheap`` the name of the best cheap baseline and ``*_cheap_loss`` its loss, NaN
     where no cheap run got that far. ``difference`` is method - cheap at the plain budget, seed by seed: mean with its t interval.
     """
     plain, runs, found = cheap(results), cost.per_run(results), curves(results)
@@ -84,7 +84,7 @@ def table(results: Results) -> pd.DataFrame:
         whole = _median(mine["flops_run"] + mine["flops_upfront"])
         row = {"method": method, "title": title(results, method), "n": len(mine)}
         row["begun"] = not _median(mine["flops_upfront"]) > one_run
-        for kind, budget in (("whole", whole), ("plain", one_run), ("target", _median(mine["flops_all_in"]))):
+        for kind, budget in (("whole", whole), ("plain", one_run), ("threshold", _median(mine["flops_all_in"]))):
             at = pd.DataFrame({name: losses_at(found, name, budget, step) for name in (method, *plain)})
             medians = at.median()
             known = medians[plain][np.isfinite(medians[plain])]
@@ -106,7 +106,7 @@ def _difference(gaps: np.ndarray) -> dict[str, float]:
     names = ("difference", "difference_low", "difference_high")
     if not len(gaps) or not np.isfinite(gaps).all():
         return dict.fromkeys(names, float("inf") if len(gaps) else float("nan"))
-    return dict(zip(names, (float(gaps.mean()), *mean_spread(gaps)), strict=True))
+    return dict(zip(names, (float(gaps.mean()), *difference_interval(gaps)), strict=True))
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         return number(row["plain_loss"]) if row["begun"] else NOT_BEGUN
 
     def spent(row: pd.Series) -> str:
-        return "never" if np.isinf(row["target_flops"]) else scientific(row["target_flops"])
+        return "never" if np.isinf(row["threshold_flops"]) else scientific(row["threshold_flops"])
 
     rows = [row for _, row in frame.iterrows()]
     return pd.DataFrame(
@@ -131,22 +131,22 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             "Loss at one plain run's compute": [own(row) for row in rows],
             "Cheap, one plain run": [theirs(row, "plain") for row in rows],
             "Difference (nats)": [with_interval(row, "difference", signed=True) for row in rows],
-            "Compute to target (FLOPs)": [spent(row) for row in rows],
-            "Cheap, same compute as to target": [theirs(row, "target") for row in rows],
+            "Compute to threshold (FLOPs)": [spent(row) for row in rows],
+            "Cheap, same compute as to threshold": [theirs(row, "threshold") for row in rows],
         }
     )
 
 
 def caption(results: Results) -> str:
     names = ", ".join(title(results, method) for method in cheap(results)) or "none was run"
-    goal = targets(results).set_index("target").loc["natural", "loss"]
-    reach = f"{goal:.4f} nats" if np.isfinite(goal) else NOT_RUN
+    loss = thresholds(results).set_index("threshold").loc["natural", "loss"]
+    reach = f"{loss:.4f} nats" if np.isfinite(loss) else NOT_RUN
     return (
         "Validation loss at equal compute, all in: methods beside the best cheap baseline (static mixtures without a phase or"
         f" measurements: {names}), medians over seeds. Read off validation curves at the last evaluation that the compute pays"
         f" for, of the shortest training that spends it; {NOT_RUN}: no cheap run was trained that far. Difference at the"
         " compute of one plain run, seed by seed (negative is better): mean, with its 95 % t interval, or with fewer than five"
-        f" seeds the smallest and largest. Target: {title(results, baseline(results))}'s median final loss, {reach}."
+        f" seeds the smallest and largest. Threshold: {title(results, baseline(results))}'s median final loss, {reach}."
         f"{weighting(results)}"
     )
 

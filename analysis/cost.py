@@ -1,6 +1,6 @@
 """What reaching a loss costs, alone and all in, in steps, tokens, FLOPs, seconds and, where the device tells, joules.
 
-Alone: the target run up to the step where it reaches the target. All in: that, plus every run it depends on, each in
+Alone: the target run up to the step where it reaches the threshold. All in: that, plus every run it depends on, each in
 full and charged once. FLOPs count the model's passes and the method's own, evenly over the steps. Seconds are steps times
 the probe's step time for that method and model, so a busy machine changes nothing. Joules are what the device's own meter
 counted while the run trained. Break-even: after how many reuses of the phase paid up front the all-in cost falls to the
@@ -36,7 +36,7 @@ def step_seconds(results: Results) -> dict[tuple[str, str], float]:
 
 
 def phases(results: Results, *, further: bool = False) -> pd.DataFrame:
-    """One row a (compared run, phase): the run itself and each run it depends on, once, in full. ``further``: see ``runs_of``.
+    """One row per (compared run, phase): the run itself and each run it depends on, once, in full. ``further``: see ``runs_of``.
 
     Columns: run, method, seed, phase (``target`` or the ancestor's method), model and CURRENCIES; NaN where a run, its probe or
     its meter is missing.
@@ -60,7 +60,7 @@ def phases(results: Results, *, further: bool = False) -> pd.DataFrame:
 
 @lru_cache(maxsize=8)
 def whole_runs(results: Results, *, further: bool = False) -> pd.DataFrame:
-    """One row a compared run and, for each currency C, ``C_run`` (the whole run) and ``C_upfront`` (its ancestors, in full).
+    """One row per compared run and, for each currency C, ``C_run`` (the whole run) and ``C_upfront`` (its ancestors, in full).
 
     ``further``: see ``runs_of``. Shared: do not change it.
     """
@@ -75,12 +75,12 @@ def whole_runs(results: Results, *, further: bool = False) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def per_run(results: Results, target: str = "natural", rule: str = FIXED) -> pd.DataFrame:
-    """One row a compared run: ``steps`` to ``target`` under the horizon ``rule``, the columns of ``whole_runs`` and, for each
-    currency C, ``C_alone`` and ``C_all_in`` (to the target; ``inf`` when it is never reached)."""
+def per_run(results: Results, threshold: str = "natural", rule: str = FIXED) -> pd.DataFrame:
+    """One row per compared run: ``steps`` to ``threshold`` under the horizon ``rule``, the columns of ``whole_runs`` and, for each
+    currency C, ``C_alone`` and ``C_all_in`` (to the threshold; ``inf`` when it is never reached)."""
     found = crossings(results) if rule == FIXED else matched_crossings(results)
     frame = whole_runs(results).copy()
-    frame.insert(3, "steps", frame["run"].map(found[found["target"] == target].set_index("run")["steps"]))
+    frame.insert(3, "steps", frame["run"].map(found[found["threshold"] == threshold].set_index("run")["steps"]))
     part = frame["steps"] / frame["steps_run"]
     for name in CURRENCIES:
         frame[f"{name}_alone"] = frame[f"{name}_run"] * part
@@ -89,7 +89,7 @@ def per_run(results: Results, target: str = "natural", rule: str = FIXED) -> pd.
 
 
 def reference(runs: pd.DataFrame, method: str, currency: str) -> tuple[float, bool]:
-    """What ``method`` spends to the target, as speed-ups are counted against it (median over seeds), and whether that is
+    """What ``method`` spends to the threshold, as speed-ups are counted against it (median over seeds), and whether that is
     a lower bound.
 
     It is one where the median seed gets there with its last step at the earliest: then the whole run stands for it, and every
@@ -104,12 +104,12 @@ def reference(runs: pd.DataFrame, method: str, currency: str) -> tuple[float, bo
 
 
 def censored(cost: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray | bool:
-    """Whether a cost to the target is not below that of the ``whole`` run: the run got there with its last step, or never."""
+    """Whether a cost to the threshold is not below that of the ``whole`` run: the run got there with its last step, or never."""
     return np.asarray(cost) >= np.asarray(whole) * (1 - 1e-9)
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a compared method: medians over seeds of ``per_run`` and the break-even number of reuses, against the baseline and
+    """One row per compared method: medians over seeds of ``per_run`` and the break-even number of reuses, against the baseline and
     (``_cheap``) against the strongest cheap one."""
     runs, rivals = per_run(results), {"": baseline(results), "_cheap": strongest_cheap(results)}
     rows = []
@@ -138,7 +138,7 @@ def break_even(upfront: float, saved: float) -> float:
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """The table's cells; a cost that was never enough is ">" the whole run's."""
 
-    def to_target(row: pd.Series, name: str, way: str, text) -> str:
+    def to_threshold(row: pd.Series, name: str, way: str, text) -> str:
         value, whole = row[f"{name}_{way}"], row[f"{name}_run"] + (row[f"{name}_upfront"] if way == "all_in" else 0.0)
         return f">{text(whole)}" if math.isinf(value) and math.isfinite(whole) else text(value)
 
@@ -159,8 +159,8 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     for name, unit, text in (("flops", "FLOPs", scientific), ("seconds", "s", seconds)):
         cells[f"Whole run ({unit})"] = [text(row[f"{name}_run"]) for row in rows]
         cells[f"Up front ({unit})"] = [text(row[f"{name}_upfront"]) for row in rows]
-        cells[f"To target, alone ({unit})"] = [to_target(row, name, "alone", text) for row in rows]
-        cells[f"To target, all in ({unit})"] = [to_target(row, name, "all_in", text) for row in rows]
+        cells[f"To threshold, alone ({unit})"] = [to_threshold(row, name, "alone", text) for row in rows]
+        cells[f"To threshold, all in ({unit})"] = [to_threshold(row, name, "all_in", text) for row in rows]
         cells[f"Break-even runs ({unit})"] = [reuses(row, name, "") for row in rows]
         cells[f"Break-even over cheap ({unit})"] = [reuses(row, name, "_cheap") for row in rows]
     cells["Energy, all in (kJ)"] = [energy(row["joules_run"] + row["joules_upfront"]) for row in rows]
@@ -168,7 +168,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def bars(results: Results) -> pd.DataFrame:
-    """What the figure draws: per method, phase and currency the median cost to the target; ``censored`` bars are whole runs."""
+    """What the figure draws: per method, phase and currency the median cost to the threshold; ``censored`` bars are whole runs."""
     runs, stages = per_run(results), phases(results)
     rows = []
     for method in results.compare:
@@ -195,14 +195,14 @@ def bars(results: Results) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, titles: dict[str, str], base: str) -> Figure:
-    """Bars of cost to the target, the target run first and the phases behind it, in FLOPs and in seconds."""
+    """Bars of cost to the threshold, the target run first and the phases behind it, in FLOPs and in seconds."""
     style.use()
     methods = frame["method"].unique().tolist()
     colours = style.colours([*methods, *sorted(set(frame["phase"]) - {"target", *methods})])
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 1.0 + 0.36 * len(methods)), sharey=True)
     figure.subplots_adjust(wspace=0.08)
     for ax, name, words in zip(
-        axes, ("flops", "seconds"), ("FLOPs to target", "Seconds to target (probed)"), strict=True
+        axes, ("flops", "seconds"), ("FLOPs to threshold", "Seconds to threshold (probed)"), strict=True
     ):
         rows = frame[frame["currency"] == name]
         longest = np.nanmax(rows.groupby("method")["cost"].sum().to_numpy())

@@ -1,7 +1,7 @@
-"""Every target in every currency: steps, tokens, FLOPs and seconds, alone and all in, under both horizon rules.
+"""Every threshold in every currency: steps, tokens, FLOPs and seconds, alone and all in, under both horizon rules.
 
 Fixed horizon: every run has one schedule to N, and the crossing is read off its curve. Matched horizon: the shortest schedule
-that a method was trained to and that ended at or below the target. The paired speed-up is the baseline's cost to the target
+that a method was trained to and that ended at or below the threshold. The paired speed-up is the baseline's cost to the threshold
 over the method's on the same seed; of a baseline seed that gets there with its last step or never the whole run counts, so the
 ratio is a lower bound. Beside it stands the same over the strongest cheap baseline.
 """
@@ -18,15 +18,15 @@ from acodm_analysis import cost
 from acodm_analysis.core.frames import (
     FIXED,
     MATCHED,
-    TARGETS,
+    THRESHOLDS,
     baseline,
     horizon,
     strongest_cheap,
-    targets,
+    thresholds,
     title,
     weighting,
 )
-from acodm_analysis.core.seed_statistics import KNOWN_TARGET, interval_name, median, speedups, spread
+from acodm_analysis.core.seed_statistics import KNOWN_THRESHOLD, cell_interval, interval_name, median, speedups
 from acodm_analysis.core.tables import (
     NOT_RUN,
     at_least,
@@ -45,21 +45,21 @@ WAYS = ("alone", "all_in")
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (target, horizon rule, method, currency, way).
+    """One row per (threshold, horizon rule, method, currency, way).
 
     ``n`` seeds, of which ``reached`` got there; ``cost`` (median over seeds, ``low``, ``high``; inf: not reached, NaN: not
     run); ``spent``, the median of whole runs; ``speedup`` (median of the seeds' ratios, ``speedup_low``, ``speedup_high``; -inf:
     never), with ``bound`` where a baseline seed is censored; ``cheap_*``: the same over the strongest cheap baseline.
     """
     rows = []
-    for target in TARGETS:
+    for threshold in THRESHOLDS:
         for rule in (FIXED, MATCHED):
-            runs = cost.per_run(results, target, rule)
+            runs = cost.per_run(results, threshold, rule)
             rivals = {p: runs[runs["method"] == m].set_index("seed") for p, m in _rivals(results).items()}
             for method in results.compare:
                 mine = runs[runs["method"] == method].set_index("seed")
                 theirs = {prefix: one.reindex(mine.index) for prefix, one in rivals.items()}
-                at = {"target": target, "horizon": rule, "method": method, "title": title(results, method)}
+                at = {"threshold": threshold, "horizon": rule, "method": method, "title": title(results, method)}
                 for name in cost.CURRENCIES:
                     rows += [at | {"currency": name, "way": way} | _row(mine, theirs, name, way) for way in WAYS]
     return pd.DataFrame(rows)
@@ -75,12 +75,12 @@ def _row(mine: pd.DataFrame, rivals: dict[str, pd.DataFrame], name: str, way: st
     values, whole = mine[f"{name}_{way}"].to_numpy(), mine[f"{name}_run"].to_numpy()
     spent = whole + mine[f"{name}_upfront"].to_numpy() if way == "all_in" else whole
     row = {"n": int((~np.isnan(values)).sum()), "reached": int(np.isfinite(values).sum())}
-    row |= dict(zip(("cost", "low", "high"), (_median(values), *spread(values)), strict=True))
+    row |= dict(zip(("cost", "low", "high"), (_median(values), *cell_interval(values)), strict=True))
     row["spent"] = _median(spent)
     for prefix, own in rivals.items():
         cost_, run = own[f"{name}_alone"].to_numpy(), own[f"{name}_run"].to_numpy()
         ratios = speedups(np.minimum(cost_, run), values)[~np.isnan(cost_)]  # of the seeds that both have
-        ends = zip(("speedup", "speedup_low", "speedup_high"), (_median(ratios), *spread(ratios)), strict=True)
+        ends = zip(("speedup", "speedup_low", "speedup_high"), (_median(ratios), *cell_interval(ratios)), strict=True)
         row |= {f"{prefix}{key}": value for key, value in ends}
         row[f"{prefix}bound"] = bool(cost.censored(cost_, run).any())
     return row
@@ -91,15 +91,15 @@ def _median(values: np.ndarray) -> float:
 
 
 def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """One row a (target, method): medians, the paired speed-up all in with its interval, and what the matched rule found."""
-    at = frame.set_index(["target", "horizon", "method", "currency", "way"]).sort_index()
+    """One row per (threshold, method): medians, the paired speed-up all in with its interval, and what the matched rule found."""
+    at = frame.set_index(["threshold", "horizon", "method", "currency", "way"]).sort_index()
     rows = []
-    for target in TARGETS:
+    for threshold in THRESHOLDS:
         for method in results.compare:
-            mine = at.loc[target, FIXED, method]
+            mine = at.loc[threshold, FIXED, method]
             steps, flops = mine.loc["steps", "alone"], mine.loc["flops", "all_in"]
-            matched = at.loc[target, MATCHED, method, "steps", "alone"]
-            cells = {"To": NAMES[target], "Method": title(results, method)}
+            matched = at.loc[threshold, MATCHED, method, "steps", "alone"]
+            cells = {"To": NAMES[threshold], "Method": title(results, method)}
             cells["Seeds there"] = f"{steps['reached']}/{steps['n']}" if steps["n"] else NOT_RUN
             cells["Steps"] = between(*(steps_cell(steps[end], horizon(results)) for end in ("cost", "low", "high")))
             cells["Tokens"] = _cell(mine.loc["tokens", "alone"], scientific)
@@ -131,22 +131,24 @@ def _speedup(row: pd.Series, prefix: str, itself: bool) -> str:
 
 
 def caption(results: Results) -> str:
-    """What the three targets are, and how a cell was counted."""
-    goals = targets(results).itertuples()
+    """What the three thresholds are, and how a cell was counted."""
+    known = thresholds(results).itertuples()
     reach = "; ".join(
-        f"{NAMES[goal.target]}: {title(results, goal.method)}, {goal.loss:.4f} nats"
-        if np.isfinite(goal.loss)
-        else f"{NAMES[goal.target]}: {NOT_RUN}"
-        for goal in goals
+        f"{NAMES[threshold.threshold]}: {title(results, threshold.method)}, {threshold.loss:.4f} nats"
+        if np.isfinite(threshold.loss)
+        else f"{NAMES[threshold.threshold]}: {NOT_RUN}"
+        for threshold in known
     )
     n = len(results.experiment.get("seeds", []))
     return (
-        f"What each target costs; targets are median final validation losses ({reach}). Medians over seeds, in brackets the"
-        f" {interval_name(n)}{KNOWN_TARGET}; >: not reached in a whole run. Alone: the run up to the target; all in: with every run"
-        f" it depends on, in full. Horizon rule: {FIXED}, {horizon(results)} steps; {MATCHED}: the shortest schedule that ended at"
-        " the target. Paired speed-up: the baseline's FLOPs to the target over the method's, seed by seed; over cheap: those of"
-        f" {title(results, strongest_cheap(results)) or NOT_RUN}, the better of uniform and objective weights. ≥: a seed of what"
-        f" it is counted over gets there with its last step or never, and its whole run stands for it.{weighting(results)}"
+        f"What each threshold costs; thresholds are median final validation losses ({reach}). Medians over seeds, in"
+        f" brackets the {interval_name(n)}{KNOWN_THRESHOLD}; >: not reached in a whole run. Alone: the run up to the"
+        f" threshold; all in: with every run it depends on, in full. Horizon rule: {FIXED}, {horizon(results)} steps;"
+        f" {MATCHED}: the shortest schedule that ended at the threshold. Paired speed-up: the baseline's FLOPs to the"
+        " threshold over the method's, seed by seed; over cheap: those of"
+        f" {title(results, strongest_cheap(results)) or NOT_RUN}, the better of uniform and objective weights. ≥: a seed"
+        " of what it is counted over gets there with its last step or never, and its whole run stands for"
+        f" it.{weighting(results)}"
     )
 
 

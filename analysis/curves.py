@@ -1,7 +1,7 @@
 """Validation curves: perplexity over steps, and each method's paired difference to the baseline in nats.
 
 The line is the median over seeds, the band runs from the smallest to the largest seed. Perplexity is exp(mean loss over
-domains, under the target's weights); its axis is logarithmic, so it is the loss's axis too. A cross is where a failed run ended.
+domains, under the objective weights); its axis is logarithmic, so it is the loss's axis too. A cross is where a failed run ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acodm_analysis import cost
 from acodm_analysis.core import style
-from acodm_analysis.core.frames import baseline, crossings, horizon, losses, mean_name, targets, title
+from acodm_analysis.core.frames import baseline, crossings, horizon, losses, mean_name, thresholds, title
 from acodm_analysis.core.seed_statistics import median, perplexity
 from acodm_analysis.core.tables import at_least, number, program, write_csv
 from acodm_core.results.tables import Results
@@ -28,7 +28,7 @@ _ENDED = ("ended", "ended_loss", "ended_difference")
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (method, step): loss and paired difference to the baseline (nats), each median, low and high over seeds.
+    """One row per (method, step): loss and paired difference to the baseline (nats), each median, low and high over seeds.
 
     ``ended``: failed runs whose last evaluation this is, with their worst loss and difference. From there on they count
     as ``inf`` in the median.
@@ -62,20 +62,20 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def marks(results: Results) -> pd.DataFrame:
-    """Where each method's median seed reaches each target: ``target``, ``method``, ``steps`` (inf: not), ``loss`` (nats).
+    """Where each method's median seed reaches each threshold: ``threshold``, ``method``, ``steps`` (inf: not), ``loss`` (nats).
 
     ``fewer``: the share of the baseline's steps that are saved, with ``bound`` a lower bound, as the baseline is censored.
     """
-    goals, whole = targets(results).set_index("target")["loss"], horizon(results)
-    found = crossings(results).groupby(["target", "method"], sort=False)["steps"].agg(median).reset_index()
-    own = found["target"].map(found[found["method"] == baseline(results)].set_index("target")["steps"])
-    found["loss"], found["fewer"] = found["target"].map(goals), 1 - found["steps"] / own.clip(upper=whole)
+    known, whole = thresholds(results).set_index("threshold")["loss"], horizon(results)
+    found = crossings(results).groupby(["threshold", "method"], sort=False)["steps"].agg(median).reset_index()
+    own = found["threshold"].map(found[found["method"] == baseline(results)].set_index("threshold")["steps"])
+    found["loss"], found["fewer"] = found["threshold"].map(known), 1 - found["steps"] / own.clip(upper=whole)
     found["bound"] = cost.censored(own, whole)
     return found[np.isfinite(found["loss"])].reset_index(drop=True)
 
 
 def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Figure:
-    """Left: perplexity of the ``mean`` with the target and the crossings; right: the difference to the baseline."""
+    """Left: perplexity of the ``mean`` with the threshold and the crossings; right: the difference to the baseline."""
     if frame.empty:
         return style.said("No validation curve: not run.")
     style.use()
@@ -109,10 +109,10 @@ def draw(frame: pd.DataFrame, reached: pd.DataFrame, base: str, mean: str) -> Fi
         ax.set_xlabel("Optimiser steps")
         ax.set_xlim(0 if ax is left else 0.12 * horizon, horizon)
     saved = {}
-    for target, rows in reached.groupby("target"):
-        _target(left, rows, target, colours, horizon)
+    for threshold, rows in reached.groupby("threshold"):
+        _threshold(left, rows, threshold, colours, horizon)
         few = rows[(rows["method"] != base) & np.isfinite(rows["steps"])]
-        saved[target] = {r.method: at_least(f"{number(100 * r.fewer, 0)} %", r.bound) for r in few.itertuples()}
+        saved[threshold] = {r.method: at_least(f"{number(100 * r.fewer, 0)} %", r.bound) for r in few.itertuples()}
     named = right if ends[right] else left
     style.label_lines(named, ends[named], saved)
     if any(saved.values()):
@@ -179,22 +179,22 @@ def _limits(rows: pd.DataFrame, value: str, bands: bool) -> tuple[float, float]:
     return bottom - 0.06 * reach, top + 0.06 * reach
 
 
-def _target(ax: plt.Axes, reached: pd.DataFrame, target: str, colours: dict[str, str], horizon: float) -> None:
-    """The target's line, and a dot where each method's median seed reaches it, with a line down while they are few."""
+def _threshold(ax: plt.Axes, reached: pd.DataFrame, threshold: str, colours: dict[str, str], horizon: float) -> None:
+    """The threshold's line, and a dot where each method's median seed reaches it, with a line down while they are few."""
     drops = style.banded(colours)
-    goal = float(perplexity(reached["loss"].iloc[0]))
-    line = ax.axhline(goal, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    level = float(perplexity(reached["loss"].iloc[0]))
+    line = ax.axhline(level, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     at = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
     # Below the line and left of the first crossing, where no curve has come yet.
-    words = ax.annotate(f"target {goal:.2f}", (0, goal), (3, -3), va="top", zorder=6, **at)
+    words = ax.annotate(f"threshold {level:.2f}", (0, level), (3, -3), va="top", zorder=6, **at)
     words.set(fontsize=7, color=style.INK, path_effects=_HALO)
-    style.tag([line, words], target=target)
+    style.tag([line, words], threshold=threshold)
     for row in reached[np.isfinite(reached["steps"]) & (reached["steps"] < horizon)].itertuples():
         colour = colours[row.method]
-        ends = [ax.get_ylim()[0], goal]
+        ends = [ax.get_ylim()[0], level]
         drop = ax.plot([row.steps] * 2, ends, color=colour, lw=0.9, ls=":", zorder=2) if drops else []
-        dot = ax.plot(row.steps, goal, "o", color=colour, ms=4.5, mec="white", mew=0.7, zorder=5)
-        style.tag([*drop, *dot], row.method, f"reaches the target at step {row.steps:.0f}", target)
+        dot = ax.plot(row.steps, level, "o", color=colour, ms=4.5, mec="white", mew=0.7, zorder=5)
+        style.tag([*drop, *dot], row.method, f"reaches the threshold at step {row.steps:.0f}", threshold)
 
 
 def render(results: Results, out: Path) -> None:

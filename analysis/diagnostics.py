@@ -37,7 +37,7 @@ APART = 4  # times the median method's size from where a method leaves a panel's
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (name, method, stretch): middle ``step``; ``value`` (median over seeds), ``low``, ``high``.
+    """One row per (name, method, stretch): middle ``step``; ``value`` (median over seeds), ``low``, ``high``.
 
     Only methods whose mixer recorded something; for those also DRAWN, from the mixture table.
     """

@@ -1,6 +1,6 @@
 """Who gains and who pays: every domain's test perplexity, and its loss against uniform's seed by seed.
 
-The table holds perplexities exp(loss), medians over seeds. The figure holds paired differences in nats a token, where
+The table holds perplexities exp(loss), medians over seeds. The figure holds paired differences in nats per token, where
 1 % of perplexity is about 0.01: a method that is better in the mean may be worse for a domain. Blue is better, bold means
 that every seed agrees on the sign, where there are seeds enough.
 """
@@ -28,7 +28,7 @@ def reference(results: Results) -> str:
 
 
 def seeds(results: Results) -> pd.DataFrame:
-    """One row a (method, seed, domain): final test ``loss`` (nats; inf: the run failed), with their mean as one more domain."""
+    """One row per (method, seed, domain): final test ``loss`` (nats; inf: the run failed), with their mean as one more domain."""
     runs = runs_of(results).set_index("run")
     wide = by_domain(results, "test").groupby("run").last().reindex(runs.index)
     wide[mean_name(results)] = weighted(wide[results.domains], list(results.objective_weights.values()))
@@ -38,7 +38,7 @@ def seeds(results: Results) -> pd.DataFrame:
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (method, domain), medians over seeds: ``loss``, ``perplexity`` and the paired ``difference`` to the reference.
+    """One row per (method, domain), medians over seeds: ``loss``, ``perplexity`` and the paired ``difference`` to the reference.
 
     ``low`` and ``high`` are the smallest and largest of ``n`` differences. NaN: not run; inf: failed.
     """
@@ -64,7 +64,7 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """Cells: one row a domain, one column a method; the mean's is exp(mean loss)."""
+    """Cells: one row per domain, one column per method; the mean's is exp(mean loss)."""
     domains = frame["domain"].unique().tolist()
     natural = frame.drop_duplicates("domain").set_index("domain")["natural"]
     cells = {"Domain": domains}
@@ -76,7 +76,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, base: str) -> Figure:
-    """One row a method, one column a domain, the largest natural share first and the mean last; a cell a difference."""
+    """One row per method, one column per domain, the largest natural share first and the mean last; a cell a difference."""
     if not np.isfinite(frame["difference"]).any():
         return style.said("No test losses: not run.")
     shares = frame.drop_duplicates("domain").set_index("domain")["natural"]

@@ -62,7 +62,7 @@ def against(value: float, other: float, smallest: float) -> str:
 
 
 def answers(results: Results) -> pd.DataFrame:
-    """One row a (compared run, step, task, shots, metric), the task as a whole; ``last``: of the run's last checkpoint asked."""
+    """One row per (compared run, step, task, shots, metric), the task as a whole; ``last``: of the run's last checkpoint asked."""
     rows = downstream(results)
     rows = rows[(rows["status"] == "measured") & (rows["subject"] == "")].dropna(subset="value")
     rows = rows.merge(runs_of(results)[["run", "method", "seed"]], on="run")
@@ -74,7 +74,7 @@ def answers(results: Results) -> pd.DataFrame:
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (task, shots, metric, step, method) that was measured; ``last`` as in ``answers``.
+    """One row per (task, shots, metric, step, method) that was measured; ``last`` as in ``answers``.
 
     ``score`` with ``standard_error``, ``low`` and ``high``; ``difference`` to the baseline and ``detectable``, the smallest that a
     test at 5 % finds in 80 % of cases; NaN where there is none.
@@ -136,7 +136,7 @@ def _difference(mine: pd.DataFrame, other: pd.DataFrame | None) -> tuple[float, 
 
 
 def skipped(results: Results) -> pd.DataFrame:
-    """One row a (task, reason): ``methods`` whose runs were to be asked and were not."""
+    """One row per (task, reason): ``methods`` whose runs were to be asked and were not."""
     rows = downstream(results)
     rows = rows[rows["status"] == "skipped"].merge(runs_of(results)[["run", "method"]], on="run")
     found = []
@@ -286,7 +286,7 @@ def _dots(ax: Axes, rows: pd.DataFrame, methods: Sequence[str], colours: dict[st
 
 
 def overlap(found: dict) -> pd.DataFrame:
-    """One row a (benchmark, domain), "" for any: how many of its ``questions`` were ``met`` in the training text."""
+    """One row per (benchmark, domain), "" for any: how many of its ``questions`` were ``met`` in the training text."""
     rows = []
     for benchmark, counts in found["benchmarks"].items():
         common = {"benchmark": benchmark, "questions": counts["questions"], "too_short": counts["too_short"]}

@@ -25,7 +25,7 @@ def downstream(results: Results) -> pd.DataFrame:
 
 
 def scores(results: Results, method: str, task: str, shots: int, metric: str) -> pd.DataFrame:
-    """One row a seed: the last checkpoint's ``score`` on the task as a whole, its ``standard_error`` and ``chance``.
+    """One row per seed: the last checkpoint's ``score`` on the task as a whole, its ``standard_error`` and ``chance``.
 
     Where only subjects were scored, each weighs by its questions.
     """

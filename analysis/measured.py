@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from acodm_analysis.core.seed_statistics import median, spread
+from acodm_analysis.core.seed_statistics import cell_interval, median
 
 EXACT = "run, exact"  # the unit of what is counted and has no noise
 
@@ -35,4 +35,4 @@ def over(values: ArrayLike, unit: str = "seeds", *, why: str, bound: bool = Fals
     values = values[~np.isnan(values)]
     if not len(values):
         return Measured(why=why)
-    return Measured(float(median(values)), *spread(values), len(values), unit, bound=bound)
+    return Measured(float(median(values)), *cell_interval(values), len(values), unit, bound=bound)

@@ -1,4 +1,4 @@
-"""What each method asked for: one panel a domain, its requested share over the steps, the natural share dashed.
+"""What each method asked for: one panel per domain, its requested share over the steps, the natural share dashed.
 
 Each seed is a thin line of means over short stretches of steps: where seeds go to different corners, a median over them is a
 mixture that nobody asked for. A static method is one straight line. Shares differ by orders of magnitude, so their axis is

@@ -30,7 +30,7 @@ PAIRS = (3, 5, 10)
 
 
 def seeds(results: Results) -> pd.DataFrame:
-    """One row a finished run: ``value`` (final test loss, nats), ``deviation`` from its method's mean, ``difference`` to the
+    """One row per finished run: ``value`` (final test loss, nats), ``deviation`` from its method's mean, ``difference`` to the
     baseline on that seed."""
     frame = finals(results)[["method", "seed", "test_mean"]].rename(columns={"test_mean": "value"})
     frame = frame[np.isfinite(frame["value"])]
@@ -40,7 +40,7 @@ def seeds(results: Results) -> pd.DataFrame:
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a compared method, the baseline first: ``n`` finished seeds, ``few`` (fewer than eight), ``sd`` with its chi-square
+    """One row per compared method, the baseline first: ``n`` finished seeds, ``few`` (fewer than eight), ``sd`` with its chi-square
     interval, ``sd_of_differences`` (nats; the baseline's: sd times sqrt(2)), ``detectable_N`` and the mean ``difference``.
 
     NaN: fewer than two seeds.

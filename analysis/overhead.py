@@ -27,7 +27,7 @@ SHADES = dict(
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a compared method, on the model it trains: step seconds, ratio with interval, memory ratios; NaN: not run."""
+    """One row per compared method, on the model it trains: step seconds, ratio with interval, memory ratios; NaN: not run."""
     models = runs_of(results).groupby("method")["model"].first()
     return pd.DataFrame([_row(results, method, models.get(method)) for method in results.compare])
 

@@ -16,11 +16,11 @@ import pandas as pd
 from acodm_analysis.core.frames import baseline, finals, held_against, title, weighting
 from acodm_analysis.core.seed_statistics import (
     NO_VERDICT,
+    difference_interval,
     enough,
     holm,
     improvement,
     interquartile_mean,
-    mean_spread,
     no_verdict,
     paired_p,
 )
@@ -31,7 +31,7 @@ LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable"
 
 
 def differences(results: Results, base: str = "", methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a (method, seed) that ``base`` also has: ``difference`` = method − base in test loss (nats); inf: a run failed.
+    """One row per (method, seed) that ``base`` also has: ``difference`` = method − base in test loss (nats); inf: a run failed.
 
     ``base`` is the experiment's baseline and ``methods`` the compared ones unless they are given.
     """
@@ -47,7 +47,7 @@ def differences(results: Results, base: str = "", methods: Sequence[str] | None 
 
 
 def table(results: Results, base: str = "", methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a method but the base (see ``differences``): n pairs, mean difference with interval, p, Holm's p, verdict."""
+    """One row per method but the base (see ``differences``): n pairs, mean difference with interval, p, Holm's p, verdict."""
     pairs = differences(results, base, methods)
     rows = []
     for method in results.compare if methods is None else methods:
@@ -59,7 +59,7 @@ def table(results: Results, base: str = "", methods: Sequence[str] | None = None
         row |= dict.fromkeys(("difference", "difference_low", "difference_high", "iqm", "improvement"), float("nan"))
         if len(gaps):
             row["difference"], row["iqm"] = float(np.mean(gaps)), interquartile_mean(gaps)
-            row["difference_low"], row["difference_high"] = mean_spread(gaps)
+            row["difference_low"], row["difference_high"] = difference_interval(gaps)
             row["improvement"] = improvement(mine["value"], mine["baseline"])
         row["p"] = paired_p(gaps)
         rows.append(row)

@@ -1,8 +1,8 @@
 """Performance profiles over workloads: on which share of them is a method within a factor tau of the fastest?
 
-A workload is an experiment's results folder. A method's cost there is its median over seeds, to the target that its baseline
+A workload is an experiment's results folder. A method's cost there is its median over seeds, to the threshold that its baseline
 sets; its ratio is that over the least of the compared methods' (Dolan and More 2002, Mathematical Programming 91:201-213), and a
-target that is not reached counts as an infinite one. rho(tau) is the share of workloads whose ratio is at most tau; the score is
+threshold that is not reached counts as an infinite one. rho(tau) is the share of workloads whose ratio is at most tau; the score is
 its mean over tau from 1 to 4, so 1 is fastest everywhere and 0 never within a factor of four. Intervals resample each
 workload's seeds, the same ones for all methods. With fewer than five seeds on any workload there is no profile, score or rank.
 Beside it stands the geometric mean over workloads of the speed-up over the baseline, and over each workload's strongest cheap
@@ -64,8 +64,8 @@ def check(workloads: Sequence[Results]) -> None:
 
 
 def costs(workloads: Sequence[Results]) -> pd.DataFrame:
-    """One row a (workload, competitor, seed): ``title``, ``baseline`` (whether it is), ``steps_alone`` and ``flops_all_in`` to
-    the natural target; inf: not reached, NaN: not run.
+    """One row per (workload, competitor, seed): ``title``, ``baseline`` (whether it is), ``steps_alone`` and ``flops_all_in`` to
+    the natural threshold; inf: not reached, NaN: not run.
 
     The baseline reaches its own final loss with its last step at the latest, whatever the noise of its last evaluations.
     """
@@ -118,8 +118,8 @@ def _medians(frame: pd.DataFrame, names: Sequence[str], methods: Sequence[str], 
 
 
 def table(workloads: Sequence[Results]) -> pd.DataFrame:
-    """One row a (competitor, way of counting): ``workloads`` it ran on, ``fastest`` and ``reached`` of them, ``score`` with its
-    interval and ``speedup`` (geometric mean over the baseline; 0: a target never reached); NaN where a workload did not run it.
+    """One row per (competitor, way of counting): ``workloads`` it ran on, ``fastest`` and ``reached`` of them, ``score`` with its
+    interval and ``speedup`` (geometric mean over the baseline; 0: a threshold never reached); NaN where a workload did not run it.
 
     Raises:
         UserError: see ``check``.
@@ -155,7 +155,7 @@ def table(workloads: Sequence[Results]) -> pd.DataFrame:
 
 def _speedup(workloads: Sequence[Results], rival: str, column: str, medians: np.ndarray) -> tuple[np.ndarray, bool]:
     """(methods,) geometric mean over workloads of the cost of each one's ``rival`` over (workloads, methods) ``medians``; -inf:
-    a target was never reached. And whether it is a lower bound, because a rival is censored."""
+    a threshold was never reached. And whether it is a lower bound, because a rival is censored."""
     found = [cost.reference(cost.per_run(one), RIVALS[rival](one), column.split("_", 1)[0]) for one in workloads]
     with np.errstate(divide="ignore"):
         means = np.exp(np.log(np.array([to_beat for to_beat, _ in found])[:, None] / medians).mean(axis=0))
@@ -180,7 +180,7 @@ def steps(workloads: Sequence[Results]) -> pd.DataFrame:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cells: one row a method, each way of counting with its score and speed-up."""
+    """The cells: one row per method, each way of counting with its score and speed-up."""
     at = frame.set_index(["method", "counted"])
     rows = []
     for method in frame["method"].unique():
@@ -204,12 +204,13 @@ def caption(workloads: Sequence[Results]) -> str:
     cheap = dict.fromkeys(title(r, strongest_cheap(r)) or NOT_RUN for r in workloads)
     parts = [f"{workload(r)} (n = {len(r.experiment.get('seeds', []))}, {horizon(r)} steps)" for r in workloads]
     text = (
-        f"Performance profiles over {len(workloads)} workload{'s' * (len(workloads) != 1)}: {'; '.join(parts)}. Cost to each"
-        " workload's own target (its baseline's median final validation loss), medians over seeds. Score: mean share of workloads"
-        f" within a factor tau of the fastest, tau from 1 to {WIDEST:g}; in brackets the 95 % bootstrap interval over seeds"
-        f". Fewer than {MIN_SEEDS} seeds on any workload give no score and no rank. Speed-up: geometric mean over workloads, over"
-        f" the baseline, and over cheap: {'; '.join(cheap)}, the better of uniform and objective weights. Never: a target was"
-        " not reached; ≥: what it is counted over gets to a target with its last step or never, and its whole run stands for it."
+        f"Performance profiles over {len(workloads)} workload{'s' * (len(workloads) != 1)}: {'; '.join(parts)}. Cost to"
+        " each workload's own threshold (its baseline's median final validation loss), medians over seeds. Score: mean"
+        f" share of workloads within a factor tau of the fastest, tau from 1 to {WIDEST:g}; in brackets the 95 % bootstrap"
+        f" interval over seeds. Fewer than {MIN_SEEDS} seeds on any workload give no score and no rank. Speed-up:"
+        f" geometric mean over workloads, over the baseline, and over cheap: {'; '.join(cheap)}, the better of uniform and"
+        " objective weights. Never: a threshold was not reached; ≥: what it is counted over gets to a threshold with its"
+        " last step or never, and its whole run stands for it."
     )
     for words in disagreements(pd.concat([results.runs for results in workloads])):
         text += f" The runs differ in {words}; within a workload see its own report."
@@ -217,7 +218,7 @@ def caption(workloads: Sequence[Results]) -> str:
 
 
 def draw(frame: pd.DataFrame, methods: Sequence[str], count: int) -> Figure:
-    """rho against tau, one panel a way of counting."""
+    """rho against tau, one panel per way of counting."""
     if frame.empty:
         return style.said(f"No profiles: no method was run on every workload with {MIN_SEEDS} seeds or more.")
     style.use()

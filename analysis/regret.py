@@ -32,7 +32,7 @@ def gap_closed(regrets: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a compared method but the oracle: ``regret`` (nats, median), ``closed`` (share of the gap), ``distance``.
+    """One row per compared method but the oracle: ``regret`` (nats, median), ``closed`` (share of the gap), ``distance``.
 
     ``closed`` is NaN where uniform was not compared, or is not behind the oracle on every seed: then there is no clear gap to
     close. ``distance`` is the median over seeds for the mean requested mixture.

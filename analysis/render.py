@@ -22,7 +22,7 @@ from acodm_analysis import (
     paired,
     regret,
     repetition,
-    steps_to_target,
+    steps_to_threshold,
 )
 from acodm_analysis.core.frames import ORACLE
 from acodm_analysis.core.tables import program
@@ -33,7 +33,7 @@ OUTPUTS = (
     comparison,
     paired,
     curves,
-    steps_to_target,
+    steps_to_threshold,
     domains,
     mixtures,
     repetition,

@@ -21,7 +21,7 @@ EPOCHS_FLAG = 4  # protocol, section 8: above this repetition costs quality
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (method, domain), medians over seeds: tokens asked and drawn, epochs, flag; the two distances a method."""
+    """One row per (method, domain), medians over seeds: tokens asked and drawn, epochs, flag; the two distances a method."""
     runs = runs_of(results).set_index("run")
     mixture = results.mixture[results.mixture["run"].isin(runs.index)]
     a_step = (runs["tokens"] / runs["steps"].where(runs["steps"] > 0)).rename("a_step")
@@ -46,7 +46,7 @@ def table(results: Results) -> pd.DataFrame:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """Cells: epochs, one row a domain and one column a method ("!" above four), then the distances."""
+    """Cells: epochs, one row per domain and one column per method ("!" above four), then the distances."""
     methods = frame["method"].unique()
     domains = frame["domain"].unique().tolist()
     train = frame.drop_duplicates("domain").set_index("domain")["train_tokens"]
@@ -62,7 +62,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Left: epochs, one row a method and one column a domain; right: how far drawn shares are from requested ones."""
+    """Left: epochs, one row per method and one column per domain; right: how far drawn shares are from requested ones."""
     if frame["epochs"].isna().all():
         return style.said("No mixture was recorded: not run.")
     style.use()

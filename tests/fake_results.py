@@ -75,7 +75,7 @@ def make(folder: Path, seeds: int = 5, *, probe: bool = True, diverged: tuple[st
     return folder
 
 
-TARGET = np.array([0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0, 0, 0, 0, 0])  # only these domains count
+OBJECTIVE = np.array([0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0, 0, 0, 0, 0])  # only these domains count
 AXES = {"discount": {"title": "Discount", "of": "acodm", "methods": {  # label -> method
     "0": "acodm-discount-0", "0.9": "acodm", "0.99": "acodm-discount-0.99"}}}  # fmt: skip
 CLONES = {  # method -> the one whose runs it copies, and how much higher its losses are (nats)
@@ -84,7 +84,7 @@ CLONES = {  # method -> the one whose runs it copies, and how much higher its lo
 
 
 def extended(folder: Path, seeds: int = 5, **options) -> Path:
-    """``make`` with all that an experiment may add: target weights, an oracle, an axis, trials, what the agents recorded."""
+    """``make`` with all that an experiment may add: objective weights, an oracle, an axis, trials, what the agents recorded."""
     make(folder, seeds, **options)
     rng = np.random.default_rng(11)
     tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("runs", "metrics", "mixture")}
@@ -97,14 +97,14 @@ def extended(folder: Path, seeds: int = 5, **options) -> Path:
                 elif name == "metrics":
                     rows["value"] += shift + rng.normal(0, 0.003)
                 elif method == "oracle":
-                    rows["requested"] = rows["domain"].map(dict(zip(DOMAINS, TARGET, strict=True)))
+                    rows["requested"] = rows["domain"].map(dict(zip(DOMAINS, OBJECTIVE, strict=True)))
                 tables[name] = pd.concat([tables[name], rows], ignore_index=True)
     tables["runs"].to_parquet(folder / "runs.parquet")
     for name in ("metrics", "mixture"):
         write_table(tables[name], name, folder / f"{name}.parquet")
     write_table(_diagnostics(seeds, rng), "diagnostics", folder / "diagnostics.parquet")
     experiment = json.loads((folder / "experiment.json").read_text())
-    experiment |= {"compare": [*COMPARE, "oracle"], "objective_weights": TARGET.tolist(), "axes": AXES}
+    experiment |= {"compare": [*COMPARE, "oracle"], "objective_weights": OBJECTIVE.tolist(), "axes": AXES}
     experiment |= {"trials": {"acodm": 24, "odm": 8}, "titles": TITLES | {"oracle": "Oracle"}}
     experiment["runs"] = tables["runs"]["run"].tolist()
     write_json(folder / "experiment.json", experiment)

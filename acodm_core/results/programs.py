@@ -39,7 +39,7 @@ def score(
 def rerun(
     experiment: Annotated[str, typer.Argument(help="Name of a finished experiment below results/, or its folder.")],
     out: Annotated[Path, typer.Option(help="YAML to write, to be laid over the experiment's configuration.")],
-    target: Annotated[
+    threshold: Annotated[
         str, typer.Option(help="Whose final loss is crossed: natural, uniform or best_static.")
     ] = "natural",
     part: Annotated[
@@ -49,7 +49,7 @@ def rerun(
 ) -> None:
     """Plan the runs that matched horizon and equal compute need: schedules that end at the crossing, longer baselines."""
     chosen = [*(f"--part={one}" for one in part), *(f"--method={one}" for one in method)]
-    _analyse("pages.rerun", experiment, str(out), f"--target={target}", *chosen)
+    _analyse("pages.rerun", experiment, str(out), f"--threshold={threshold}", *chosen)
 
 
 def _analyse(program: str, experiment: str, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""The tidy frames that several outputs share: one row a run, from ``Results``; nothing here draws or formats."""
+"""The tidy frames that several outputs share: one row per run, from ``Results``; nothing here draws or formats."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from acodm_analysis.core.seed_statistics import crossing, median, perplexity, spread, weighted
+from acodm_analysis.core.seed_statistics import cell_interval, crossing, median, perplexity, weighted
 from acodm_analysis.core.tables import NOT_RUN
 from acodm_core.errors import UserError
 from acodm_core.results.tables import Results
 
-# Over domains: under the target's weights (what methods are compared by), under natural shares, the worst domain that counts.
+# Over domains: under the objective weights (the objective loss), under natural weights, the worst domain that counts.
 MEANS = ("mean", "natural", "worst")
-TARGETS = ("natural", "uniform", "best_static")
+THRESHOLDS = ("natural", "uniform", "best_static")
 # One schedule to N for every run, or one trained anew that ends at the crossing (protocol, section 3).
 FIXED, MATCHED = "fixed-horizon", "matched-horizon"
 ORACLE = "oracle"  # the method whose static mixture a search has found: a bound, no competitor
 # Drawing evenly, and drawing by the weights of the objective: no phase, no measurement, nothing learned.
-CHEAP = ("uniform", "target")
+CHEAP = ("uniform", "objective")
 STRETCHES = 60  # over a run: figures of every step show means over this many
 
 
 def baseline(results: Results) -> str:
-    """The method that defines the target and that differences are taken to."""
+    """The method that defines the threshold and that differences are taken to."""
     return results.experiment.get("baseline", "natural")
 
 
@@ -40,17 +40,17 @@ def horizon(results: Results) -> int:
 
 
 def uniformly_weighted(results: Results) -> bool:
-    """Whether the loss that methods are compared by is the plain mean over domains."""
+    """Whether the objective loss is the plain mean over domains."""
     return bool(np.ptp(list(results.objective_weights.values())) < 1e-9)
 
 
 def mean_kind(results: Results) -> str:
-    return "unweighted" if uniformly_weighted(results) else "target-weighted"
+    return "unweighted" if uniformly_weighted(results) else "objective-weighted"
 
 
 def mean_name(results: Results) -> str:
-    """That loss as a row or an axis of a figure calls it."""
-    return "mean over domains" if uniformly_weighted(results) else "target-weighted mean"
+    """The objective loss as a row or an axis of a figure calls it."""
+    return "mean over domains" if uniformly_weighted(results) else "objective-weighted mean"
 
 
 def weighting(results: Results) -> str:
@@ -62,7 +62,7 @@ def weighting(results: Results) -> str:
         return " Losses are means over domains weighted by natural share."
     counted = ", ".join(f"{domain} {weight:.3g}" for domain, weight in weights.items() if weight > 0)
     rest = "; the others count nothing" if min(weights.values()) == 0 else ""
-    return f" Losses are target-weighted means over domains ({counted}{rest})."
+    return f" Losses are objective-weighted means over domains ({counted}{rest})."
 
 
 def runs_of(results: Results, methods: Sequence[str] | None = None, *, further: bool = False) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def runs_of(results: Results, methods: Sequence[str] | None = None, *, further: 
 
 @lru_cache(maxsize=8)
 def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFrame:
-    """One row a (run, step), one column a domain; NaN where a domain was not evaluated. Shared: do not change it."""
+    """One row per (run, step), one column per domain; NaN where a domain was not evaluated. Shared: do not change it."""
     metrics = results.metrics
     rows = metrics[
         (metrics["metric"] == metric) & (metrics["split"] == split) & metrics["domain"].isin(results.domains)
@@ -96,7 +96,7 @@ def by_domain(results: Results, split: str, metric: str = "loss") -> pd.DataFram
 def losses(
     results: Results, split: str, methods: Sequence[str] | None = None, *, further: bool = False
 ) -> pd.DataFrame:
-    """One row a (run, step) of ``runs_of`` these: MEANS over domains, nats a token.
+    """One row per (run, step) of ``runs_of`` these: MEANS over domains, nats per token.
 
     Beside them the ``unweighted`` mean and the paper's ``mean_of_perplexities``, unweighted too.
 
@@ -104,11 +104,11 @@ def losses(
     """
     wide = by_domain(results, split)
     values = wide.to_numpy(dtype=float)
-    target = np.array(list(results.objective_weights.values()))
+    weights = np.array(list(results.objective_weights.values()))
     frame = pd.DataFrame(index=wide.index)
-    frame["mean"] = weighted(values, target) if len(values) else []
+    frame["mean"] = weighted(values, weights) if len(values) else []
     frame["natural"] = weighted(values, list(results.natural_weights.values())) if len(values) else []
-    frame["worst"] = np.where(np.isnan(values).any(axis=1), np.nan, values[:, target > 0].max(axis=1))
+    frame["worst"] = np.where(np.isnan(values).any(axis=1), np.nan, values[:, weights > 0].max(axis=1))
     frame["unweighted"] = values.mean(axis=1)
     frame["mean_of_perplexities"] = perplexity(values).mean(axis=1)
     columns = ["run", "method", "seed", "status"]
@@ -116,7 +116,7 @@ def losses(
 
 
 def finals(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a run of ``methods``: its last validation and its test values, ``inf`` for a run that failed, NaN if missing.
+    """One row per run of ``methods``: its last validation and its test values, ``inf`` for a run that failed, NaN if missing.
 
     Columns are those of ``losses`` as ``valid_mean``, ``test_mean`` and so on, and ``test_bits_per_byte`` (unweighted).
     """
@@ -143,18 +143,18 @@ def static_methods(results: Results) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=8)
-def targets(results: Results) -> pd.DataFrame:
-    """The three targets: ``target``, ``method`` that set it, ``loss`` (median over seeds, nats; NaN when not run).
+def thresholds(results: Results) -> pd.DataFrame:
+    """The three thresholds: ``threshold``, ``method`` that set it, ``loss`` (median over seeds, nats; NaN when not run).
 
-    The oracle is static and sets no target: nobody knows it before the search that found it. Shared: do not
+    The oracle is static and sets no threshold: nobody knows it before the search that found it. Shared: do not
     change it.
     """
     final = finals(results).groupby("method")["valid_mean"].agg(median)
     static = [m for m in static_methods(results) if m != ORACLE and np.isfinite(final.get(m, np.nan))]
     best = min(static, key=lambda method: final[method], default="")
     methods = {"natural": baseline(results), "uniform": "uniform", "best_static": best}
-    rows = [(name, methods[name], final.get(methods[name], np.nan)) for name in TARGETS]
-    frame = pd.DataFrame(rows, columns=["target", "method", "loss"])
+    rows = [(name, methods[name], final.get(methods[name], np.nan)) for name in THRESHOLDS]
+    frame = pd.DataFrame(rows, columns=["threshold", "method", "loss"])
     frame["loss"] = frame["loss"].where(np.isfinite(frame["loss"]))
     return frame
 
@@ -178,47 +178,47 @@ def held_against(results: Results) -> list[str]:
 
 
 def crossings(results: Results, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row a (run of ``methods``, target): ``steps`` to the target, ``inf`` when censored or when the run failed.
+    """One row per (run of ``methods``, threshold): ``steps`` to the threshold, ``inf`` when censored or when the run failed.
 
-    A failed run counts as never reaching a target even where its curve had been below it: it left no usable model.
+    A failed run counts as never reaching a threshold even where its curve had been below it: it left no usable model.
     """
     curves = {run: curve for run, curve in losses(results, "valid", methods).groupby("run")}
-    goals = list(targets(results).itertuples())
+    known = list(thresholds(results).itertuples())
     rows = []
     for run in runs_of(results, methods).itertuples():
-        for target in goals:
+        for threshold in known:
             if run.status != "finished":
-                steps = np.inf if np.isfinite(target.loss) else np.nan
+                steps = np.inf if np.isfinite(threshold.loss) else np.nan
             elif run.run not in curves:
                 steps = np.nan
             else:
-                steps = crossing(curves[run.run]["step"], curves[run.run]["mean"], target.loss)
-            rows.append((run.run, run.method, run.seed, target.target, steps))
-    return pd.DataFrame(rows, columns=["run", "method", "seed", "target", "steps"])
+                steps = crossing(curves[run.run]["step"], curves[run.run]["mean"], threshold.loss)
+            rows.append((run.run, run.method, run.seed, threshold.threshold, steps))
+    return pd.DataFrame(rows, columns=["run", "method", "seed", "threshold", "steps"])
 
 
 def matched_crossings(results: Results) -> pd.DataFrame:
     """``crossings`` under the matched-horizon rule: the shortest schedule that a method was trained to and that ended at or below
-    the target, seed by seed; nothing is interpolated.
+    the threshold, seed by seed; nothing is interpolated.
 
     That is the compared run and the method's further trainings (``horizons`` in the configuration). NaN where it has none: the
-    rule was not run. ``inf``: no schedule ended there. The method that sets a target needs no further one: it defines the
-    target by where the compared schedule ends.
+    rule was not run. ``inf``: no schedule ended there. The method that sets a threshold needs no further one: it defines the
+    threshold by where the compared schedule ends.
     """
     mine = runs_of(results, further=True).query("status == 'finished'")
     ends = losses(results, "valid", further=True).sort_values("step").groupby("run")["mean"].last()
     mine = mine.assign(loss=mine["run"].map(ends))
-    goals, any_further = list(targets(results).itertuples()), not mine["compared"].all()
+    levels, any_further = list(thresholds(results).itertuples()), not mine["compared"].all()
     rows = []
     for run in runs_of(results).itertuples():
         here = mine[(mine["method"] == run.method) & (mine["seed"] == run.seed)]
-        for target in goals:
-            there = here.loc[here["loss"] <= target.loss, "steps"]
+        for threshold in levels:
+            there = here.loc[here["loss"] <= threshold.loss, "steps"]
             steps = float(there.min()) if len(there) else np.inf
-            known = not here["compared"].all() or (any_further and run.method == target.method)
-            known = known and np.isfinite(target.loss)
-            rows.append((run.run, run.method, run.seed, target.target, steps if known else np.nan))
-    return pd.DataFrame(rows, columns=["run", "method", "seed", "target", "steps"])
+            was_run = not here["compared"].all() or (any_further and run.method == threshold.method)
+            was_run = was_run and np.isfinite(threshold.loss)
+            rows.append((run.run, run.method, run.seed, threshold.threshold, steps if was_run else np.nan))
+    return pd.DataFrame(rows, columns=["run", "method", "seed", "threshold", "steps"])
 
 
 def statuses(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
@@ -232,17 +232,17 @@ def statuses(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
 
 
 def summary(values: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Per method: ``n`` seeds, ``median``, ``low`` and ``high`` of ``column`` (see ``statistics.spread``)."""
+    """Per method: ``n`` seeds, ``median``, ``low`` and ``high`` of ``column`` (see ``seed_statistics.cell_interval``)."""
     rows = {}
     for method, group in values.groupby("method", sort=False):
         seeds = group[column].to_numpy(dtype=float)
-        low, high = spread(seeds)
+        low, high = cell_interval(seeds)
         rows[method] = (len(seeds), float(median(seeds)), low, high)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "median", "low", "high"])
 
 
 def stretched(results: Results, rows: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Rows a step of compared runs as means over short stretches of steps: one row a (method, ``keys``, stretch, run).
+    """Rows a step of compared runs as means over short stretches of steps: one row per (method, ``keys``, stretch, run).
 
     Columns are those, ``step`` (the stretch's middle) and ``values``.
     """

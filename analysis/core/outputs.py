@@ -31,16 +31,16 @@ SECTIONS = (
         Block(
             "curves", "Validation curves", "curves", (), ("curves",),
             "Left: validation perplexity, exp of the mean loss over domains, on a logarithmic axis; dots mark where the"
-            " median seed reaches the target. Right: difference to the baseline, seed by seed, and beside each name the steps"
-            " to the target against the baseline's. Lines are medians, bands (up to eight methods) the smallest and largest"
+            " median seed reaches the threshold. Right: difference to the baseline, seed by seed, and beside each name the steps"
+            " to the threshold against the baseline's. Lines are medians, bands (up to eight methods) the smallest and largest"
             " seed, crosses the end of failed runs. \"Above\": a method so far off that its line leaves the axes.",
         ),
         Block(
-            "steps", "Steps to target", "steps_to_target", ("steps_to_target",), (),
-            "Median steps to each target, one panel per different target; dots are seeds. A triangle is a seed that did not get"
-            " there, a dashed outline a median that did not.",
+            "steps", "Steps to threshold", "steps_to_threshold", ("steps_to_threshold",), (),
+            "Median steps to each threshold, one panel per different threshold; dots are seeds. A triangle is a seed that did not"
+            " get there, a dashed outline a median that did not.",
         ),
-        Block("currencies", "Every target in every currency", tables=("currencies",)),
+        Block("currencies", "Every threshold in every currency", tables=("currencies",)),
         Block("paired", "Difference to the baseline", tables=("paired",)),
         Block(
             "regret", "Regret to the oracle", "regret", ("regret",), (),
@@ -78,13 +78,13 @@ SECTIONS = (
     )),
     Section("cost", "Cost", (
         Block(
-            "to-target", "Cost to target", "cost", ("cost",), ("cost_phases",),
-            "FLOPs and seconds to the target: the target run, and in a paler colour the runs it depends on, each in full. Dashed"
+            "to-threshold", "Cost to threshold", "cost", ("cost",), ("cost_phases",),
+            "FLOPs and seconds to the threshold: the target run, and in a paler colour the runs it depends on, each in full. Dashed"
             " outlines with > are whole runs that did not reach it.",
         ),
         Block(
             "amortised", "When a phase is used again", "amortised", (), ("amortised",),
-            "The all-in cost to the target per run, over how many runs use what was paid for up front, as a ratio to the"
+            "The all-in cost to the threshold per run, over how many runs use what was paid for up front, as a ratio to the"
             " baseline's; the level line without dots is the strongest cheap baseline, which pays for no phase.",
         ),
         Block("compute-matched", "The same compute in a plain mixture", tables=("compute_matched",)),

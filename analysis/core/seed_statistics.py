@@ -1,6 +1,6 @@
 """Statistics of paired seeds: pure functions on arrays, each a few lines, every random draw from a named generator.
 
-Conventions: lower is better; a run that failed or never reached a target is ``inf`` (so it counts, and is never dropped);
+Conventions: lower is better; a run that failed or never reached a threshold is ``inf`` (so it counts, and is never dropped);
 a value that was not measured is ``nan``. One array holds one method's seeds. Intervals are 95 % and chosen by what they cover
 at five to ten seeds (tests/unit/analysis/test_interval_coverage.py): order statistics for a median, Student's t for a mean,
 a trimmed t for an interquartile mean. The percentile bootstrap of a mean covers 84 % at five seeds,
@@ -19,7 +19,7 @@ from scipy import stats
 from acodm_core.files import digest
 
 MIN_SEEDS = 5  # see ``enough``
-KNOWN_TARGET = " (for steps, the target taken as known)"  # of intervals, in captions
+KNOWN_THRESHOLD = " (for steps, the threshold taken as known)"  # of intervals, in captions
 NO_VERDICT = "no verdict"  # what stands in the place of a judgement where n is not ``enough``
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -47,29 +47,29 @@ def generator(*names: object) -> np.random.Generator:
 
 
 def perplexity(loss_nats: ArrayLike) -> Array:
-    """exp(mean nats a token). The paper averages the domains' perplexities instead: a column of its own."""
+    """exp(mean nats per token). The paper averages the domains' perplexities instead: a column of its own."""
     return np.exp(np.asarray(loss_nats, dtype=float))
 
 
-def crossing(steps: ArrayLike, losses: ArrayLike, target: float) -> float:
-    """The step at which a validation curve reaches ``target`` (nats); ``inf`` when it never does.
+def crossing(steps: ArrayLike, losses: ArrayLike, threshold: float) -> float:
+    """The step at which a validation curve reaches ``threshold`` (nats); ``inf`` when it never does.
 
-    It is the first evaluation from which the loss stays at or below the target for two evaluations, moved back to where
-    the loss, taken as linear in log(step) between that evaluation and the one before, equals the target. (From step 0,
+    It is the first evaluation from which the loss stays at or below the threshold for two evaluations, moved back to where
+    the loss, taken as linear in log(step) between that evaluation and the one before, equals the threshold. (From step 0,
     which has no logarithm, the line is in steps.) The last evaluation has no successor to confirm it and is enough by
-    itself: otherwise the natural mixture could not reach its own final loss. A NaN is above every target.
+    itself: otherwise the natural mixture could not reach its own final loss. A NaN is above every threshold.
     """
     steps, losses = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
-    if np.isnan(target):
+    if np.isnan(threshold):
         return float("nan")
-    below = losses <= target
+    below = losses <= threshold
     confirmed = below & np.append(below[1:], True)
     if not confirmed.any():
         return float("inf")
     i = int(np.argmax(confirmed))
     if i == 0 or not np.isfinite(losses[i - 1]):
         return float(steps[i])
-    part = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
+    part = (losses[i - 1] - threshold) / (losses[i - 1] - losses[i])
     if steps[i - 1] <= 0:
         return float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
     return float(steps[i - 1] * (steps[i] / steps[i - 1]) ** part)
@@ -167,7 +167,7 @@ def bootstrap(
     )
 
 
-def spread(values: ArrayLike) -> tuple[float, float]:
+def cell_interval(values: ArrayLike) -> tuple[float, float]:
     """The interval of a cell: that of the median from five seeds on, the smallest and largest value below that."""
     values = np.asarray(values, dtype=float)
     if len(values) == 0 or np.isnan(values).any():
@@ -175,7 +175,7 @@ def spread(values: ArrayLike) -> tuple[float, float]:
     return median_interval(values) if enough(len(values)) else (float(values.min()), float(values.max()))
 
 
-def mean_spread(values: ArrayLike) -> tuple[float, float]:
+def difference_interval(values: ArrayLike) -> tuple[float, float]:
     """The interval of a mean difference: Student's t from five seeds on; below that, or with a failed run, the two extremes."""
     values = np.asarray(values, dtype=float)
     if enough(len(values)) and np.isfinite(values).all():
@@ -184,7 +184,7 @@ def mean_spread(values: ArrayLike) -> tuple[float, float]:
 
 
 def interval_name(n: int) -> str:
-    """What ``spread`` gives for ``n`` seeds, in words."""
+    """What ``cell_interval`` gives for ``n`` seeds, in words."""
     return "95 % interval of the median" if enough(n) else "smallest and largest seed"
 
 

@@ -31,7 +31,7 @@ from acodm_core.seals import marked
 
 WIDTH = 7.2  # inches: two columns of a paper
 INK, FAINT, GRID = "#222222", "#6a6a6a", "#e3e3e3"
-DEFAULT_TARGET = "natural"  # what figures and tables count steps to unless the reader chooses another
+DEFAULT_THRESHOLD = "natural"  # what figures and tables count steps to unless the reader chooses another
 
 # The references are greys and black; the others lean on Okabe and Ito's set, and those after it were chosen to stay apart from
 # all before them in normal vision and under the two common colour blindnesses (tests/unit/analysis/test_report.py).
@@ -57,7 +57,7 @@ KNOWN = {
     "hds": "#d84e62",
     "unimax": "#764e3b",
     "acodm_mirror": "#c4763b",
-    "target": "#62b1c4",
+    "objective": "#62b1c4",
     "acodm_alignment": "#0062c4",
     "odm_floor": "#00c489",
     "curriculum": "#9d4e00",
@@ -127,13 +127,13 @@ def use() -> None:
     plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 
-def tag(artist: Artist | Sequence[Artist], method: str = "", tip: str = "", target: str = "") -> None:
+def tag(artist: Artist | Sequence[Artist], method: str = "", tip: str = "", threshold: str = "") -> None:
     """Say which method an artist belongs to (the report can hide it) and what its hover title says.
 
-    An artist of one ``target`` is seen when the report's reader chooses that target; elsewhere only DEFAULT_TARGET's are.
+    An artist of one ``threshold`` is seen when the report's reader chooses that threshold; elsewhere only DEFAULT_THRESHOLD's are.
     """
     for one in artist if isinstance(artist, Sequence) else [artist]:
-        one.acodm_part = {"method": method, "target": target, "tip": tip}
+        one.acodm_part = {"method": method, "threshold": threshold, "tip": tip}
 
 
 def trace(line: Line2D, panel: str, values: Sequence[str]) -> None:
@@ -161,7 +161,7 @@ def label_lines(
 ) -> None:
     """Names to the right of the axes, one an end ``(x, y, text, colour, method)``, apart from each other, with leaders.
 
-    ``notes``: target -> method -> a few letters between the leader and the name; see ``tag`` for targets.
+    ``notes``: threshold -> method -> a few letters between the leader and the name; see ``tag`` for thresholds.
     """
     if not ends:
         return
@@ -177,9 +177,13 @@ def label_lines(
         leader.set(color=colour, lw=0.7, alpha=0.6, clip_on=False)
         words = {"transform": ax.transAxes, "color": legible(colour), "va": "center", "fontsize": size}
         tag([leader, ax.text(1 + (13 + room) / width, place, text, **words)], method)
-        for target, note in notes.items():
+        for threshold, note in notes.items():
             if method in note:
-                tag(ax.text(1 + (9 + room) / width, place, note[method], ha="right", **words), method, target=target)
+                tag(
+                    ax.text(1 + (9 + room) / width, place, note[method], ha="right", **words),
+                    method,
+                    threshold=threshold,
+                )
     ax.set_ylim(low, high)
 
 
@@ -221,7 +225,7 @@ def only(*formats: str) -> Iterator[None]:
 def save(figure: Figure, name: str, out: Path) -> None:
     """Write ``NAME.svg`` and ``NAME.png`` (see ``only``); no dates, no random ids.
 
-    In the SVG a tagged artist's group has ``data-method``, ``data-target`` and a native hover title, and the points of traced
+    In the SVG a tagged artist's group has ``data-method``, ``data-threshold`` and a native hover title, and the points of traced
     lines stand as JSON in ``<metadata id="points">``.
     """
     _take_literally(figure)
@@ -235,7 +239,7 @@ def save(figure: Figure, name: str, out: Path) -> None:
             figure.savefig(temporary, format="svg", bbox_inches=box, metadata={"Date": None, "Creator": None})
             temporary.write_text(_enriched(temporary.read_text(encoding="utf-8"), parts, box), encoding="utf-8")
     for artist in parts.values():
-        artist.set_visible(artist.acodm_part["target"] in ("", DEFAULT_TARGET))
+        artist.set_visible(artist.acodm_part["threshold"] in ("", DEFAULT_THRESHOLD))
     for kind in set(_formats.get()) & set(_PLAIN):
         with marked(out / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=200, bbox_inches=box, metadata=_PLAIN[kind])
@@ -260,10 +264,12 @@ def _enriched(svg: str, parts: dict[str, Artist], box: Bbox) -> str:
     return svg
 
 
-def _opening(key: str, method: str, target: str, tip: str) -> str:
+def _opening(key: str, method: str, threshold: str, tip: str) -> str:
     """The first tag of a tagged artist's group."""
-    data = f' data-method="{escape(method)}"' * bool(method) + f' data-target="{escape(target)}"' * bool(target)
-    hidden = ' style="display: none"' if target not in ("", DEFAULT_TARGET) else ""
+    data = f' data-method="{escape(method)}"' * bool(method) + f' data-threshold="{escape(threshold)}"' * bool(
+        threshold
+    )
+    hidden = ' style="display: none"' if threshold not in ("", DEFAULT_THRESHOLD) else ""
     return f'<g id="{key}"{data}{hidden}>' + (f"<title>{escape(tip)}</title>" if tip else "")
 
 

@@ -70,12 +70,12 @@ def at_least(text: str, bound: bool) -> str:
 
 
 def times(value: float) -> str:
-    """A speed-up; "never" where the target was not reached."""
+    """A speed-up; "never" where the threshold was not reached."""
     return "never" if value == -math.inf else number(value, 2)
 
 
 def steps_cell(value: float, horizon: int) -> str:
-    """Steps to a target; censored is ``>N``, never dropped."""
+    """Steps to a threshold; censored is ``>N``, never dropped."""
     return NOT_RUN if math.isnan(value) else f">{horizon}" if math.isinf(value) else f"{value:.0f}"
 
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from acodm_analysis import render
 from acodm_analysis.core import style
-from acodm_analysis.core.frames import baseline, horizon, losses, mean_name, runs_of, targets, title, weighting
+from acodm_analysis.core.frames import baseline, horizon, losses, mean_name, runs_of, thresholds, title, weighting
 from acodm_analysis.core.seed_statistics import interval_name
 from acodm_analysis.core.tables import NOT_RUN, column_types, escape, program, read_markdown
 from acodm_analysis.evaluated import downstream
@@ -109,7 +109,7 @@ def protocol(results: Results) -> str:
     plan_path = results.folder / "plan.json"
     plan = read_json(plan_path) if plan_path.exists() else {}
     steps = np.unique(losses(results, "valid")["step"]) if len(runs) else np.array([])
-    goal = targets(results).set_index("target").loc["natural", "loss"]
+    loss = thresholds(results).set_index("threshold").loc["natural", "loss"]
     corpus, code = known.get("corpus", {}), known.get("code", {})
     values = {
         "model": known.get("model", ""),
@@ -134,7 +134,7 @@ def protocol(results: Results) -> str:
         "mean": f"{mean_name(results)} of the loss",
         "weighting": weighting(results),
         "baseline": title(results, baseline(results)),
-        "target": f"{goal:.4f} nats (perplexity {np.exp(goal):.2f})" if np.isfinite(goal) else NOT_RUN,
+        "threshold": f"{loss:.4f} nats (perplexity {np.exp(loss):.2f})" if np.isfinite(loss) else NOT_RUN,
         "horizon": known.get("horizon", "fixed-horizon"),
         "interval": interval_name(len(known.get("seeds", []))),
         "protocol": known["protocol"],

@@ -1,7 +1,7 @@
 """One self-contained page: verdicts and the main table first, then every figure and table, then the runs behind them.
 
 It draws nothing and computes nothing but its sentences: figures and tables are the files that the other programs rendered. What
-they had no data for says "not run". The page's script only picks: methods to hide, a target, a point, the runs of a number.
+they had no data for says "not run". The page's script only picks: methods to hide, a threshold, a point, the runs of a number.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from acodm_analysis import ablation, comparison, currencies, paired, repetition, steps_to_target
+from acodm_analysis import ablation, comparison, currencies, paired, repetition, steps_to_threshold
 from acodm_analysis.core import style
-from acodm_analysis.core.frames import ORACLE, TARGETS, baseline, horizon, targets, title, weighting
+from acodm_analysis.core.frames import ORACLE, THRESHOLDS, baseline, horizon, thresholds, title, weighting
 from acodm_analysis.core.outputs import ABLATION, SECTIONS, Block
 from acodm_analysis.core.tables import number, read_markdown, scientific
 from acodm_analysis.pages import verdicts
@@ -116,17 +116,17 @@ def _read(path: Path) -> str:
 def grid(
     results: Results, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, methods: Sequence[str] = ()
 ) -> dict:
-    """A table for the page: which method each row or column belongs to, and which target a row counts to."""
+    """A table for the page: which method each row or column belongs to, and which threshold a row counts to."""
     known = {title(results, method): method for method in results.compare}
-    goals = {currencies.NAMES[target]: target for target in TARGETS} if header[0] == "To" else {}
-    named = 1 if goals else 0  # the column with the methods' names
+    known_thresholds = {currencies.NAMES[threshold]: threshold for threshold in THRESHOLDS} if header[0] == "To" else {}
+    named = 1 if known_thresholds else 0  # the column with the methods' names
     kinds = [{_kind(row[j]) for row in rows} for j in range(len(header))]
     prose = ["prose" if "prose" in column else "" for column in kinds]  # then the whole column is set as text
     found = []
     for i, row in enumerate(rows):
         method = methods[i] if methods else known.get(row[named], "")
         cells = [{"text": _cell(text), "kind": prose[j] or _kind(text)} for j, text in enumerate(row)]
-        found.append({"method": method, "target": goals.get(row[0], ""), "cells": cells})
+        found.append({"method": method, "threshold": known_thresholds.get(row[0], ""), "cells": cells})
     columns = [{"text": text, "method": known.get(text, ""), "kind": prose[j]} for j, text in enumerate(header)]
     return {"header": columns, "rows": found, "caption": caption, "named": named}
 
@@ -146,45 +146,45 @@ def _kind(text: str) -> str:
 
 
 def main_table(results: Results, mains: dict[str, pd.DataFrame]) -> dict:
-    """The main table: a cell that depends on the target holds one value a target (``mains``), the default's seen first."""
-    shown = {target: comparison.shown(main, horizon(results)) for target, main in mains.items()}
+    """The main table: a cell that depends on the threshold holds one value a threshold (``mains``), the default's seen first."""
+    shown = {threshold: comparison.shown(main, horizon(results)) for threshold, main in mains.items()}
     # The verdicts stand above the table in words.
-    shown = {target: cells.drop(columns=comparison.VERDICTS) for target, cells in shown.items()}
-    first = shown[style.DEFAULT_TARGET]
+    shown = {threshold: cells.drop(columns=comparison.VERDICTS) for threshold, cells in shown.items()}
+    first = shown[style.DEFAULT_THRESHOLD]
     table = grid(results, list(first.columns), first.values.tolist(), comparison.caption(results))
     for i, row in enumerate(table["rows"]):
         for j, cell in enumerate(row["cells"]):
-            texts = {target: str(one.iat[i, j]) for target, one in shown.items()}
+            texts = {threshold: str(one.iat[i, j]) for threshold, one in shown.items()}
             if len(set(texts.values())) > 1:
-                cell["text"] = Markup().join(_variant(target, _cell(text)) for target, text in texts.items())
-    captions = {target: Markup(escape(comparison.caption(results, target))) for target in shown}
-    table["caption"] = Markup().join(_variant(target, text) for target, text in captions.items())
+                cell["text"] = Markup().join(_variant(threshold, _cell(text)) for threshold, text in texts.items())
+    captions = {threshold: Markup(escape(comparison.caption(results, threshold))) for threshold in shown}
+    table["caption"] = Markup().join(_variant(threshold, text) for threshold, text in captions.items())
     return table
 
 
-def _variant(target: str, text: Markup) -> Markup:
-    hidden = "" if target == style.DEFAULT_TARGET else " hidden"
-    return Markup(f'<span data-target="{target}"{hidden}>{text}</span>')
+def _variant(threshold: str, text: Markup) -> Markup:
+    hidden = "" if threshold == style.DEFAULT_THRESHOLD else " hidden"
+    return Markup(f'<span data-threshold="{threshold}"{hidden}>{text}</span>')
 
 
 def choices(results: Results) -> list[dict]:
-    """The targets that a reader may choose between."""
+    """The thresholds that a reader may choose between."""
     found = []
-    for row in targets(results).itertuples():
+    for row in thresholds(results).itertuples():
         if np.isfinite(row.loss):
             who = title(results, row.method)
-            name = steps_to_target.NAMES[row.target].capitalize()
-            found.append({"key": row.target, "name": name, "about": f"{who}, {row.loss:.4f} nats"})
+            name = steps_to_threshold.NAMES[row.threshold].capitalize()
+            found.append({"key": row.threshold, "name": name, "about": f"{who}, {row.loss:.4f} nats"})
     return found
 
 
 def facts(results: Results) -> str:
-    """The sentence that ends every caption: target, horizon rule, seeds."""
-    goal = targets(results).set_index("target").loc["natural", "loss"]
-    reach = f"{goal:.4f} nats (perplexity {np.exp(goal):.2f})" if np.isfinite(goal) else "not run"
+    """The sentence that ends every caption: threshold, horizon rule, seeds."""
+    loss = thresholds(results).set_index("threshold").loc["natural", "loss"]
+    reach = f"{loss:.4f} nats (perplexity {np.exp(loss):.2f})" if np.isfinite(loss) else "not run"
     seeds = len(results.experiment.get("seeds", []))
     return (
-        f"Target: {title(results, baseline(results))}'s median final validation loss, {reach}."
+        f"Threshold: {title(results, baseline(results))}'s median final validation loss, {reach}."
         f" Horizon rule: {results.experiment.get('horizon', 'fixed-horizon')}, {horizon(results)} steps."
         f" n = {seeds} seed{'s' * (seeds != 1)}.{weighting(results)}"
     )
@@ -286,10 +286,10 @@ def _inline(text: str) -> Markup:
 def page(results: Results, folder: Path, at: Path | None = None) -> str:
     """The whole page; ``at`` is the folder it will lie in (default: the results' own)."""
     parts, known = sections(results, folder), runs(results, (at or results.folder).resolve())
-    goals = choices(results)
-    keys = dict.fromkeys([style.DEFAULT_TARGET, *(goal["key"] for goal in goals)])
+    chosen = choices(results)
+    keys = dict.fromkeys([style.DEFAULT_THRESHOLD, *(one["key"] for one in chosen)])
     mains = {key: comparison.table(results, key) for key in keys}
-    main = mains[style.DEFAULT_TARGET]
+    main = mains[style.DEFAULT_THRESHOLD]
     methods = [{"key": m, "title": title(results, m), "colour": c} for m, c in style.colours(results.compare).items()]
     points = {one["key"]: one["points"] for part in parts for one in part["blocks"] if one["points"]}
     data: dict[str, Any] = {"points": points, "behind": behind(known)}
@@ -306,8 +306,8 @@ def page(results: Results, folder: Path, at: Path | None = None) -> str:
         main_file=download("comparison.csv", _read(folder / "comparison.csv")),
         sections=parts,
         methods=methods,
-        targets=goals,
-        default_target=style.DEFAULT_TARGET,
+        thresholds=chosen,
+        default_threshold=style.DEFAULT_THRESHOLD,
         cards=cards(results, folder),
         setup=setup(results),
         runs=known,

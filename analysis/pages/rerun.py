@@ -1,6 +1,6 @@
 """Which runs would answer what a finished experiment only bounds? Writes the overlay that trains them.
 
-Matched horizon: each method once more with a schedule that ends where its median seed crossed the target (--part: earlier, as a
+Matched horizon: each method once more with a schedule that ends where its median seed crossed the threshold (--part: earlier, as a
 share of that). Under a decaying schedule such a run ends lower than the crossing, so the shortest schedule that gets there is
 shorter still: repeat on the new results, or give several parts. Equal compute: the best cheap baseline for as many steps as the
 whole compute of each dearer method pays for. Laid over the experiment's configuration the overlay is an experiment of its own,
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from acodm_analysis import compute_matched
-from acodm_analysis.core.frames import TARGETS, crossings, finals, horizon, runs_of, targets, title
+from acodm_analysis.core.frames import THRESHOLDS, crossings, finals, horizon, runs_of, thresholds, title
 from acodm_analysis.core.seed_statistics import median
 from acodm_core import entry
 from acodm_core.errors import UserError, unknown_name
@@ -27,9 +27,11 @@ from acodm_core.results.tables import Results
 SUFFIX = "-horizons"
 
 
-def at_crossings(results: Results, target: str, parts: Sequence[float], methods: Sequence[str]) -> dict[str, list[int]]:
+def at_crossings(
+    results: Results, threshold: str, parts: Sequence[float], methods: Sequence[str]
+) -> dict[str, list[int]]:
     """Method -> steps at ``parts`` of the median crossing, rounded up; nothing for a method whose median seed never crossed."""
-    found = crossings(results, methods).query("target == @target")
+    found = crossings(results, methods).query("threshold == @threshold")
     middle = found.groupby("method")["steps"].agg(median)
     return {
         method: sorted({max(1, math.ceil(part * middle[method])) for part in parts})
@@ -57,7 +59,7 @@ def at_equal_compute(results: Results, methods: Sequence[str]) -> dict[str, list
 
 
 def horizons(
-    results: Results, target: str, parts: Sequence[float] = (1.0,), methods: Sequence[str] = ()
+    results: Results, threshold: str, parts: Sequence[float] = (1.0,), methods: Sequence[str] = ()
 ) -> dict[str, list[int]]:
     """Method -> steps of further trainings: those that are there, and what these two questions ask for besides."""
     wanted = list(methods) or results.compare
@@ -66,20 +68,20 @@ def horizons(
             raise unknown_name("compared method", method, results.compare, where="--method")
     further = runs_of(results, further=True)
     found = {method: set(rows["steps"]) for method, rows in further[~further["compared"]].groupby("method")}
-    for more in (at_crossings(results, target, parts, wanted), at_equal_compute(results, wanted)):
+    for more in (at_crossings(results, threshold, parts, wanted), at_equal_compute(results, wanted)):
         for method, steps in more.items():
             found.setdefault(method, set()).update(steps)
     kept = {method: sorted(int(one) for one in steps - {horizon(results)}) for method, steps in found.items()}
     return {method: kept[method] for method in results.compare if kept.get(method)}
 
 
-def overlay(results: Results, target: str, found: dict[str, list[int]]) -> str:
+def overlay(results: Results, threshold: str, found: dict[str, list[int]]) -> str:
     """The YAML of an experiment that trains ``found`` beside what was trained."""
     name = results.experiment["experiment"].removesuffix(SUFFIX)
-    setter, goal = targets(results).set_index("target").loc[target, ["method", "loss"]]
+    setter, loss = thresholds(results).set_index("threshold").loc[threshold, ["method", "loss"]]
     lines = [
         f"# Laid over the configuration of {name}: its methods trained further, on every seed, with schedules to so many steps.",
-        f"# Matched horizon: where median seeds crossed {title(results, setter)}'s final loss ({goal:.4f} nats), or parts of that.",
+        f"# Matched horizon: where median seeds crossed {title(results, setter)}'s final loss ({loss:.4f} nats), or parts of that.",
         f"# Equal compute: the best cheap baseline beyond {horizon(results)} steps. Written by `acodm rerun` from the results of"
         f" {results.experiment['experiment']}.",
         f"experiment: {name}{SUFFIX}",
@@ -98,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder that `collect` wrote")
     parser.add_argument("out", type=Path, metavar="OUT_YAML", help="the overlay to write")
-    parser.add_argument("--target", choices=TARGETS, default="natural", help="whose final loss is crossed")
+    parser.add_argument("--threshold", choices=THRESHOLDS, default="natural", help="whose final loss is crossed")
     parser.add_argument(
         "--part", type=float, action="append", help="of the crossing's step, at most 1; default 1; repeat"
     )
@@ -110,12 +112,12 @@ def main() -> None:
         if not all(0 < part <= 1 for part in parts):
             raise UserError(f"got {parts}", where="--part", fix="shares above 0 and at most 1")
         results = Results(arguments.results)
-        found = horizons(results, arguments.target, parts, arguments.method)
+        found = horizons(results, arguments.threshold, parts, arguments.method)
         if not found:
             raise UserError(
                 "nothing to run again: no method crossed before its end, and none cost more than a plain run"
             )
-        text = overlay(results, arguments.target, found)
+        text = overlay(results, arguments.threshold, found)
         with atomic(arguments.out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(text, end="")

@@ -10,7 +10,7 @@ import math
 import pandas as pd
 
 from acodm_analysis import paired
-from acodm_analysis.core.frames import baseline, held_against, horizon, runs_of, targets, title
+from acodm_analysis.core.frames import baseline, held_against, horizon, runs_of, thresholds, title
 from acodm_analysis.core.seed_statistics import MIN_SEEDS, enough
 from acodm_analysis.core.tables import NOT_RUN, number
 from acodm_analysis.repetition import EPOCHS_FLAG
@@ -20,7 +20,7 @@ NAMED = 3  # methods of one note; the rest is counted
 
 
 def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, str]]:
-    """One entry a compared method but the baseline: ``method``, ``title``, ``verdict`` (against the baseline, and against the
+    """One entry per compared method but the baseline: ``method``, ``title``, ``verdict`` (against the baseline, and against the
     strongest cheap one) and ``text``. ``pairs``: ``paired.tables``."""
     base, found = title(results, baseline(results)), pairs.set_index(["method", "against"])
     entries = []
@@ -66,11 +66,11 @@ def _steps(row, results: Results) -> str:
     if math.isnan(row.steps):
         return ""
     if math.isinf(row.steps):
-        return f"Its median seed did not reach the target in {horizon(results)} steps."
+        return f"Its median seed did not reach the threshold in {horizon(results)} steps."
     fewer = 100 * row.fewer_steps_than_baseline
     bound = ("at least " if fewer >= 0 else "at most ") * row.baseline_bound
     words = f"{bound}{abs(fewer):.0f} % {'fewer' if fewer >= 0 else 'more'} than the baseline"
-    return f"It reached the target at step {row.steps:.0f} of {horizon(results)} ({words})."
+    return f"It reached the threshold at step {row.steps:.0f} of {horizon(results)} ({words})."
 
 
 def _cost(row, base: str) -> str:
@@ -99,11 +99,11 @@ def notes(results: Results, main: pd.DataFrame, epochs: pd.DataFrame) -> list[st
     if results.experiment.get("horizon", "fixed-horizon") == "fixed-horizon" and _decays(results):
         said.append(
             f"The {results.experiment['schedule']} schedule ends at step {horizon(results)} for every run, so a curve that"
-            " crosses the target early does so at a high learning rate: steps to target are comparable between methods here,"
+            " crosses the threshold early does so at a high learning rate: steps to threshold are comparable between methods here,"
             " not with runs whose schedule ends at the crossing."
         )
-    if targets(results)["loss"].isna().all():
-        said.append("No target: the baseline did not finish, so steps to target could not be counted.")
+    if thresholds(results)["loss"].isna().all():
+        said.append("No threshold: the baseline did not finish, so steps to threshold could not be counted.")
     for words in disagreements(results.runs):
         said.append(f"The runs differ in {words}: do not read small differences between them.")
     if scored := [title(results, method) for method in results.experiment.get("scored", [])]:

@@ -121,7 +121,7 @@ def _named(results: Results, kind: str) -> str:
 
 
 def table(results: Results, known: Published | None = None) -> pd.DataFrame:
-    """One row a (claim, method that stands for it): reported, measured, interval, scale and verdict."""
+    """One row per (claim, method that stands for it): reported, measured, interval, scale and verdict."""
     known = known or published()
     rows = []
     for claim in known.claims:
@@ -239,13 +239,15 @@ def caption(frame: pd.DataFrame, results: Results) -> str:
     if repaired:
         words += f" Repaired by this benchmark, so not the paper's method to the letter: {', '.join(repaired)}."
     told = (
-        "" if uniformly_weighted(results) else " Some methods are told these weights: read their rows beside `target`."
+        ""
+        if uniformly_weighted(results)
+        else " Some methods are told these weights: read their rows beside `objective`."
     )
     return words + weighting(results) + told
 
 
 def plausibility(known: Published | None = None) -> pd.DataFrame:
-    """One row a finding: the claim, what was reported, ``odd`` and the arithmetic; a claim without one is left out."""
+    """One row per finding: the claim, what was reported, ``odd`` and the arithmetic; a claim without one is left out."""
     known = known or published()
     rows = [
         (

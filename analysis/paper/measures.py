@@ -1,7 +1,7 @@
 """What claims are measured by: named pure functions of the tidy results, each on methods that the results hold.
 
 A measurement is a value with its interval and the number of seeds (or blocks, or repeats) behind it, or the reason why there is
-none. Seeds are paired wherever two methods meet. A failed run, and one that never reaches its target, counts as infinitely bad.
+none. Seeds are paired wherever two methods meet. A failed run, and one that never reaches its threshold, counts as infinitely bad.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.results.tables import Results
 
 # What "perplexity" means. The papers average the perplexities of the domains, unweighted; beside that stands exp of the mean loss
-# that this benchmark compares by. Both are held in nats: the logarithm of that average, or the mean loss itself.
+# that is the objective loss here. Both are held in nats: the logarithm of that average, or the mean loss itself.
 PERPLEXITIES, LOSS = "perplexities", "loss"
 _COLUMNS = {PERPLEXITIES: "mean_of_perplexities", LOSS: "mean"}
 
@@ -56,38 +56,38 @@ def _final(results: Results, method: str, split: str, mean: str) -> pd.Series:
     return _nats(rows[rows["method"] == method].set_index("seed")[f"{split}_{_COLUMNS[mean]}"], mean)
 
 
-def _steps(results: Results, method: str, goal: float, mean: str) -> pd.Series:
-    """Seed -> the step at which the method reaches ``goal`` (nats, validation); inf: never, or a failed run."""
+def _steps(results: Results, method: str, threshold: float, mean: str) -> pd.Series:
+    """Seed -> the step at which the method reaches ``threshold`` (nats, validation); inf: never, or a failed run."""
     found = {}
     for run in runs_of(results, [method]).itertuples():
         if run.status != "finished":
             found[run.seed] = math.inf
         elif (curve := _curves(results).get(run.run)) is not None:
-            found[run.seed] = crossing(curve["step"], _nats(curve[_COLUMNS[mean]], mean), goal)
+            found[run.seed] = crossing(curve["step"], _nats(curve[_COLUMNS[mean]], mean), threshold)
     return pd.Series(found, dtype=float)
 
 
-def _goal(results: Results, method: str, mean: str) -> float:
+def _threshold(results: Results, method: str, mean: str) -> float:
     """The median over seeds of the method's final validation value (nats); NaN where it is not finite."""
     final = _final(results, method, "valid", mean)
-    goal = float(median(final)) if len(final) else math.nan
-    return goal if math.isfinite(goal) else math.nan
+    threshold = float(median(final)) if len(final) else math.nan
+    return threshold if math.isfinite(threshold) else math.nan
 
 
 def steps_to(results: Results, method: str, to: str, mean: str = PERPLEXITIES) -> Measured:
     """Steps to ``to``'s final perplexity; inf: never."""
-    goal = _goal(results, to, mean)
-    return over(_steps(results, method, goal, mean), why=f"{method} has no curve, or {to} no final loss")
+    threshold = _threshold(results, to, mean)
+    return over(_steps(results, method, threshold, mean), why=f"{method} has no curve, or {to} no final loss")
 
 
 def fewer_steps(results: Results, method: str, to: str, than: str = "", mean: str = PERPLEXITIES) -> Measured:
     """Steps saved on the way to ``to``'s final perplexity, in percent (-inf: it never gets there): of its whole run, or of what
     ``than`` takes to get there. Where that never does its whole run stands for it, and the saving is a lower bound."""
-    goal = _goal(results, to, mean)
-    if math.isnan(goal):
+    threshold = _threshold(results, to, mean)
+    if math.isnan(threshold):
         return Measured(why=f"{to} has no final loss")
-    steps, whole = _steps(results, method, goal, mean), float(horizon(results))
-    base = _steps(results, than, goal, mean) if than else pd.Series(whole, steps.index)
+    steps, whole = _steps(results, method, threshold, mean), float(horizon(results))
+    base = _steps(results, than, threshold, mean) if than else pd.Series(whole, steps.index)
     both = pd.DataFrame({"own": steps, "base": base}).dropna()
     both = both[np.isfinite(both).any(axis=1)]  # where neither gets there nothing is saved or lost
     saved = 100 * (1 - both["own"] / both["base"].clip(upper=whole))
@@ -150,14 +150,14 @@ def speedup(results: Results, method: str, to: str, currency: str = "seconds", m
 
     ``currency``: ``seconds`` (steps times probed step time) or ``flops``.
     """
-    goal, known, seconds = _goal(results, to, mean), results.runs.set_index("run"), step_seconds(results)
+    threshold, known, seconds = _threshold(results, to, mean), results.runs.set_index("run"), step_seconds(results)
 
     def cost(run: pd.Series) -> float:
         if currency == "flops":
             return float(run["model_flops"] + run["method_flops"])
         return float(run["steps"] * seconds.get((run["method"], run["model"]), math.nan))
 
-    steps, spent = _steps(results, method, goal, mean), []
+    steps, spent = _steps(results, method, threshold, mean), []
     whole = median([cost(run) for _, run in runs_of(results, [to]).iterrows()])
     for _, run in runs_of(results, [method]).iterrows():
         part = steps.get(run["seed"], math.nan) / run["steps"]

@@ -29,7 +29,7 @@ PUBLISHED, HERE = "published", "here"
 
 
 def validation(results: Results) -> pd.DataFrame:
-    """One row a (panel, method, step): ``perplexity``, of the paper's curves as read off and of the methods that stand for them."""
+    """One row per (panel, method, step): ``perplexity``, of the paper's curves as read off and of our methods in their place."""
     known, table = published(), published().tables["validation"]
     rows = [
         (PUBLISHED, name, name, known.row(name), step, value)
@@ -54,7 +54,7 @@ def mean_perplexities(results: Results, method: str) -> pd.Series:
 
 
 def marks(results: Results) -> pd.DataFrame:
-    """One row a (panel, AC-ODM's method): the ``steps`` to ODM's final ``perplexity``, and percent ``fewer`` (−inf: never)."""
+    """One row per (panel, AC-ODM's method): the ``steps`` to ODM's final ``perplexity``, and percent ``fewer`` (−inf: never)."""
     known, table, cost = published(), published().tables["validation"], published().tables["cost"]
     end, whole = table.rows[REFERENCE][-1], cost.rows[REFERENCE]["steps"]
     rows = []
@@ -194,7 +194,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
 
 
 def axes_curves(results: Results) -> pd.DataFrame:
-    """One row a (axis, label, step): the median validation ``perplexity`` of each value of the axes that the paper varies."""
+    """One row per (axis, label, step): the median validation ``perplexity`` of each value of the axes that the paper varies."""
     rows = []
     for axis in AXES:
         about = results.axes.get(axis, {"methods": {}})
@@ -205,7 +205,7 @@ def axes_curves(results: Results) -> pd.DataFrame:
 
 
 def draw_axes(frame: pd.DataFrame) -> Figure:
-    """One panel an axis, a line a value."""
+    """One panel per axis, a line a value."""
     style.use()
     names = frame["axis"].unique()
     figure, axes = plt.subplots(1, len(names), figsize=(style.WIDTH, 2.6), squeeze=False)

@@ -197,7 +197,7 @@ def domains_published(results: Results) -> tuple:
 
 
 def domain_perplexity(results: Results) -> pd.DataFrame:
-    """One row a (method that stands for a row of the paper, domain or the mean): median test ``perplexity``; NaN: not run."""
+    """One row per (method that stands for a row of the paper, domain or the mean): median test ``perplexity``; NaN: not run."""
     table = published().tables["domains"]
     names = [name for name in next(iter(table.rows.values())) if name != "others"]
     methods = [method for name in names for method in published().stand_ins(results, name)]

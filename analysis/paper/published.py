@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from acodm_analysis.core.frames import targets
+from acodm_analysis.core.frames import thresholds
 from acodm_analysis.paper.measures import MEASURES
 from acodm_analysis.paper.plausibility import CHECKS, Finding
 from acodm_core.errors import UserError, unknown_name
@@ -149,7 +149,7 @@ class Published(_Part):
     def stand_ins(self, results: Results, name: str) -> dict[str, str]:
         """Method -> variant: those of ``results`` that stand for the paper's method ``name`` and have runs, most literal first."""
         if name == BEST_STATIC:
-            found = {targets(results).set_index("target").loc["best_static", "method"]: ""}
+            found = {thresholds(results).set_index("threshold").loc["best_static", "method"]: ""}
         else:
             found = {_behind(results, method): variant for variant, method in self.methods[name].variants()}
         ran = set(results.runs["method"])

@@ -25,16 +25,27 @@ from acodm_analysis import (
     profiles,
     regret,
     repetition,
-    steps_to_target,
+    steps_to_threshold,
 )
 from acodm_core.results.tables import Results
 
 KEPT = Path(__file__).with_name("analysis")
-MODULES = (comparison, compute_matched, cost, currencies, domains, noise, overhead, paired, repetition, steps_to_target)
+MODULES = (
+    comparison,
+    compute_matched,
+    cost,
+    currencies,
+    domains,
+    noise,
+    overhead,
+    paired,
+    repetition,
+    steps_to_threshold,
+)
 SUFFIXES = (".csv", ".md", ".tex")
-TABLES = ("comparison", "cost", "domains_perplexity", "overhead", "paired", "repetition", "steps_to_target")
+TABLES = ("comparison", "cost", "domains_perplexity", "overhead", "paired", "repetition", "steps_to_threshold")
 TABLES += ("compute_matched", "currencies", "noise", "profiles")
-# With target weights, an oracle, an axis and trials.
+# With objective weights, an oracle, an axis and trials.
 EXTENDED = (ablation, comparison, regret)
 ASKED = ("downstream", "contamination")
 NAMES = [

@@ -3,7 +3,7 @@
 RENDERED = f"{RESULTS}/rendered"
 FIGURES = {
     "curves": "Efficiency",
-    "steps_to_target": "Efficiency",
+    "steps_to_threshold": "Efficiency",
     "domains": "Quality by domain",
     "mixtures": "Mixtures",
     "repetition": "Mixtures",
@@ -13,7 +13,7 @@ FIGURES = {
     "amortised": "Cost",
     "noise": "Quality by domain",
 }
-TABLES = ["comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost"]
+TABLES = ["comparison", "paired", "steps_to_threshold", "domains_perplexity", "repetition", "overhead", "cost"]
 TABLES += ["currencies", "compute_matched", "noise", "claims", "plausibility"]
 # What stands behind a figure and is no table.
 DRAWN = ["curves", "mixtures", "diagnostics", "domains", "overhead_parts", "cost_phases", "amortised", "noise_seeds"]

@@ -386,7 +386,7 @@ def test_few_seeds_failed_runs_and_no_probe_are_judged_by_the_rule(canned_result
 def test_the_printed_table_says_what_its_rows_are(results, table, tmp_path):
     claims.render(results, tmp_path)
     text = (tmp_path / "claims.md").read_text()
-    assert "Repaired by this benchmark" in text and "read their rows beside `target`" in text
+    assert "Repaired by this benchmark" in text and "read their rows beside `objective`" in text
     kept = pd.read_csv(tmp_path / "claims.csv")
     np.testing.assert_allclose(kept["measured"], table["measured"].astype(float), rtol=1e-9)
     assert "fits" in (tmp_path / "plausibility.md").read_text()

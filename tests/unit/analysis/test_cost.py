@@ -1,4 +1,4 @@
-"""The cost ledger: four currencies to three targets, both horizon rules, reuse of a phase, and equal compute."""
+"""The cost ledger: four currencies to three thresholds, both horizon rules, reuse of a phase, and equal compute."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ledger(results):
-    return currencies.table(results).set_index(["target", "horizon", "method", "currency", "way"]).sort_index()
+    return currencies.table(results).set_index(["threshold", "horizon", "method", "currency", "way"]).sort_index()
 
 
 def changed(results: Results, **tables: pd.DataFrame) -> Results:
@@ -48,10 +48,10 @@ def trained_to(
     return changed(results, runs=pd.concat(runs, ignore_index=True), metrics=pd.concat(metrics, ignore_index=True))
 
 
-def test_every_currency_is_proportional_to_the_steps_to_the_target(results, ledger):
-    for target in frames.TARGETS:
-        found = frames.crossings(results).query("target == @target and method == 'acodm'")["steps"]
-        at = ledger.loc[target, frames.FIXED, "acodm"]["cost"]
+def test_every_currency_is_proportional_to_the_steps_to_the_threshold(results, ledger):
+    for threshold in frames.THRESHOLDS:
+        found = frames.crossings(results).query("threshold == @threshold and method == 'acodm'")["steps"]
+        at = ledger.loc[threshold, frames.FIXED, "acodm"]["cost"]
         assert at["steps", "alone"] == pytest.approx(np.median(found))
         assert at["tokens", "alone"] == pytest.approx(np.median(found) * fake_results.BATCH * fake_results.CONTEXT)
         run = results.runs.set_index("run").loc["acodm-s0"]
@@ -103,12 +103,12 @@ def test_the_matched_horizon_was_not_run(results, ledger):
     assert set(cells["Steps, matched horizon"]) == {"not run"}
 
 
-def test_the_matched_horizon_is_the_shortest_schedule_that_ended_at_the_target(results):
+def test_the_matched_horizon_is_the_shortest_schedule_that_ended_at_the_threshold(results):
     good, bad = trained_to(results, 160, 0.3), trained_to(results, 160, -0.3)
     for one, steps in ((good, 160), (bad, 300)):
-        found = frames.matched_crossings(one).query("target == 'natural'").set_index(["method", "seed"])["steps"]
+        found = frames.matched_crossings(one).query("threshold == 'natural'").set_index(["method", "seed"])["steps"]
         assert found["acodm", 1] == steps and found.drop("natural").isna().sum() == 19
-        assert set(found["natural"]) == {300, math.inf}, "the target is where its own schedule ends"
+        assert set(found["natural"]) == {300, math.inf}, "the threshold is where its own schedule ends"
     row = cost.per_run(good, "natural", frames.MATCHED).set_index("run").loc["acodm-s1"]
     assert row["flops_alone"] == pytest.approx(row["flops_run"] * 160 / 300)
 
@@ -183,9 +183,9 @@ def test_equal_compute_reads_existing_curves_and_extrapolates_nothing(results):
     assert row["plain_loss"] == pytest.approx(curve.median())
     assert row["plain_cheap"] == "Uniform"
     assert row["difference_low"] < row["difference"] < row["difference_high"]
-    at = 20 * (row["target_flops"] / uniform * 300 // 20)
+    at = 20 * (row["threshold_flops"] / uniform * 300 // 20)
     theirs = curves[curves["step"] == at].groupby("method")["mean"].median()
-    assert row["target_cheap_loss"] == pytest.approx(min(theirs["natural"], theirs["uniform"]))
+    assert row["threshold_cheap_loss"] == pytest.approx(min(theirs["natural"], theirs["uniform"]))
 
 
 def test_a_longer_cheap_run_is_what_the_whole_compute_would_have_bought(results):

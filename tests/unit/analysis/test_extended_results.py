@@ -1,4 +1,4 @@
-"""What an experiment may add to its results: target weights, an oracle, axes, trials and what the agents recorded."""
+"""What an experiment may add to its results: objective weights, an oracle, axes, trials and what the agents recorded."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def changed(results: Results, **experiment) -> Results:
     return clone
 
 
-def test_the_primary_loss_is_weighted_by_the_target_everywhere(results):
+def test_the_primary_loss_is_weighted_by_the_objective_everywhere(results):
     rows = results.metrics.query("split == 'test' and run == 'odm-s2' and metric == 'loss'").set_index("domain")
     loss = rows["value"].reindex(fake_results.DOMAINS).to_numpy()
     final = frames.finals(results).set_index("run").loc["odm-s2"]
-    assert final["test_mean"] == pytest.approx(fake_results.TARGET @ loss)
+    assert final["test_mean"] == pytest.approx(fake_results.OBJECTIVE @ loss)
     assert final["test_unweighted"] == pytest.approx(loss.mean())
-    assert final["test_worst"] == pytest.approx(loss[fake_results.TARGET > 0].max())
-    goal = frames.targets(results).set_index("target").loc["natural", "loss"]
+    assert final["test_worst"] == pytest.approx(loss[fake_results.OBJECTIVE > 0].max())
+    goal = frames.thresholds(results).set_index("threshold").loc["natural", "loss"]
     natural = frames.losses(results, "valid").query("method == 'natural' and step == 300")["mean"]
     assert goal == pytest.approx(natural.median())
     table = curves.table(results).query("method == 'natural' and step == 300")
     assert table["loss"].item() == pytest.approx(goal)
-    row = domains.table(results).set_index(["method", "domain"]).loc[("odm", "target-weighted mean")]
+    row = domains.table(results).set_index(["method", "domain"]).loc[("odm", "objective-weighted mean")]
     assert row["loss"] == pytest.approx(frames.finals(results).query("method == 'odm'")["test_mean"].median())
 
 
@@ -66,9 +66,9 @@ def test_weights_that_are_all_the_same_change_nothing(results):
 
 
 def test_captions_say_which_mean_it_is(results, rendered):
-    for name in ("comparison", "paired", "steps_to_target", "domains_perplexity", "ablation_discount", "regret"):
-        assert "target-weighted means over domains (python_code 0.4," in (rendered / f"{name}.md").read_text()
-    assert "Target-weighted mean" in (rendered / "curves.svg").read_text()
+    for name in ("comparison", "paired", "steps_to_threshold", "domains_perplexity", "ablation_discount", "regret"):
+        assert "objective-weighted means over domains (python_code 0.4," in (rendered / f"{name}.md").read_text()
+    assert "Objective-weighted mean" in (rendered / "curves.svg").read_text()
     natural = changed(results, objective_weights=list(results.natural_weights.values()))
     assert "weighted by natural share" in comparison.caption(natural)
     assert "test_unweighted" in pd.read_csv(rendered / "comparison.csv")
@@ -111,7 +111,7 @@ def test_an_axis_has_a_row_for_every_value_and_for_the_references(results):
     assert by.loc["0", "verdict"] == paired.HIGHER and by.loc["0.9", "verdict"] == "base"
     assert (
         by.loc["0.9", "steps"]
-        == frames.crossings(results).query("method == 'acodm' and target == 'natural'")["steps"].median()
+        == frames.crossings(results).query("method == 'acodm' and threshold == 'natural'")["steps"].median()
     )
     dots = ablation.seeds(results, "discount").set_index(["label", "seed"])
     assert dots.loc[("0", 3), "difference"] == pytest.approx(gaps[3])
@@ -129,8 +129,8 @@ def test_few_seeds_and_failed_runs_have_no_verdict_in_an_axis(broken):
     assert by.loc["0", "failed"] == 0.5 and by.loc["0", "statuses"] == "1 diverged, 1 finished"
     assert by.loc["0", "verdict"] == paired.FAILED and by.loc["0.99", "verdict"] == "not run"
     cells = ablation.shown(ablation.table(broken, "discount"), 300).set_index("Value")
-    assert cells.loc["0", "Steps to target"].startswith(">300")
-    assert set(cells.loc["0.99", ["Test loss", "Failed (%)", "Steps to target"]]) == {"not run"}
+    assert cells.loc["0", "Steps to threshold"].startswith(">300")
+    assert set(cells.loc["0.99", ["Test loss", "Failed (%)", "Steps to threshold"]]) == {"not run"}
     two = changed(broken, axes={"x": {"title": "X", "of": "natural", "methods": {"a": "uniform", "b": "natural"}}})
     assert ablation.table(two, "x").set_index("label").loc["a", "verdict"] == "n = 2: no verdict"
 
@@ -152,9 +152,9 @@ def test_regret_is_the_loss_above_the_oracles_on_the_same_seed(results):
 
 def test_distance_is_to_the_oracles_mixture(results):
     table = regret.table(results).set_index("method")
-    assert table.loc["uniform", "distance"] == pytest.approx(np.abs(fake_results.TARGET - 1 / 12).sum() / 2)
+    assert table.loc["uniform", "distance"] == pytest.approx(np.abs(fake_results.OBJECTIVE - 1 / 12).sum() / 2)
     assert table.loc["natural", "distance"] == pytest.approx(
-        np.abs(fake_results.TARGET - fake_results.NATURAL).sum() / 2
+        np.abs(fake_results.OBJECTIVE - fake_results.NATURAL).sum() / 2
     )
 
 
@@ -179,9 +179,9 @@ def test_regret_without_an_oracle_says_what_is_missing(results):
         regret.table(changed(results, compare=fake_results.COMPARE))
 
 
-def test_the_oracle_sets_no_target(results):
+def test_the_oracle_sets_no_threshold(results):
     assert "oracle" in frames.static_methods(results)
-    assert frames.targets(results).set_index("target").loc["best_static", "method"] in ("natural", "uniform")
+    assert frames.thresholds(results).set_index("threshold").loc["best_static", "method"] in ("natural", "uniform")
 
 
 def test_diagnostics_are_medians_over_seeds_of_short_stretches(results):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from acodm_analysis import amortised, cost, diagnostics, mixtures, repetition, steps_to_target
+from acodm_analysis import amortised, cost, diagnostics, mixtures, repetition, steps_to_threshold
 from acodm_analysis.core import style
 from acodm_analysis.paper import paper_tables
 from acodm_core.results.tables import Results
@@ -51,7 +51,7 @@ def test_no_bar_needs_hatching_which_browsers_drop(results):
     titles = results.experiment["titles"]
     order = {method: titles[method] for method in results.compare}
     figures = [cost.draw(cost.bars(results), titles, "natural")]
-    figures.append(steps_to_target.draw(steps_to_target.table(results), order, fake_results.STEPS))
+    figures.append(steps_to_threshold.draw(steps_to_threshold.table(results), order, fake_results.STEPS))
     for figure in figures:
         patches = [patch for ax in figure.axes for patch in ax.patches]
         assert patches and not any(patch.get_hatch() for patch in patches)
@@ -59,11 +59,11 @@ def test_no_bar_needs_hatching_which_browsers_drop(results):
     assert len(looks) > len(results.compare)  # a phase has a colour of its own
 
 
-def test_equal_targets_share_a_panel(results):
-    frame = steps_to_target.table(results)
-    assert len(steps_to_target.distinct(frame)) == 2  # uniform is the best static mixture here
-    apart = frame.assign(set_by=frame["set_by"].where(frame["target"] != "best_static", "temperature"))
-    assert len(steps_to_target.distinct(apart)) == 3
+def test_equal_thresholds_share_a_panel(results):
+    frame = steps_to_threshold.table(results)
+    assert len(steps_to_threshold.distinct(frame)) == 2  # uniform is the best static mixture here
+    apart = frame.assign(set_by=frame["set_by"].where(frame["threshold"] != "best_static", "temperature"))
+    assert len(steps_to_threshold.distinct(apart)) == 3
 
 
 def test_one_large_method_does_not_flatten_the_others():

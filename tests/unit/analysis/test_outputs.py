@@ -18,8 +18,18 @@ from acodm_analysis.core import frames, style, tables
 from acodm_analysis.pages.verdicts import notes, verdicts
 from acodm_core.results.tables import Results
 
-FIGURES = ("curves", "steps_to_target", "domains", "mixtures", "diagnostics", "overhead", "cost", "amortised", "noise")
-TABLES = ("comparison", "paired", "steps_to_target", "domains_perplexity", "repetition", "overhead", "cost")
+FIGURES = (
+    "curves",
+    "steps_to_threshold",
+    "domains",
+    "mixtures",
+    "diagnostics",
+    "overhead",
+    "cost",
+    "amortised",
+    "noise",
+)
+TABLES = ("comparison", "paired", "steps_to_threshold", "domains_perplexity", "repetition", "overhead", "cost")
 TABLES += ("currencies", "compute_matched", "noise")
 
 
@@ -44,10 +54,10 @@ def rendered_broken(canned_rendered):
     return canned_rendered("plain", broken=True)
 
 
-def test_target_is_the_median_final_loss_of_natural(results):
+def test_threshold_is_the_median_final_loss_of_natural(results):
     rows = results.metrics.query("split == 'valid' and step == 300 and metric == 'loss'")
     means = [rows[rows["run"] == f"natural-s{seed}"]["value"].mean() for seed in range(5)]
-    goals = frames.targets(results).set_index("target")
+    goals = frames.thresholds(results).set_index("threshold")
     assert goals.loc["natural", "loss"] == pytest.approx(np.median(means))
     assert goals.loc["best_static", "method"] in ("natural", "uniform")
     assert goals.loc["best_static", "loss"] == pytest.approx(goals["loss"].min())
@@ -131,9 +141,9 @@ def test_a_diverged_run_stays_in_the_tables(broken):
     assert table.loc["acodm", "statuses"] == "1 diverged, 1 finished"
     assert math.isinf(table.loc["acodm", "test_mean"]) and math.isinf(table.loc["acodm", "steps"])
     cells = comparison.shown(table.reset_index(), 300).set_index("Method")
-    assert cells.loc["AC-ODM", "Steps to target"].startswith(">300")
+    assert cells.loc["AC-ODM", "Steps to threshold"].startswith(">300")
     assert "diverged" in cells.loc["AC-ODM", "Seeds"]
-    assert set(cells.loc["ODM", ["Seeds", "Test loss", "Steps to target", "Fewer steps (%)"]]) == {"not run"}
+    assert set(cells.loc["ODM", ["Seeds", "Test loss", "Steps to threshold", "Fewer steps (%)"]]) == {"not run"}
     assert set(cells["Step time (×)"]) == {"not run"}
 
 
@@ -196,12 +206,14 @@ def test_mixture_and_domain_tables_keep_the_declared_order(results):
 
 
 def test_marks_of_the_curves_are_those_of_the_main_table(results):
-    found = curves.marks(results).set_index(["target", "method"])
-    for target in ("natural", "uniform"):
-        main = comparison.table(results, target).set_index("method")
+    found = curves.marks(results).set_index(["threshold", "method"])
+    for threshold in ("natural", "uniform"):
+        main = comparison.table(results, threshold).set_index("method")
         for method in ("odm", "acodm"):
-            assert found.loc[(target, method), "steps"] == main.loc[method, "steps"]
-            assert found.loc[(target, method), "fewer"] == pytest.approx(main.loc[method, "fewer_steps_than_baseline"])
+            assert found.loc[(threshold, method), "steps"] == main.loc[method, "steps"]
+            assert found.loc[(threshold, method), "fewer"] == pytest.approx(
+                main.loc[method, "fewer_steps_than_baseline"]
+            )
 
 
 def test_medians_decide_what_a_curve_shows_and_bands_may_leave_it():

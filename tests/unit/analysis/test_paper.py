@@ -76,7 +76,7 @@ def test_published_domains_and_ours_never_share_a_row(results, rendered):
     _, theirs = cells(rendered, "domains_published")
     _, ours = cells(rendered, "domains")
     assert not {row[0] for row in theirs} & {row[0] for row in ours}
-    assert [row[0] for row in ours] == [*results.domains, "mean over domains", "exp of the target-weighted mean"]
+    assert [row[0] for row in ours] == [*results.domains, "mean over domains", "exp of the objective-weighted mean"]
     # The paper's mean is that of the domains' perplexities.
     known = paper_tables.domain_perplexity(results).query("method == 'acodm'").set_index("domain")["perplexity"]
     last = frames.by_domain(results, "test").map(math.exp).mean(axis=1).droplevel("step")

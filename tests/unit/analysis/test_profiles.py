@@ -44,7 +44,7 @@ def test_the_score_is_the_area_under_the_profile():
     assert profiles.scores(np.ones((4, 1))) == 1 and profiles.scores(np.full((4, 1), np.inf)) == 0
 
 
-def test_nobody_reaching_a_target_puts_nobody_first():
+def test_nobody_reaching_a_threshold_puts_nobody_first():
     assert np.isinf(profiles.ratios(np.full((1, 3), np.inf))).all()
 
 

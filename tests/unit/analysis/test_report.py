@@ -152,18 +152,18 @@ def test_a_run_shows_its_spec_and_links_to_its_files(canned_rendered, tmp_path):
     assert (results.folder / links["results/runs/odm-s0/manifest.json"]).exists()
 
 
-def test_the_main_table_holds_a_value_for_every_target(page, results):
+def test_the_main_table_holds_a_value_for_every_threshold(page, results):
     main = page[page.index('id="summary"') : page.index('id="efficiency"')]
     row = main[main.index('<tr data-method="acodm">') :]
     row = row[: row.index("</tr>")]
-    for target in ("natural", "uniform", "best_static"):
+    for threshold in ("natural", "uniform", "best_static"):
         cells = (
-            comparison.shown(comparison.table(results, target), fake_results.STEPS).set_index("Method").loc["AC-ODM"]
+            comparison.shown(comparison.table(results, threshold), fake_results.STEPS).set_index("Method").loc["AC-ODM"]
         )
-        steps = cells["Steps to target"].split(" [")[0].replace(">", "&gt;")
-        hidden = "" if target == style.DEFAULT_TARGET else " hidden"
-        assert f'<span data-target="{target}"{hidden}>{steps}' in row
-        assert f'<input type="radio" name="target" value="{target}"' in page
+        steps = cells["Steps to threshold"].split(" [")[0].replace(">", "&gt;")
+        hidden = "" if threshold == style.DEFAULT_THRESHOLD else " hidden"
+        assert f'<span data-threshold="{threshold}"{hidden}>{steps}' in row
+        assert f'<input type="radio" name="threshold" value="{threshold}"' in page
 
 
 def test_hovering_says_what_the_table_holds_where_the_line_is(page, rendered):
@@ -259,7 +259,7 @@ READER = r"""
 (function () {
   var all = function (selector, root) { return Array.from((root || document).querySelectorAll(selector)); };
   var seen = function (part) { var box = part.getBoundingClientRect(); return box.width > 0 && box.height > 0; };
-  var ours = function () { return all("svg [data-method='acodm']:not([data-target])"); };
+  var ours = function () { return all("svg [data-method='acodm']:not([data-threshold])"); };
   var box = document.querySelector("#methods input[value='acodm']"), found = { wrong: wrong };
   var there = function (part) { return seen(part) && seen(part.querySelector("h2")); };
   found.sections = all("main section").filter(there).map(function (part) { return part.id; });
@@ -290,11 +290,11 @@ READER = r"""
   found.again = ours().filter(seen).length;
   var cell = function () { return document.querySelector("#summary tr[data-method='acodm'] td:nth-of-type(6)").innerText; };
   var goals = function () {
-    var marks = all(".plot[data-points='curves'] [data-target]").filter(seen);
-    return Array.from(new Set(marks.map(function (part) { return part.dataset.target; })));
+    var marks = all(".plot[data-points='curves'] [data-threshold]").filter(seen);
+    return Array.from(new Set(marks.map(function (part) { return part.dataset.threshold; })));
   };
   found.natural = [cell(), goals()];
-  document.querySelector("#targets input[value='uniform']").click();
+  document.querySelector("#thresholds input[value='uniform']").click();
   found.uniform = [cell(), goals()];
   document.querySelector("#summary tr[data-method='acodm_proxy'] td").click();
   var dialog = document.getElementById("behind");
@@ -355,7 +355,7 @@ def test_toggling_a_method_takes_it_out_of_every_figure(read):
     assert read["before"] > 50 and read["off"] == 0 and read["again"] == read["before"] and read["others"] == 0
 
 
-def test_choosing_a_target_changes_the_table_and_the_curves(read):
+def test_choosing_a_threshold_changes_the_table_and_the_curves(read):
     assert read["natural"][1] == ["natural"] and read["uniform"][1] == ["uniform"]
     assert read["natural"][0] != read["uniform"][0]
 

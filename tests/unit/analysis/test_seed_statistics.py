@@ -14,7 +14,7 @@ INF, NAN = math.inf, math.nan
 
 
 @pytest.mark.parametrize(
-    ("steps", "losses", "target", "expected"),
+    ("steps", "losses", "threshold", "expected"),
     [
         # log-linear: half way down in loss is the geometric mean in steps
         ([0, 100, 400, 800], [9, 4, 2, 1], 3, 200.0),
@@ -24,13 +24,13 @@ INF, NAN = math.inf, math.nan
         ([0, 100, 200, 300], [5, 4, 3, 2], 3, 200.0),
         # a dip that one evaluation takes back does not count: the later crossing does
         ([100, 200, 300, 400, 500], [4, 2.9, 3.1, 2.9, 2.8], 3, 300 * (4 / 3) ** 0.5),
-        # plateau at the target is at the target
+        # plateau at the threshold is at the threshold
         ([100, 200, 300, 400], [4, 3, 3, 3], 3, 200.0),
         # plateau just above it never is
         ([100, 200, 300, 400], [4, 3.01, 3.01, 3.01], 3, INF),
         # the last evaluation has nothing after it and counts alone
         ([100, 200, 400], [5, 4, 2], 3, 200 * 2**0.5),
-        # NaN is above every target, before and after
+        # NaN is above every threshold, before and after
         ([100, 200, 300, 400], [4, NAN, 2, 2], 3, 300.0),
         ([100, 200, 300, 400], [4, 2, NAN, NAN], 3, INF),
         ([100, 200, 300], [NAN, NAN, NAN], 3, INF),
@@ -39,8 +39,8 @@ INF, NAN = math.inf, math.nan
         ([], [], 3, INF),
     ],
 )
-def test_crossing(steps, losses, target, expected):
-    assert st.crossing(steps, losses, target) == pytest.approx(expected)
+def test_crossing(steps, losses, threshold, expected):
+    assert st.crossing(steps, losses, threshold) == pytest.approx(expected)
 
 
 def test_noise_moves_a_crossing_by_less_than_its_size_over_the_slope():
@@ -53,7 +53,7 @@ def test_noise_moves_a_crossing_by_less_than_its_size_over_the_slope():
     assert math.exp(4.95) <= min(found) < math.exp(5) < max(found) <= math.exp(5.05)
 
 
-def test_crossing_without_a_target_is_not_run():
+def test_crossing_without_a_threshold_is_not_run():
     assert math.isnan(st.crossing([0, 1], [2, 1], NAN))
 
 
@@ -81,10 +81,10 @@ def test_bootstrap_reaches_infinity_without_nan():
 
 
 def test_fewer_than_five_seeds_give_a_range():
-    assert st.spread([3, 1, 2]) == (1, 3)
+    assert st.cell_interval([3, 1, 2]) == (1, 3)
     assert "seed" in st.interval_name(4) and "95" in st.interval_name(5)
-    assert all(math.isnan(end) for end in st.spread([1, NAN]))
-    assert all(math.isnan(end) for end in st.spread([]))
+    assert all(math.isnan(end) for end in st.cell_interval([1, NAN]))
+    assert all(math.isnan(end) for end in st.cell_interval([]))
 
 
 def test_five_seeds_give_their_ends_and_six_a_little_less():
@@ -148,7 +148,7 @@ def test_fewer_than_five_seeds_carry_no_judgement(n):
         judged = [st.improvement(values, np.arange(9)), st.improvement(np.arange(9), values), st.paired_p(values)]
         judged += [st.interquartile_mean(values), *st.interquartile_mean_interval(values)]
         assert all(math.isnan(value) for value in judged)
-        assert st.mean_spread(values) == st.spread(values) == (values.min(), values.max())
+        assert st.difference_interval(values) == st.cell_interval(values) == (values.min(), values.max())
 
 
 def test_a_median_never_averages_a_never_with_a_number():

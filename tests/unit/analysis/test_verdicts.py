@@ -98,12 +98,12 @@ def test_words_are_no_lower_bounds(text, shown):
     assert tables.at_least(text, True) == shown and tables.at_least(text, False) == text
 
 
-def with_target_weights(folder: Path, lower: float) -> Results:
+def with_objective_weights(folder: Path, lower: float) -> Results:
     """Canned results with a method that draws by the objective's weights, ``lower`` (nats) than uniform."""
     made = Results(fake_results.make(folder, 5))
     one = made.runs[made.runs["method"] == "uniform"]
-    rename = {run: run.replace("uniform", "target") for run in one["run"]}
-    clone = one.assign(run=one["run"].map(rename), method="target", mixer="target", title="Target weights")
+    rename = {run: run.replace("uniform", "objective") for run in one["run"]}
+    clone = one.assign(run=one["run"].map(rename), method="objective", mixer="objective", title="Objective weights")
     known = {name: getattr(made, name) for name in ("metrics", "mixture")}
     made.__dict__["runs"] = pd.concat([made.runs, clone], ignore_index=True)
     for name, table in known.items():
@@ -111,20 +111,20 @@ def with_target_weights(folder: Path, lower: float) -> Results:
         if name == "metrics":
             rows["value"] -= lower
         made.__dict__[name] = pd.concat([table, rows], ignore_index=True)
-    made.experiment = made.experiment | {"compare": [*made.compare, "target"]}
+    made.experiment = made.experiment | {"compare": [*made.compare, "objective"]}
     return made
 
 
-@pytest.mark.parametrize(("lower", "best"), [(0.05, "target"), (-0.05, "uniform")])
+@pytest.mark.parametrize(("lower", "best"), [(0.05, "objective"), (-0.05, "uniform")])
 def test_methods_stand_against_the_better_of_uniform_and_the_objectives_weights(tmp_path, lower, best):
-    made = with_target_weights(tmp_path, lower)
+    made = with_objective_weights(tmp_path, lower)
     assert frames.strongest_cheap(made) == best and frames.held_against(made) == ["natural", best]
     frame = comparison.table(made).set_index("method")
     own = cost.per_run(made).groupby("method")["flops_all_in"].median()
     assert frame.loc["acodm", "flops_all_in_speedup_over_cheap"] == pytest.approx(own[best] / own["acodm"])
     assert set(paired.tables(made)["against"]) == {"natural", best}
     assert best in set(amortised.table(made)["method"]) and frame.loc[best, "verdict_against_cheap"] == "itself"
-    ledger = currencies.table(made).set_index(["target", "horizon", "method", "currency", "way"]).sort_index()
+    ledger = currencies.table(made).set_index(["threshold", "horizon", "method", "currency", "way"]).sort_index()
     runs_ = cost.per_run(made).set_index(["method", "seed"])["flops_all_in"]
     ratios = (
         np.minimum(runs_[best], cost.per_run(made).set_index(["method", "seed"])["flops_run"][best]) / runs_["acodm"]

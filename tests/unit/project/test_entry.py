@@ -85,7 +85,7 @@ PROGRAMS = {
     "new-mixer": [CORE, "new-mixer", "thrifty", "--out", "thrifty.py"],
     "comparison": [f"{ANALYSIS}.comparison", "results", "out"],
     "export": [f"{ANALYSIS}.pages.export", "results", "out"],
-    "rerun": [f"{ANALYSIS}.pages.rerun", "results", "out/rerun.yaml", "--target", "uniform"],
+    "rerun": [f"{ANALYSIS}.pages.rerun", "results", "out/rerun.yaml", "--threshold", "uniform"],
 }
 
 

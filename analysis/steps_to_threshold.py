@@ -1,6 +1,7 @@
-"""Steps to each of the three targets: the median over seeds as a bar, every seed as a dot, censored runs at the horizon.
+"""Steps to each of the three thresholds: the median over seeds as a bar, every seed as a dot, censored runs at the horizon.
 
-Three targets (the natural mixture's final loss, uniform's, the best static method's) show whether an order hangs on one number.
+Three thresholds (the final losses of the natural mixture, of uniform and of the best static method) show whether an order depends
+on one number.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from acodm_analysis.core import style
-from acodm_analysis.core.frames import TARGETS, crossings, horizon, targets, title, weighting
+from acodm_analysis.core.frames import THRESHOLDS, crossings, horizon, thresholds, title, weighting
 from acodm_analysis.core.seed_statistics import median
 from acodm_analysis.core.tables import NOT_RUN, program, steps_cell, write_table
 from acodm_core.results.tables import Results
@@ -22,38 +23,39 @@ NAMES = {"natural": "natural's final loss", "uniform": "uniform's final loss", "
 
 
 def table(results: Results) -> pd.DataFrame:
-    """One row a (target, method, seed): ``steps`` (inf: censored, NaN: not run), ``goal`` (nats) and the method's ``median``."""
-    goals = targets(results).set_index("target")
+    """One row per (threshold, method, seed): ``steps`` (inf: censored, NaN: not run), ``loss`` of the threshold (nats);
+    ``median``: the method's."""
+    known = thresholds(results).set_index("threshold")
     frame = crossings(results)
-    frame["median"] = frame.groupby(["target", "method"])["steps"].transform(lambda steps: float(median(steps)))
-    frame["goal"] = frame["target"].map(goals["loss"])
-    frame["set_by"] = frame["target"].map(goals["method"])
+    frame["median"] = frame.groupby(["threshold", "method"])["steps"].transform(lambda steps: float(median(steps)))
+    frame["loss"] = frame["threshold"].map(known["loss"])
+    frame["set_by"] = frame["threshold"].map(known["method"])
     frame.insert(2, "title", [title(results, method) for method in frame["method"]])
     return frame.drop(columns="run")
 
 
 def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """Cells: one row a method, one column a target; every method compared has its row."""
+    """Cells: one row per method, one column per threshold; every method compared has its row."""
     cells = {"Method": [title(results, method) for method in results.compare]}
-    medians = frame.groupby(["target", "method"])["median"].first()
-    for name in TARGETS:
+    medians = frame.groupby(["threshold", "method"])["median"].first()
+    for name in THRESHOLDS:
         mine = [medians.get((name, method), float("nan")) for method in results.compare]
         cells[f"To {NAMES[name]}"] = [steps_cell(value, horizon(results)) for value in mine]
     return pd.DataFrame(cells)
 
 
 def distinct(frame: pd.DataFrame) -> dict[str, str]:
-    """Target -> its words, one for each different loss: uniform's is often the best static one, and one panel says both."""
+    """Threshold -> its words, one for each different loss: uniform's is often the best static one, and one panel says both."""
     found: dict[str, list[str]] = {}
-    for name in TARGETS:
-        mine = frame.loc[frame["target"] == name, "set_by"].dropna()
+    for name in THRESHOLDS:
+        mine = frame.loc[frame["threshold"] == name, "set_by"].dropna()
         setter = mine.iloc[0] if len(mine) and mine.iloc[0] else name
         found.setdefault(setter, []).append(name)
     return {names[0]: ",\n".join(NAMES[name] for name in names).capitalize() for names in found.values()}
 
 
 def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
-    """One panel per different target; dashed outlines are censored medians, open triangles censored seeds."""
+    """One panel per different threshold; dashed outlines are censored medians, open triangles censored seeds."""
     style.use()
     methods, kinds = list(order), distinct(frame)
     figure, grid = plt.subplots(
@@ -63,11 +65,11 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
     figure.subplots_adjust(wspace=0.08)
     colours = style.colours(methods)
     for ax, (name, words) in zip(axes, kinds.items(), strict=True):
-        rows = frame[frame["target"] == name]
-        goal = rows["goal"].max()
+        rows = frame[frame["threshold"] == name]
+        loss = rows["loss"].max()
         by = rows["set_by"].max()
         ax.set_title(
-            words + (f"\n{goal:.4f} nats ({order.get(by, by)})" if np.isfinite(goal) else "\nnot run"),
+            words + (f"\n{loss:.4f} nats ({order.get(by, by)})" if np.isfinite(loss) else "\nnot run"),
             fontweight="normal",
         )
         for y, method in enumerate(methods):
@@ -120,13 +122,13 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
 def render(results: Results, out: Path) -> None:
     frame = table(results)
     caption = (
-        f"Steps to three targets: medians over seeds; >{horizon(results)}: not reached. Horizon rule:"
+        f"Steps to three thresholds: medians over seeds; >{horizon(results)}: not reached. Horizon rule:"
         f" {results.experiment.get('horizon', 'fixed-horizon')}.{weighting(results)}"
     )
-    write_table(frame, shown(frame, results), "steps_to_target", out, caption)
+    write_table(frame, shown(frame, results), "steps_to_threshold", out, caption)
     order = {method: title(results, method) for method in results.compare}
-    style.save(draw(frame, order, horizon(results)), "steps_to_target", out)
+    style.save(draw(frame, order, horizon(results)), "steps_to_threshold", out)
 
 
 if __name__ == "__main__":
-    program("steps_to_target", __doc__, render)
+    program("steps_to_threshold", __doc__, render)
