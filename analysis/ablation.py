@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_analysis import paired
-from acodm_analysis.core import style
+from acodm_analysis.core import pairs, style
 from acodm_analysis.core.frames import (
     baseline,
     crossings,
@@ -29,6 +28,7 @@ from acodm_analysis.core.frames import (
     title,
     weighting,
 )
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import KNOWN_THRESHOLD, enough, interval_name, no_verdict, perplexity
 from acodm_analysis.core.tables import (
     between,
@@ -41,6 +41,18 @@ from acodm_analysis.core.tables import (
     write_table,
 )
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Ablations",
+    heading="{axis}",
+    figure="ablation_{axis}",
+    tables=("ablation_{axis}",),
+    data=("ablation_{axis}_seeds",),
+    caption=(
+        "Each value of the setting on the seeds of the base: final test loss (median with its interval, seeds as"
+        " small dots) and the difference to the base seed by seed. Dashed: medians of the references."
+    ),
+)
 
 VALUE, BASE, REFERENCE = "value", "base", "reference"
 
@@ -78,9 +90,9 @@ def table(results: Results, axis: str) -> pd.DataFrame:
     for end in ("", "_low", "_high"):
         frame[f"test_perplexity{end}"] = perplexity(frame[f"test_mean{end}"])
     values = frame.index[frame["kind"] != REFERENCE].tolist()
-    pairs = paired.table(results, results.axes[axis]["of"], values).set_index("method")
-    pairs = pairs.rename(columns={"n": "pairs"})
-    frame = frame.join(pairs[["pairs", "difference", "difference_low", "difference_high", "holm", "verdict"]])
+    tests = pairs.table(results, results.axes[axis]["of"], values).set_index("method")
+    tests = tests.rename(columns={"n": "pairs"})
+    frame = frame.join(tests[["pairs", "difference", "difference_low", "difference_high", "holm", "verdict"]])
     frame["pairs"] = frame["pairs"].fillna(0).astype(int)
     frame["verdict"] = frame["verdict"].where(frame["kind"] == VALUE, frame["kind"])
     return frame.reset_index()
@@ -90,7 +102,7 @@ def seeds(results: Results, axis: str) -> pd.DataFrame:
     """One row per run of the axis: ``label``, ``method``, ``seed``, ``test_mean``, ``difference`` to the base on that seed."""
     labels = rows_of(results, axis).query("kind != @REFERENCE").set_index("method")["label"]
     final = finals(results, labels.index.tolist())[["method", "seed", "test_mean"]]
-    gaps = paired.differences(results, results.axes[axis]["of"], labels.index.tolist())
+    gaps = pairs.differences(results, results.axes[axis]["of"], labels.index.tolist())
     final = final.merge(gaps[["method", "seed", "difference"]], how="left")
     final.insert(0, "label", final["method"].map(labels))
     return final
@@ -151,7 +163,7 @@ def draw(frame: pd.DataFrame, dots: pd.DataFrame, colours: dict[str, str], base:
         line.set_label(f"{reference.label}, median")
         style.tag(line, reference.method, f"{reference.label}: {reference.test_mean:.4f}")
     axes[1].axvline(0, color=style.INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    axes[0].set_xlabel(f"Test loss, {mean} (nats per token)")
+    axes[0].set_xlabel(f"Test loss, {mean} (nats)")
     axes[1].set_xlabel("Difference to the base (nats; left is better)")
     axes[0].set_yticks(
         range(len(rows)), [f"{r.label} (base)" if r.kind == BASE else r.label for r in rows.itertuples()]

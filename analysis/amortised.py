@@ -15,11 +15,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_analysis import cost
-from acodm_analysis.core import panels, style
+from acodm_analysis.core import costs, panels, style
 from acodm_analysis.core.frames import baseline, strongest_cheap, title
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import NOT_RUN, program, write_csv
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Cost",
+    place=20,
+    heading="When a phase is used again",
+    figure="amortised",
+    data=("amortised",),
+    caption=(
+        "The all-in cost to the threshold per run, over how many runs use what was paid for up front, as a ratio"
+        " to the baseline's; the level line without dots is the strongest cheap baseline, which pays for no"
+        " phase."
+    ),
+)
 
 REUSES = (1, 2, 3, 5, 10, 20, 50, 100)
 UNITS = {"flops": "FLOPs", "seconds": "seconds"}
@@ -29,14 +42,14 @@ def table(results: Results) -> pd.DataFrame:
     """One row per (method with a phase up front or the strongest cheap one, currency, reuses): ``cost`` per target run (median over
     seeds; inf: the threshold is never reached, NaN: not run), ``ratio`` to the baseline's, ``break_even``, the reuses from which
     that is below 1, and ``bound``: the baseline is censored, so the ratio is an upper bound."""
-    runs, base, cheap = cost.per_run(results), baseline(results), strongest_cheap(results)
+    runs, base, cheap = costs.per_run(results), baseline(results), strongest_cheap(results)
     rows = []
     for method in results.compare:
         mine = runs[runs["method"] == method]
         if method != cheap and not (mine["flops_upfront"] != 0).any():
             continue
         for name in UNITS:
-            to_beat, bound = cost.reference(runs, base, name)
+            to_beat, bound = costs.reference(runs, base, name)
             upfront, alone = float(np.median(mine[f"{name}_upfront"])), float(np.median(mine[f"{name}_alone"]))
             at = {
                 "method": method,
@@ -45,7 +58,7 @@ def table(results: Results) -> pd.DataFrame:
                 "currency": name,
                 "bound": bound,
             }
-            at["break_even"] = cost.break_even(upfront, to_beat - alone)
+            at["break_even"] = costs.break_even(upfront, to_beat - alone)
             for m in REUSES:
                 each = float(np.median(mine[f"{name}_alone"] + mine[f"{name}_upfront"] / m))
                 rows.append(at | {"reuses": m, "cost": each, "ratio": each / to_beat})
@@ -67,7 +80,7 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.5), sharey=True)
     figure.subplots_adjust(wspace=0.08)
     for ax, (name, unit) in zip(axes, UNITS.items(), strict=True):
-        ax.set_title(unit[:1].upper() + unit[1:], fontweight="normal")
+        ax.set_title(f"{unit[:1].upper()}{unit[1:]} to threshold", fontweight="normal")
         for method in methods:
             rows = drawn[(drawn["currency"] == name) & (drawn["method"] == method)]
             even = rows["break_even"].max()
@@ -85,8 +98,8 @@ def draw(frame: pd.DataFrame, colours: dict[str, str], base: str) -> Figure:
         ax.set_xlim(0.8 * REUSES[0], 1.25 * REUSES[-1])  # of a panel without lines, too
         ax.minorticks_off()
         ax.set_xlabel("Target runs that use the phase's result")
-    axes[0].set_ylabel(f"Cost to threshold ({'at most ' * bool(frame['bound'].any())}× {base}'s)")
-    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel(f"Cost ({'at most ' * bool(frame['bound'].any())}× {base}'s)")
+    axes[0].set_ylim(0, 1.06 * axes[0].get_ylim()[1])
     free = set(drawn.loc[drawn["cheap"], "method"])
     keys = [
         plt.Line2D([], [], marker="" if m in free else "o", ms=3.2, color=colours[m], ls=dashes[m]) for m in methods

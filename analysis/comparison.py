@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_analysis import cost, overhead, paired
+from acodm_analysis.core import costs, pairs, probed
 from acodm_analysis.core.frames import (
     baseline,
     finals,
@@ -28,6 +28,7 @@ from acodm_analysis.core.frames import (
     uniformly_weighted,
     weighting,
 )
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import (
     KNOWN_THRESHOLD,
     interquartile_mean,
@@ -53,6 +54,13 @@ from acodm_analysis.core.tables import (
 )
 from acodm_core.results.tables import Results, disagreements
 
+OUTPUT = Output(
+    section="Summary",
+    heading="Main table",
+    tables=("comparison",),
+    caption="Quality, steps to the threshold, and cost alone and with every run that a method depends on.",
+)
+
 BASELINE, CHEAPEST = AGAINST = ("baseline", "cheap")  # what methods are held against: see frames.held_against
 VERDICTS = ["Against baseline", "Against cheap"]  # columns of the table's cells
 ITSELF = "itself"
@@ -62,7 +70,7 @@ LOSSES = ("valid_mean", "test_mean", "test_natural", "test_worst", "test_mean_of
 
 def table(results: Results, threshold: str = "natural") -> pd.DataFrame:
     """One row per compared method; NaN: not run; inf: failed, or a ``threshold`` that was never reached."""
-    final, runs = finals(results), cost.per_run(results, threshold)
+    final, runs = finals(results), costs.per_run(results, threshold)
     frame = pd.DataFrame({"method": results.compare, "title": [title(results, m) for m in results.compare]})
     frame = frame.set_index("method")
     frame = frame.join(statuses(final, results.compare))
@@ -82,17 +90,17 @@ def table(results: Results, threshold: str = "natural") -> pd.DataFrame:
     against = dict(zip(AGAINST, [baseline(results), strongest_cheap(results)], strict=True))
     for which, method in against.items():
         frame[which] = method
-        frame[f"{which}_steps"], frame[f"{which}_bound"] = cost.reference(runs, method, "steps")
+        frame[f"{which}_steps"], frame[f"{which}_bound"] = costs.reference(runs, method, "steps")
         frame[f"fewer_steps_than_{which}"] = 1 - frame["steps"] / frame[f"{which}_steps"]
         for name in ("flops", "seconds"):
-            to_beat, _ = cost.reference(runs, method, name)
+            to_beat, _ = costs.reference(runs, method, name)
             for way in ("alone", "all_in"):
                 frame[f"{name}_{way}_speedup_over_{which}"] = speedups(to_beat, frame[f"{name}_{way}"])
-    probed = overhead.table(results).set_index("method")
+    timed = probed.table(results).set_index("method")
     for name in ("time_ratio", "time_ratio_low", "time_ratio_high", "device_memory_ratio", "host_memory_ratio"):
-        frame[name] = probed[name]
+        frame[name] = timed[name]
     for which, method in against.items():
-        found = paired.table(results, method).set_index("method")["verdict"].to_dict() if method else {}
+        found = pairs.table(results, method).set_index("method")["verdict"].to_dict() if method else {}
         frame[f"verdict_against_{which}"] = [found.get(m, ITSELF if method else NOT_RUN) for m in frame.index]
     return frame.reset_index()
 

@@ -15,11 +15,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_analysis import cost
+from acodm_analysis.core import costs
 from acodm_analysis.core.frames import ORACLE, baseline, horizon, losses, static_methods, thresholds, title, weighting
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import difference_interval, median
 from acodm_analysis.core.tables import NOT_RUN, number, program, scientific, with_interval, write_table
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Cost",
+    place=30,
+    heading="The same compute in a plain mixture",
+    tables=("compute_matched",),
+    caption=(
+        "Each method beside the best cheap baseline at equal compute, all in; read off existing curves, nothing"
+        " extrapolated."
+    ),
+)
 
 NOT_BEGUN = "spent up front"
 SLACK = 1e-6  # of a budget: equal counts may differ by rounding
@@ -29,7 +41,7 @@ Curves = dict[tuple[int, str], list[Curve]]
 
 def cheap(results: Results) -> list[str]:
     """The static mixtures, but the oracle, that depend on no run and of which nothing is measured."""
-    spent = cost.whole_runs(results).merge(results.runs[["run", "method_flops"]], on="run")
+    spent = costs.whole_runs(results).merge(results.runs[["run", "method_flops"]], on="run")
     free = spent.groupby("method")[["flops_upfront", "method_flops"]].max().max(axis=1) == 0
     return [method for method in static_methods(results) if method != ORACLE and free.get(method, False)]
 
@@ -37,7 +49,7 @@ def cheap(results: Results) -> list[str]:
 def curves(results: Results) -> Curves:
     """(seed, method) -> the curves of its trainings, to the shortest horizon first."""
     rows = losses(results, "valid", further=True)
-    rows = rows.merge(cost.whole_runs(results, further=True).drop(columns=["method", "seed"]), on="run")
+    rows = rows.merge(costs.whole_runs(results, further=True).drop(columns=["method", "seed"]), on="run")
     rows["flops"] = rows["flops_upfront"] + rows["flops_run"] * rows["step"] / rows["steps_run"]
     found: Curves = {}
     for _, curve in sorted(rows.sort_values("step").groupby("run"), key=lambda pair: pair[1]["steps_run"].iloc[0]):
@@ -73,7 +85,7 @@ def table(results: Results) -> pd.DataFrame:
     the threshold. ``*_loss`` is the method's, ``*_cheap`` the name of the best cheap baseline and ``*_cheap_loss`` its loss, NaN
     where no cheap run got that far. ``difference`` is method - cheap at the plain budget, seed by seed: mean with its t interval.
     """
-    plain, runs, found = cheap(results), cost.per_run(results), curves(results)
+    plain, runs, found = cheap(results), costs.per_run(results), curves(results)
     one_run = _median(runs.loc[runs["method"].isin(plain), "flops_run"])
     step = one_run / horizon(results)
     rows = []

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from acodm_analysis import cost
+from acodm_analysis.core import costs
 from acodm_analysis.core.frames import (
     FIXED,
     MATCHED,
@@ -26,6 +26,7 @@ from acodm_analysis.core.frames import (
     title,
     weighting,
 )
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import KNOWN_THRESHOLD, cell_interval, interval_name, median, speedups
 from acodm_analysis.core.tables import (
     NOT_RUN,
@@ -39,6 +40,17 @@ from acodm_analysis.core.tables import (
     write_table,
 )
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Efficiency",
+    place=30,
+    heading="Every threshold in every currency",
+    tables=("currencies",),
+    caption=(
+        "What each of the three thresholds costs in steps, tokens, FLOPs and seconds, alone and with every run"
+        " that a method depends on, under both horizon rules."
+    ),
+)
 
 NAMES = {"natural": "natural", "uniform": "uniform", "best_static": "best static"}
 WAYS = ("alone", "all_in")
@@ -54,13 +66,13 @@ def table(results: Results) -> pd.DataFrame:
     rows = []
     for threshold in THRESHOLDS:
         for rule in (FIXED, MATCHED):
-            runs = cost.per_run(results, threshold, rule)
+            runs = costs.per_run(results, threshold, rule)
             rivals = {p: runs[runs["method"] == m].set_index("seed") for p, m in _rivals(results).items()}
             for method in results.compare:
                 mine = runs[runs["method"] == method].set_index("seed")
                 theirs = {prefix: one.reindex(mine.index) for prefix, one in rivals.items()}
                 at = {"threshold": threshold, "horizon": rule, "method": method, "title": title(results, method)}
-                for name in cost.CURRENCIES:
+                for name in costs.CURRENCIES:
                     rows += [at | {"currency": name, "way": way} | _row(mine, theirs, name, way) for way in WAYS]
     return pd.DataFrame(rows)
 
@@ -82,7 +94,7 @@ def _row(mine: pd.DataFrame, rivals: dict[str, pd.DataFrame], name: str, way: st
         ratios = speedups(np.minimum(cost_, run), values)[~np.isnan(cost_)]  # of the seeds that both have
         ends = zip(("speedup", "speedup_low", "speedup_high"), (_median(ratios), *cell_interval(ratios)), strict=True)
         row |= {f"{prefix}{key}": value for key, value in ends}
-        row[f"{prefix}bound"] = bool(cost.censored(cost_, run).any())
+        row[f"{prefix}bound"] = bool(costs.censored(cost_, run).any())
     return row
 
 

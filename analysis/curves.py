@@ -16,12 +16,29 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from acodm_analysis import cost
 from acodm_analysis.core import style
+from acodm_analysis.core.costs import censored
 from acodm_analysis.core.frames import baseline, crossings, horizon, losses, mean_name, thresholds, title
+from acodm_analysis.core.outputs import Output
+from acodm_analysis.core.panels import near
 from acodm_analysis.core.seed_statistics import median, perplexity
 from acodm_analysis.core.tables import at_least, number, program, write_csv
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Efficiency",
+    place=10,
+    heading="Validation curves",
+    figure="curves",
+    data=("curves",),
+    caption=(
+        "Left: validation perplexity, exp of the mean loss over domains, on a logarithmic axis; dots mark where"
+        " the median seed reaches the threshold. Right: difference to the baseline, seed by seed, and beside each"
+        " name the steps saved on the way to the threshold. Lines are medians, bands (up to eight methods) the"
+        ' smallest and largest seed, crosses the end of failed runs. "Above": a method so far off that its line'
+        " leaves the axes."
+    ),
+)
 
 _HALO = [withStroke(linewidth=2, foreground="white")]
 _ENDED = ("ended", "ended_loss", "ended_difference")
@@ -70,7 +87,7 @@ def marks(results: Results) -> pd.DataFrame:
     found = crossings(results).groupby(["threshold", "method"], sort=False)["steps"].agg(median).reset_index()
     own = found["threshold"].map(found[found["method"] == baseline(results)].set_index("threshold")["steps"])
     found["loss"], found["fewer"] = found["threshold"].map(known), 1 - found["steps"] / own.clip(upper=whole)
-    found["bound"] = cost.censored(own, whole)
+    found["bound"] = censored(own, whole)
     return found[np.isfinite(found["loss"])].reset_index(drop=True)
 
 
@@ -155,19 +172,6 @@ def _axes(left: plt.Axes, right: plt.Axes, late: pd.DataFrame, base: str, bands:
     if late["difference"].notna().any():
         right.set_ylim(*_limits(late, "difference", bands))
     right.yaxis.set_major_locator(plt.MaxNLocator(6))
-
-
-def near(ends: pd.Series, base: str) -> list[str]:
-    """The methods that set the scale: all (method -> final loss) but those that would make one line of the others.
-
-    Up to a quarter of the methods may be so far off that without them the range is less than a third; never the baseline.
-    """
-    kept = ends.sort_values()
-    for _ in range(len(ends) // 4):
-        if kept.index[-1] == base or np.ptp(kept.iloc[:-1]) >= np.ptp(kept) / 3:
-            break
-        kept = kept.iloc[:-1]
-    return kept.index.tolist()
 
 
 def _limits(rows: pd.DataFrame, value: str, bands: bool) -> tuple[float, float]:

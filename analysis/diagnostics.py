@@ -14,8 +14,22 @@ from matplotlib.figure import Figure
 
 from acodm_analysis.core import panels, style
 from acodm_analysis.core.frames import runs_of, stretched, title
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import program, write_csv
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Mixture dynamics",
+    place=30,
+    heading="What the agent does",
+    figure="diagnostics",
+    data=("diagnostics",),
+    caption=(
+        "What the mixers record after a step, medians over seeds of means over short stretches; last, the"
+        " distance (total variation) of the drawn from the requested mixture, of the step and of all steps so"
+        " far."
+    ),
+)
 
 # In the order of the panels; what is not here has a panel of its own after these, under its own name.
 LABELS = {

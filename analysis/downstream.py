@@ -20,13 +20,27 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from acodm_analysis.core import panels, style
+from acodm_analysis.core.evaluated import downstream
 from acodm_analysis.core.frames import baseline, runs_of, title
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import NO_VERDICT, enough
 from acodm_analysis.core.tables import NOT_RUN, between, number, program, write_table
-from acodm_analysis.evaluated import downstream
 from acodm_core.downstream.scores import CONFIDENCE, detectable_difference
-from acodm_core.files import read_json
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Downstream",
+    place=10,
+    heading="Scores",
+    figure="downstream",
+    tables=("downstream",),
+    needs=("downstream",),
+    caption=(
+        "A task's share of right answers and what the right answer's text costs, with 95 % intervals over"
+        " questions and seeds; against step where several checkpoints were asked. Dashed: what knowing nothing"
+        " scores."
+    ),
+)
 
 SAME = "not distinguishable"
 WIDTH_95 = float(norm.ppf((1 + CONFIDENCE) / 2))
@@ -34,7 +48,6 @@ FITTING = ("shots_kept", "cut_share", "unasked_share")  # about the prompts, no 
 KEYS = ["task", "shots", "metric"]
 SHARES = ("accuracy", "pass@1", "acc_norm", "acc")  # the first that a task has is drawn, and its bits a byte
 CLOZE = ("bits_per_byte", "unigram_ratio")
-CONTAMINATION = "contamination.json"
 
 
 def error_of(value: ArrayLike, error: ArrayLike, n: ArrayLike) -> np.ndarray:
@@ -285,54 +298,10 @@ def _dots(ax: Axes, rows: pd.DataFrame, methods: Sequence[str], colours: dict[st
     ax.grid(axis="y", visible=False)
 
 
-def overlap(found: dict) -> pd.DataFrame:
-    """One row per (benchmark, domain), "" for any: how many of its ``questions`` were ``met`` in the training text."""
-    rows = []
-    for benchmark, counts in found["benchmarks"].items():
-        common = {"benchmark": benchmark, "questions": counts["questions"], "too_short": counts["too_short"]}
-        rows += [
-            common | {"domain": domain, "met": n} for domain, n in {"": counts["met"], **counts["domains"]}.items()
-        ]
-    return pd.DataFrame(rows, columns=["benchmark", "domain", "met", "questions", "too_short"])
-
-
-def overlap_shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a benchmark: its questions, those too short to tell, those met in any domain, and where."""
-
-    def where(group: pd.DataFrame) -> str:
-        met = group[(group["domain"] != "") & (group["met"] > 0)].sort_values("met", ascending=False, kind="stable")
-        return ", ".join(f"{row.domain} {row.met}" for row in met.itertuples()) or "none"
-
-    groups = {name: group for name, group in frame.groupby("benchmark", sort=False)}
-    whole = frame[frame["domain"] == ""]
-    return pd.DataFrame(
-        {
-            "Benchmark": list(groups),
-            "Questions": [number(n, 0) for n in whole["questions"]],
-            "Too short to tell": [number(n, 0) for n in whole["too_short"]],
-            "Met in the training text": [number(n, 0) for n in whole["met"]],
-            "By domain": [where(group) for group in groups.values()],
-        }
-    )
-
-
-def has_scores(results: Results) -> bool:
-    """Whether these results were asked anything."""
-    return len(downstream(results)) > 0
-
-
 def render(results: Results, out: Path) -> None:
     frame = table(results)
     write_table(frame, shown(frame, skipped(results), results), "downstream", out, caption(results, frame))
     style.save(draw(frame, results.compare), "downstream", out)
-    if (results.folder / CONTAMINATION).exists():
-        found = read_json(results.folder / CONTAMINATION)
-        counts = overlap(found)
-        words = (
-            f"Questions that share {found['run_words']} words in a row (lower case, no punctuation) with a training document, in"
-            " any domain and by domain; a question that stands in several domains counts in each."
-        )
-        write_table(counts, overlap_shown(counts), "contamination", out, words)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,21 @@ from matplotlib.figure import Figure
 
 from acodm_analysis.core import panels, style
 from acodm_analysis.core.frames import baseline, static_methods, stretched, title
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import number, program, write_csv
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Mixture dynamics",
+    place=10,
+    heading="Requested mixtures",
+    figure="mixtures",
+    data=("mixtures",),
+    caption=(
+        "Weight of each domain in the mixture that the methods asked for, on a logarithmic axis: one thin line"
+        " per seed, means over short stretches of steps."
+    ),
+)
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -68,7 +81,7 @@ def draw(frame: pd.DataFrame, base: str) -> Figure:
     axes[0].yaxis.set_major_formatter(lambda value, _: f"≤{value:g}" if value <= floor else f"{value:g}")
     axes[0].yaxis.set_minor_locator(plt.NullLocator())
     for ax in axes[::4]:
-        ax.set_ylabel("Share (%)")
+        ax.set_ylabel("Mixture (%)")
     titles = frame.drop_duplicates("method").set_index("method")["title"]
     handles = [
         plt.Line2D([], [], color=colours[m], lw=1 if m == base else 1.6, ls=(0, (4, 3)) if m == base else dashes[m])

@@ -17,13 +17,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from acodm_analysis import paired
-from acodm_analysis.core import style
+from acodm_analysis.core import pairs, style
 from acodm_analysis.core.frames import baseline, finals, title, weighting
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import sd_interval
 from acodm_analysis.core.tables import NOT_RUN, between, number, program, write_csv, write_table
 from acodm_core.measure.statistical_power import smallest_difference
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Noise card",
+    heading="What so many seeds can tell apart",
+    figure="noise",
+    tables=("noise",),
+    data=("noise_seeds",),
+    caption=(
+        "Standard deviations over seeds with their intervals, and the smallest difference that n pairs of seeds find."
+    ),
+)
 
 SEEDS = 8  # protocol, section 5: a noise card needs at least these many
 PAIRS = (3, 5, 10)
@@ -35,7 +46,7 @@ def seeds(results: Results) -> pd.DataFrame:
     frame = finals(results)[["method", "seed", "test_mean"]].rename(columns={"test_mean": "value"})
     frame = frame[np.isfinite(frame["value"])]
     frame["deviation"] = frame["value"] - frame.groupby("method")["value"].transform("mean")
-    gaps = paired.differences(results)[["method", "seed", "difference"]]
+    gaps = pairs.differences(results)[["method", "seed", "difference"]]
     return frame.merge(gaps, on=["method", "seed"], how="left").reset_index(drop=True)
 
 

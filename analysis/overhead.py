@@ -12,47 +12,33 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acodm_analysis.core import style
 from acodm_analysis.core.frames import runs_of, title
+from acodm_analysis.core.outputs import Output
+from acodm_analysis.core.probed import table
 from acodm_analysis.core.tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
 from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Overhead and memory",
+    heading="A step with the method",
+    figure="overhead",
+    tables=("overhead",),
+    data=("overhead_parts",),
+    caption=(
+        "A step with the method against a plain step: time ratio with its 95 % bootstrap interval over"
+        " interleaved blocks, where the time goes, and peak memory."
+    ),
+)
 
 PARTS = ("data", "forward", "backward", "signals", "mixer", "communication", "optimiser", "other")
 SHADES = dict(
     zip(PARTS, ("#cfcfcf", "#a9c4dc", "#6f97bd", "#d55e00", "#8c2d82", "#e6c34a", "#8fb39a", "#efefef"), strict=True)
 )
-
-
-def table(results: Results) -> pd.DataFrame:
-    """One row per compared method, on the model it trains: step seconds, ratio with interval, memory ratios; NaN: not run."""
-    models = runs_of(results).groupby("method")["model"].first()
-    return pd.DataFrame([_row(results, method, models.get(method)) for method in results.compare])
-
-
-def _row(results: Results, method: str, model: str | None) -> dict:
-    row = {"method": method, "title": title(results, method), "model": model or ""}
-    probe = results.probe
-    rows = probe[(probe["method"] == method) & (probe["model"] == model) & (probe["part"] == "step")]
-    arms = (
-        rows.groupby(["block", "arm"])["seconds"].median().unstack("arm").reindex(columns=["method", "plain"]).dropna()
-    )
-    nothing = float("nan")
-    row |= {"blocks": len(arms), "plain_seconds": nothing, "step_seconds": nothing}
-    row |= dict.fromkeys(("time_ratio", "time_ratio_low", "time_ratio_high"), nothing)
-    if len(arms):
-        pairs = arms.to_numpy()
-        row["step_seconds"], row["plain_seconds"] = np.median(pairs, axis=0)
-        row["time_ratio"], row["time_ratio_low"], row["time_ratio_high"] = ratio_of_medians(*pairs.T)
-    memory = results.memory[(results.memory["method"] == method) & (results.memory["model"] == model)]
-    for kind in ("device", "host"):
-        peaks = memory.groupby("arm")[f"{kind}_bytes"].median().reindex(["method", "plain"]).astype(float)
-        # A CPU run has no device memory: 0 / 0 is not a ratio of one.
-        row[f"{kind}_bytes"] = peaks["method"]
-        row[f"{kind}_memory_ratio"] = peaks["method"] / peaks["plain"] if peaks["plain"] > 0 else nothing
-    return row
 
 
 def gradients_alone(results: Results) -> str:
@@ -125,32 +111,9 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
                 words = ax.text(0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), va="center")
                 words.set(fontsize=7, color=style.FAINT, bbox={"fc": "white", "ec": "none", "pad": 0.8})
             continue
-        tip = f"{row.title}: {row.time_ratio:.3f} × [{row.time_ratio_low:.3f}, {row.time_ratio_high:.3f}]"
-        line = left.plot([row.time_ratio_low, row.time_ratio_high], [y, y], color=colour, lw=2.2, alpha=0.5)
-        dot = left.plot(row.time_ratio, y, "o", color=colour, ms=5)
-        name = left.annotate(
-            f"{row.time_ratio:.2f}", (row.time_ratio, y), (0, 5), textcoords="offset points", ha="center"
-        )
-        name.set(fontsize=6.5, bbox={"fc": "white", "ec": "none", "pad": 0.3})
-        style.tag([*line, *dot, name], row.method, tip)
-        start = 0.0
-        for piece in pieces[pieces["method"] == row.method].itertuples():
-            bar = middle.barh(
-                y,
-                1e3 * piece.seconds,
-                left=start,
-                height=0.6,
-                color=SHADES.get(piece.part, "#bbbbbb"),
-                ec="white",
-                lw=0.4,
-            )
-            style.tag(list(bar), row.method, f"{row.title}, {piece.part}: {1e3 * piece.seconds:.1f} ms")
-            start += 1e3 * piece.seconds
-        for value, mark, kind in ((row.device_memory_ratio, "s", "device"), (row.host_memory_ratio, "o", "host")):
-            if np.isfinite(value):
-                face = colour if kind == "device" else "white"
-                point = right.plot(value, y, mark, mfc=face, mec=colour, ms=5.5 if kind == "device" else 5)
-                style.tag(point, row.method, f"{row.title}, {kind} memory: {value:.3f} ×")
+        _time(left, y, row, colour)
+        _parts(middle, y, row, pieces[pieces["method"] == row.method])
+        _memory(right, y, row, colour)
     if remembered := bool(right.lines):
         look = {"ls": "", "mec": style.FAINT}
         keys = [plt.Line2D([], [], marker=m, mfc=face, **look) for m, face in (("s", style.FAINT), ("o", "white"))]
@@ -182,6 +145,42 @@ def draw(frame: pd.DataFrame, pieces: pd.DataFrame) -> Figure:
         fontsize=6.5,
     )
     return figure
+
+
+def _time(ax: Axes, y: int, row: tuple, colour: str) -> None:
+    """A method's time ratio, a dot with its interval."""
+    tip = f"{row.title}: {row.time_ratio:.3f} × [{row.time_ratio_low:.3f}, {row.time_ratio_high:.3f}]"
+    line = ax.plot([row.time_ratio_low, row.time_ratio_high], [y, y], color=colour, lw=2.2, alpha=0.5)
+    dot = ax.plot(row.time_ratio, y, "o", color=colour, ms=5)
+    name = ax.annotate(f"{row.time_ratio:.2f}", (row.time_ratio, y), (0, 5), textcoords="offset points", ha="center")
+    name.set(fontsize=6.5, bbox={"fc": "white", "ec": "none", "pad": 0.3})
+    style.tag([*line, *dot, name], row.method, tip)
+
+
+def _parts(ax: Axes, y: int, row: tuple, pieces: pd.DataFrame) -> None:
+    """Where the time of a method's step goes, as one stacked bar in milliseconds."""
+    start = 0.0
+    for piece in pieces.itertuples():
+        bar = ax.barh(
+            y,
+            1e3 * piece.seconds,
+            left=start,
+            height=0.6,
+            color=SHADES.get(piece.part, "#bbbbbb"),
+            ec="white",
+            lw=0.4,
+        )
+        style.tag(list(bar), row.method, f"{row.title}, {piece.part}: {1e3 * piece.seconds:.1f} ms")
+        start += 1e3 * piece.seconds
+
+
+def _memory(ax: Axes, y: int, row: tuple, colour: str) -> None:
+    """A method's peak memory, on the device and on the host."""
+    for value, mark, kind in ((row.device_memory_ratio, "s", "device"), (row.host_memory_ratio, "o", "host")):
+        if np.isfinite(value):
+            face = colour if kind == "device" else "white"
+            point = ax.plot(value, y, mark, mfc=face, mec=colour, ms=5.5 if kind == "device" else 5)
+            style.tag(point, row.method, f"{row.title}, {kind} memory: {value:.3f} ×")
 
 
 def render(results: Results, out: Path) -> None:

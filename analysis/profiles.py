@@ -21,14 +21,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_analysis import cost
 from acodm_analysis.core import panels, style
+from acodm_analysis.core.costs import per_run, reference
 from acodm_analysis.core.frames import ORACLE, baseline, horizon, strongest_cheap, title
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import LEVEL, MIN_SEEDS, enough, generator
 from acodm_analysis.core.tables import NOT_RUN, at_least, between, few, number, times, write_csv, write_table
 from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.results.tables import Results, disagreements
+
+OUTPUT = Output(
+    section="Efficiency",
+    place=60,
+    heading="Performance profiles",
+    figure="profiles",
+    tables=("profiles",),
+    data=("profiles_curve",),
+    several=True,
+    caption=(
+        "Over several workloads: the share of them on which a method's cost is within a factor of the fastest method's."
+    ),
+)
 
 WIDEST = 4.0  # the largest factor that counts, as AlgoPerf's
 RESAMPLES = 2000
@@ -71,7 +85,7 @@ def costs(workloads: Sequence[Results]) -> pd.DataFrame:
     """
     frames = []
     for results in workloads:
-        runs = cost.per_run(results)
+        runs = per_run(results)
         runs = runs[runs["method"] != ORACLE].assign(baseline=runs["method"] == baseline(results))
         late = runs["baseline"] & np.isinf(runs["steps"]) & (runs["steps_run"] == horizon(results))
         for column in WAYS:
@@ -156,7 +170,7 @@ def table(workloads: Sequence[Results]) -> pd.DataFrame:
 def _speedup(workloads: Sequence[Results], rival: str, column: str, medians: np.ndarray) -> tuple[np.ndarray, bool]:
     """(methods,) geometric mean over workloads of the cost of each one's ``rival`` over (workloads, methods) ``medians``; -inf:
     a threshold was never reached. And whether it is a lower bound, because a rival is censored."""
-    found = [cost.reference(cost.per_run(one), RIVALS[rival](one), column.split("_", 1)[0]) for one in workloads]
+    found = [reference(per_run(one), RIVALS[rival](one), column.split("_", 1)[0]) for one in workloads]
     with np.errstate(divide="ignore"):
         means = np.exp(np.log(np.array([to_beat for to_beat, _ in found])[:, None] / medians).mean(axis=0))
     return np.where(means == 0, -np.inf, means), any(bound for _, bound in found)

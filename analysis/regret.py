@@ -13,13 +13,27 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from acodm_analysis import paired
-from acodm_analysis.core import style
+from acodm_analysis.core import pairs, style
 from acodm_analysis.core.frames import ORACLE, runs_of, summary, title, weighting
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import bootstrap, enough, generator, interval_name, median
 from acodm_analysis.core.tables import between, number, program, with_interval, write_table
 from acodm_core.errors import UserError
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Efficiency",
+    place=50,
+    heading="Regret to the oracle",
+    figure="regret",
+    tables=("regret",),
+    needs=("method oracle",),
+    caption=(
+        "Left: how much of the gap between uniform's and the oracle's test loss each method closes, with its"
+        " interval. Right: total variation between its mean requested mixture and the oracle's, the best static"
+        " mixture that a search has found."
+    ),
+)
 
 # Per cent of the gap: what is further off is a triangle at the edge, or all others would share a few pixels.
 WORST = -200
@@ -44,12 +58,12 @@ def table(results: Results) -> pd.DataFrame:
         raise UserError(
             "no oracle is compared", where=str(results.folder), fix="add a static method `oracle` to compare"
         )
-    pairs = paired.differences(results, ORACLE).dropna(subset="difference")
-    wide = pairs.pivot(index="seed", columns="method", values="difference")
+    gaps = pairs.differences(results, ORACLE).dropna(subset="difference")
+    wide = gaps.pivot(index="seed", columns="method", values="difference")
     wide = wide.reindex(columns=[*dict.fromkeys([*results.compare, "uniform"])]).drop(columns=ORACLE)
     methods = [method for method in results.compare if method != ORACLE]
     frame = pd.DataFrame({"method": methods, "title": [title(results, m) for m in methods]}).set_index("method")
-    found = summary(pairs.rename(columns={"difference": "regret"}), "regret")
+    found = summary(gaps.rename(columns={"difference": "regret"}), "regret")
     frame["n"] = found["n"]
     frame["regret"], frame["regret_low"], frame["regret_high"] = found["median"], found["low"], found["high"]
     closed = {method: _closed(wide[[method, "uniform"]].to_numpy(), method) for method in methods}

@@ -1,63 +1,41 @@
-"""Every table and figure in one go: what the separate programs write, into one folder."""
+"""Every table and figure of an experiment in one go: what the modules that register an output write, into one folder."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
-from acodm_analysis import (
-    ablation,
-    amortised,
-    comparison,
-    compute_matched,
-    cost,
-    currencies,
-    curves,
-    diagnostics,
-    domains,
-    downstream,
-    mixtures,
-    noise,
-    overhead,
-    paired,
-    regret,
-    repetition,
-    steps_to_threshold,
-)
-from acodm_analysis.core.frames import ORACLE
+from acodm_analysis import comparison
+from acodm_analysis.core.evaluated import CONTAMINATION, downstream
+from acodm_analysis.core.outputs import Experiment, Output
 from acodm_analysis.core.tables import program
-from acodm_analysis.paper import claims
+from acodm_core.files import atomic
 from acodm_core.results.tables import Results
 
-OUTPUTS = (
-    comparison,
-    paired,
-    curves,
-    steps_to_threshold,
-    domains,
-    mixtures,
-    repetition,
-    diagnostics,
-    ablation,
-    overhead,
-    cost,
-    currencies,
-    amortised,
-    compute_matched,
-    noise,
-    claims,
-)
+
+def experiment_of(results: Results) -> Experiment:
+    """What decides which outputs these results have."""
+    return Experiment(
+        compare=results.compare,
+        axes={axis: about["title"] for axis, about in results.axes.items()},
+        downstream=len(downstream(results)) > 0,
+        contamination=(results.folder / CONTAMINATION).exists(),
+    )
 
 
-def outputs(results: Results) -> tuple[ModuleType, ...]:
-    """What these results have something for: regret needs an oracle, downstream scores need questions."""
-    known = (*OUTPUTS, regret) if ORACLE in results.compare else OUTPUTS
-    return (*known, downstream) if downstream.has_scores(results) else known
+def outputs_of(results: Results, folder: str = "") -> tuple[Output, ...]:
+    """The outputs that these results have something for, of the modules in ``folder`` of the analysis."""
+    return experiment_of(results).outputs(folder)
 
 
-def render(results: Results, out: Path) -> None:
-    for output in outputs(results):
-        output.render(results, out)
+def render(results: Results, out: Path, folder: str = "") -> None:
+    """Write every output of ``folder``, and a caption for each, as Snakemake's own report takes it."""
+    outputs = outputs_of(results, folder)
+    for module in dict.fromkeys(one.module for one in outputs):
+        import_module(".".join(filter(None, ("acodm_analysis", folder, module)))).render(results, out)
+    for one in outputs:
+        with atomic(out / one.caption_file) as temporary:
+            temporary.write_text(f"**{one.heading}.** {one.caption}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,21 @@ from matplotlib.figure import Figure
 
 from acodm_analysis.core import panels, style
 from acodm_analysis.core.frames import runs_of, title
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import NOT_RUN, number, program, write_table
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Mixture dynamics",
+    place=20,
+    heading="Epochs, and drawn against requested",
+    figure="repetition",
+    tables=("repetition",),
+    caption=(
+        "Left: how often each domain was repeated. Right: half the absolute difference of the drawn and the"
+        " requested mixture, as the mean over steps and over the whole run."
+    ),
+)
 
 EPOCHS_FLAG = 4  # protocol, section 8: above this repetition costs quality
 

@@ -11,13 +11,27 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acodm_analysis.core import style
 from acodm_analysis.core.frames import THRESHOLDS, crossings, horizon, thresholds, title, weighting
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import median
 from acodm_analysis.core.tables import NOT_RUN, program, steps_cell, write_table
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Efficiency",
+    place=20,
+    heading="Steps to threshold",
+    figure="steps_to_threshold",
+    tables=("steps_to_threshold",),
+    caption=(
+        "Median steps to each threshold, one panel per different threshold; dots are seeds. A triangle is a seed"
+        " that did not get there, a dashed outline a median that did not."
+    ),
+)
 
 NAMES = {"natural": "natural's final loss", "uniform": "uniform's final loss", "best_static": "best static final loss"}
 
@@ -80,24 +94,7 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
                     0.02, y, NOT_RUN, transform=ax.get_yaxis_transform(), va="center", color=style.FAINT, fontsize=7
                 )
                 continue
-            censored, colour = np.isinf(middle), colours[method]
-            bar = ax.barh(
-                y, limit if censored else middle, height=0.56, color="white" if censored else style.pale(colour), ec=colour,
-                ls="--" if censored else "-", lw=0.8,
-            )  # fmt: skip
-            style.tag(list(bar), method, f"{order[method]}: median {steps_cell(middle, limit)} steps")
-            places = y + np.linspace(-0.17, 0.17, len(mine)) if len(mine) > 1 else [y]
-            for place, seed in zip(places, mine.itertuples(), strict=True):
-                lost = np.isinf(seed.steps)
-                dot = ax.plot(
-                    limit if lost else seed.steps, place, ">" if lost else "o", ms=4.2 if lost else 3.4, color=colour,
-                    mfc="white" if lost else colour, mew=0.8, clip_on=False, zorder=4,
-                )  # fmt: skip
-                style.tag(dot, method, f"{order[method]}, seed {seed.seed}: {steps_cell(seed.steps, limit)} steps")
-            note = ax.text(
-                0.03, y, steps_cell(middle, limit), transform=ax.get_yaxis_transform(), va="center", fontsize=7
-            )
-            note.set_bbox({"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1})
+            _bar(ax, y, mine, order[method], colours[method], limit)
         ax.set_xlim(0, 1.06 * limit)
         ax.axvline(limit, color=style.FAINT, lw=0.7, zorder=1)
         ax.set_xlabel("Steps")
@@ -117,6 +114,27 @@ def draw(frame: pd.DataFrame, order: dict[str, str], limit: int) -> Figure:
         handlelength=1.2,
     )
     return figure
+
+
+def _bar(ax: Axes, y: int, mine: pd.DataFrame, name: str, colour: str, limit: int) -> None:
+    """A method's median as a bar, its seeds as dots."""
+    method, middle = mine["method"].iloc[0], mine["median"].max()
+    censored = np.isinf(middle)
+    bar = ax.barh(
+        y, limit if censored else middle, height=0.56, color="white" if censored else style.pale(colour), ec=colour,
+        ls="--" if censored else "-", lw=0.8,
+    )  # fmt: skip
+    style.tag(list(bar), method, f"{name}: median {steps_cell(middle, limit)} steps")
+    places = y + np.linspace(-0.17, 0.17, len(mine)) if len(mine) > 1 else [y]
+    for place, seed in zip(places, mine.itertuples(), strict=True):
+        lost = np.isinf(seed.steps)
+        dot = ax.plot(
+            limit if lost else seed.steps, place, ">" if lost else "o", ms=4.2 if lost else 3.4, color=colour,
+            mfc="white" if lost else colour, mew=0.8, clip_on=False, zorder=4,
+        )  # fmt: skip
+        style.tag(dot, method, f"{name}, seed {seed.seed}: {steps_cell(seed.steps, limit)} steps")
+    note = ax.text(0.03, y, steps_cell(middle, limit), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    note.set_bbox({"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1})
 
 
 def render(results: Results, out: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from acodm_analysis.core import style
 
@@ -101,3 +102,31 @@ def _columns(names: Sequence[str]) -> int:
         if sum(0.06 * letters + 0.55 for letters in longest) <= style.WIDTH:
             return columns
     return 1
+
+
+def near(ends: pd.Series, base: str) -> list[str]:
+    """The methods that set the scale: all (method -> final loss) but those that would make one line of the others.
+
+    Up to a quarter of the methods may be so far off that without them the range is less than a third; never the baseline.
+    """
+    kept = ends.sort_values()
+    for _ in range(len(ends) // 4):
+        if kept.index[-1] == base or np.ptp(kept.iloc[:-1]) >= np.ptp(kept) / 3:
+            break
+        kept = kept.iloc[:-1]
+    return kept.index.tolist()
+
+
+def perplexity_axes(ax: Axes, rows: pd.DataFrame, words: str) -> None:
+    """Logarithmic perplexities of what is compared, without the steep fall of curves from step 0; steps from 0."""
+    late = rows[rows["step"] >= (0.3 * rows["step"].max() if rows["step"].min() == 0 else 0)]
+    low, high = late["perplexity"].min(), late["perplexity"].max()
+    ax.set_yscale("log")
+    ax.set_ylim(low / (high / low) ** 0.12, high * (high / low) ** 0.05)
+    ax.yaxis.set_major_locator(plt.MaxNLocator(6) if high < 4 * low else LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_xlim(0, rows["step"].max())
+    ax.xaxis.set_major_locator(plt.MaxNLocator(5))
+    ax.set_xlabel("Optimiser steps")
+    ax.set_title(words)

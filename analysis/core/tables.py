@@ -49,6 +49,22 @@ def scientific(value: float) -> str:
     return f"{value:.2e}".replace("e+", "e").replace("e0", "e")
 
 
+def amount(value: float) -> str:
+    """A count in three digits: 921k, 1.08M, 49.2B; "unstated" for NaN."""
+    if math.isnan(value):
+        return "unstated"
+    for size_, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size_:
+            return f"{value / size_:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def mid_sentence(sentence: str) -> str:
+    """A sentence as it goes on after a colon; names keep their letters."""
+    rest = sentence.split()[0][1:]
+    return sentence[0].lower() + sentence[1:] if rest == rest.lower() else sentence
+
+
 def between(middle: str, low: str, high: str) -> str:
     """A cell with its interval: ``3.412 [3.401, 3.423]``; without one where nothing was measured."""
     return middle if middle == NOT_RUN or low == high == middle else f"{middle} [{low}, {high}]"

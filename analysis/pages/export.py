@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from acodm_analysis import render
 from acodm_analysis.core import style
+from acodm_analysis.core.evaluated import downstream
 from acodm_analysis.core.frames import baseline, horizon, losses, mean_name, runs_of, thresholds, title, weighting
+from acodm_analysis.core.outputs import PAPER, Output
 from acodm_analysis.core.seed_statistics import interval_name
-from acodm_analysis.core.tables import NOT_RUN, column_types, escape, program, read_markdown
-from acodm_analysis.evaluated import downstream
-from acodm_analysis.paper import paper_tables
-from acodm_analysis.paper.claims import amount
+from acodm_analysis.core.tables import NOT_RUN, amount, column_types, escape, program, read_markdown
+from acodm_analysis.render import outputs_of, render
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json
 from acodm_core.results.tables import Results
@@ -164,46 +163,37 @@ def _words(values: pd.Series) -> str:
 
 def render_export(results: Results, out: Path) -> None:
     """Fill ``out``: tables/, figures/, protocol.tex, references.bib and a README that says how to take them in."""
+    outputs = [one for folder in ("", PAPER) for one in outputs_of(results, folder)]
     with tempfile.TemporaryDirectory() as scratch, style.only("pdf"):
         rendered = Path(scratch)
-        for output in (render, paper_tables):
-            output.render(results, rendered)
-        names = sorted(path.stem for path in rendered.glob("*.tex"))
-        for name in names:
-            header, rows, caption = read_markdown((rendered / f"{name}.md").read_text(encoding="utf-8"))
-            _write(out / "tables" / f"{name}.tex", table_tex(pd.DataFrame(rows, columns=header), caption, name))
-            _copy(rendered / f"{name}.csv", out / "tables")
-        figures = sorted(rendered.glob("*.pdf"))
-        for path in [*figures, *(path for path in rendered.glob("*.csv") if path.stem not in names)]:
-            _copy(path, out / "figures")
+        for folder in ("", PAPER):
+            render(results, rendered, folder)
+        for one in outputs:
+            for name in one.tables:
+                header, rows, caption = read_markdown((rendered / f"{name}.md").read_text(encoding="utf-8"))
+                _write(out / "tables" / f"{name}.tex", table_tex(pd.DataFrame(rows, columns=header), caption, name))
+                _copy(rendered / f"{name}.csv", out / "tables")
+            if one.figure:
+                _copy(rendered / f"{one.figure}.pdf", out / "figures")
+            for name in one.data:
+                _copy(rendered / f"{name}.csv", out / "figures")
     _write(out / "protocol.tex", protocol(results))
     _write(out / "references.bib", bibliography(results))
-    _write(out / "README.md", _readme(results, names, [path.stem for path in figures]))
+    _write(out / "README.md", _readme(results, outputs))
 
 
-def _readme(results: Results, tables: list[str], figures: list[str]) -> str:
-    lines = [
-        f"# {results.experiment['experiment']}: what a paper takes",
-        "",
-        "In the preamble:",
-        "",
-        "```latex",
-        PREAMBLE,
-        "```",
-        "",
-    ]
+def _readme(results: Results, outputs: list[Output]) -> str:
+    tables = [f"- {name}: {one.heading}" for one in outputs for name in one.tables]
+    figures = [f"- {one.figure}: {one.heading}. {one.caption}" for one in outputs if one.figure]
+    lines = [f"# {results.experiment['experiment']}: what a paper takes", ""]
+    lines += ["In the preamble:", "", "```latex", PREAMBLE, "```", ""]
     lines += [
         "`\\input{protocol}` is the protocol in words, with this experiment's numbers; it cites `references.bib`.",
         "",
     ]
-    lines += [
-        "Tables (`\\input{tables/NAME}`, numbers in `tables/NAME.csv`):",
-        "",
-        *(f"- {name}" for name in tables),
-        "",
-    ]
-    lines += ["Figures (`\\includegraphics{figures/NAME}`, numbers in the CSV files beside them):", ""]
-    return "\n".join([*lines, *(f"- {name}" for name in figures)]) + "\n"
+    lines += ["Tables (`\\input{tables/NAME}`, numbers in `tables/NAME.csv`):", "", *tables, ""]
+    lines += ["Figures (`\\includegraphics{figures/NAME}`, numbers in the CSV files beside them):", "", *figures]
+    return "\n".join(lines) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,12 +22,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from acodm_analysis import ablation, comparison, currencies, paired, repetition, steps_to_threshold
-from acodm_analysis.core import style
-from acodm_analysis.core.frames import ORACLE, THRESHOLDS, baseline, horizon, thresholds, title, weighting
-from acodm_analysis.core.outputs import ABLATION, SECTIONS, Block
+from acodm_analysis import ablation, comparison, currencies, repetition, steps_to_threshold
+from acodm_analysis.core import pairs, style
+from acodm_analysis.core.frames import THRESHOLDS, baseline, horizon, thresholds, title, weighting
+from acodm_analysis.core.outputs import SECTIONS, SUMMARY, Output, registered
 from acodm_analysis.core.tables import number, read_markdown, scientific
 from acodm_analysis.pages import verdicts
+from acodm_analysis.render import outputs_of
 from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
@@ -56,41 +57,41 @@ def inline_svg(text: str, name: str, alt: str) -> tuple[Markup, list[dict]]:
 
 
 def sections(results: Results, folder: Path) -> list[dict]:
-    """The page's sections in order, each with the blocks that there is something for."""
+    """The page's sections in order, each with a block per output; of several experiments' where its files are there."""
     common, found = facts(results), []
-    for section in SECTIONS:
-        wanted = [one for one in section.blocks if one.key != "regret" or ORACLE in results.compare]
-        blocks = [block(results, folder, one, common) for one in wanted if one.required or _there(folder, one)]
-        if section.key == "ablations":
-            for axis, about in results.axes.items():
-                name = f"ablation_{axis}"
-                one = Block(name, about["title"], name, (name,), (f"{name}_seeds",), ABLATION)
-                blocks.append(block(results, folder, one, common, ablation.rows_of(results, axis)["method"].tolist()))
-        found.append({"key": section.key, "heading": section.heading, "blocks": blocks, "absent": section.absent})
+    several = [one for one in registered() if one.several and _there(folder, one)]
+    known = [*outputs_of(results), *several]
+    for heading, absent in SECTIONS.items():
+        mine = sorted((one for one in known if one.section == heading), key=lambda one: one.place)
+        if heading != SUMMARY and (mine or absent):
+            blocks = [block(results, folder, one, common) for one in mine]
+            key = heading.lower().replace(" ", "-")
+            found.append({"key": key, "heading": heading, "blocks": blocks, "absent": absent})
     return found
 
 
-def _there(folder: Path, spec: Block) -> bool:
-    names = [f"{spec.figure}.svg"] * bool(spec.figure) + [f"{table}.md" for table in spec.tables]
+def _there(folder: Path, output: Output) -> bool:
+    names = [f"{output.figure}.svg"] * bool(output.figure) + [f"{table}.md" for table in output.tables]
     return any(was_written(folder / name) for name in names)
 
 
-def block(results: Results, folder: Path, spec: Block, facts: str, methods: Sequence[str] = ()) -> dict:
-    """A block's figure, tables and downloads; ``methods`` are those of its tables' rows where the first cell does not tell."""
+def block(results: Results, folder: Path, output: Output, facts: str) -> dict:
+    """An output's figure, tables and downloads."""
 
-    def have(name: str) -> bool:
-        return spec.required or was_written(folder / name)
+    def have(name: str) -> bool:  # of several experiments' outputs some may be left out
+        return not output.several or was_written(folder / name)
 
-    found = {"key": spec.key, "heading": spec.heading, "figure": None, "tables": [], "downloads": [], "points": []}
-    if spec.figure and have(f"{spec.figure}.svg"):
-        alt = f"{spec.heading}. {spec.words}"
-        found["figure"], found["points"] = inline_svg(_read(folder / f"{spec.figure}.svg"), spec.figure, alt)
-        found["caption"] = f"{spec.words} {facts}"
-    tables = [name for name in spec.tables if have(f"{name}.md")]
+    found = {"key": output.key, "heading": output.heading, "figure": None, "points": []}
+    if output.figure and have(f"{output.figure}.svg"):
+        alt = f"{output.heading}. {output.caption}"
+        found["figure"], found["points"] = inline_svg(_read(folder / f"{output.figure}.svg"), output.figure, alt)
+        found["caption"] = f"{output.caption} {facts}"
+    # The first cell of a row tells its method, but on an axis, where it is a value.
+    methods = ablation.rows_of(results, output.axis)["method"].tolist() if output.axis else ()
+    tables = [name for name in output.tables if have(f"{name}.md")]
     found["tables"] = [grid(results, *read_markdown(_read(folder / f"{name}.md")), methods) for name in tables]
-    found["downloads"] = [
-        download(f"{name}.csv", _read(folder / f"{name}.csv")) for name in (*tables, *spec.data) if have(f"{name}.csv")
-    ]
+    data = [f"{name}.csv" for name in dict.fromkeys([*tables, *output.data])]
+    found["downloads"] = [download(name, _read(folder / name)) for name in data if have(name)]
     return found
 
 
@@ -300,7 +301,7 @@ def page(results: Results, folder: Path, at: Path | None = None) -> str:
     text = environment.get_template("report.html").render(
         name=results.experiment.get("experiment", "experiment"),
         facts=facts(results),
-        verdicts=verdicts.verdicts(results, main, paired.tables(results)),
+        verdicts=verdicts.verdicts(results, main, pairs.tables(results)),
         notes=verdicts.notes(results, main, repetition.table(results)),
         main=main_table(results, mains),
         main_file=download("comparison.csv", _read(folder / "comparison.csv")),

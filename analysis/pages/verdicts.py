@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 
-from acodm_analysis import paired
+from acodm_analysis.core import pairs
 from acodm_analysis.core.frames import baseline, held_against, horizon, runs_of, thresholds, title
 from acodm_analysis.core.seed_statistics import MIN_SEEDS, enough
 from acodm_analysis.core.tables import NOT_RUN, number
@@ -19,10 +19,10 @@ from acodm_core.results.tables import Results, disagreements
 NAMED = 3  # methods of one note; the rest is counted
 
 
-def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[dict[str, str]]:
+def verdicts(results: Results, main: pd.DataFrame, tested: pd.DataFrame) -> list[dict[str, str]]:
     """One entry per compared method but the baseline: ``method``, ``title``, ``verdict`` (against the baseline, and against the
-    strongest cheap one) and ``text``. ``pairs``: ``paired.tables``."""
-    base, found = title(results, baseline(results)), pairs.set_index(["method", "against"])
+    strongest cheap one) and ``text``. ``tested``: ``pairs.tables``."""
+    base, found = title(results, baseline(results)), tested.set_index(["method", "against"])
     entries = []
     for row in main[main["method"] != baseline(results)].itertuples():
         entry = {"method": row.method, "title": row.title, "verdict": NOT_RUN, "text": ""}
@@ -41,12 +41,12 @@ def verdicts(results: Results, main: pd.DataFrame, pairs: pd.DataFrame) -> list[
 
 
 def _sided(pair: pd.Series) -> bool:
-    return pair["verdict"] in (paired.LOWER, paired.HIGHER)
+    return pair["verdict"] in (pairs.LOWER, pairs.HIGHER)
 
 
 def _loss(pair: pd.Series, base: str) -> str:
     gap = pair["difference"]
-    if pair["verdict"] == paired.FAILED:
+    if pair["verdict"] == pairs.FAILED:
         return "At least one run failed, so there is no mean difference."
     if math.isnan(gap):
         return f"No test loss was measured beside {base}'s."
@@ -56,8 +56,8 @@ def _loss(pair: pd.Series, base: str) -> str:
         seeds = "1 seed" if pair["n"] == 1 else f"{pair['n']} seeds ({low} to {high})"
         return f"Measured test loss {size} on {seeds}: too few for a verdict."
     # The verdict is Holm's, so an interval without zero may stand beside "not distinguishable".
-    interval = f"95 % interval {low} to {high}, {pair['n']} paired seeds, Holm's p {paired.p_cell(pair['holm'])}"
-    if pair["verdict"] == paired.SAME:
+    interval = f"95 % interval {low} to {high}, {pair['n']} paired seeds, Holm's p {pairs.p_cell(pair['holm'])}"
+    if pair["verdict"] == pairs.SAME:
         return f"Test loss not distinguishable from {base}'s ({interval})."
     return f"Test loss {size} ({interval})."
 

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from acodm_analysis.core.costs import step_seconds
+from acodm_analysis.core.evaluated import accuracy, accuracy_gain, score_ratio
 from acodm_analysis.core.frames import by_domain, finals, horizon, losses, runs_of
+from acodm_analysis.core.measured import EXACT, Measured, over
 from acodm_analysis.core.seed_statistics import crossing, enough, mean_interval, median, perplexity, speedups
-from acodm_analysis.cost import step_seconds
-from acodm_analysis.evaluated import accuracy, accuracy_gain, score_ratio
-from acodm_analysis.measured import EXACT, Measured, over
-from acodm_analysis.paper.plausibility import agent_parameters
+from acodm_analysis.paper.arithmetic import agent_parameters
 from acodm_core.measure.ratio import ratio_of_medians
 from acodm_core.results.tables import Results
 
@@ -243,3 +243,22 @@ MEASURES: dict[str, Callable[..., Measured]] = {
         score_ratio,
     )
 }
+
+
+def scale(results: Results, method: str) -> dict[str, object]:
+    """What the claim was measured at: model, parameters, tokens, corpus and hardware of the method's runs."""
+    one = runs_of(results, [method]).iloc[0]
+    corpus = results.experiment.get("corpus", {}).get("name", one["corpus"])
+    return {
+        "model": one["model"], "parameters": float(one["parameters"]), "tokens": int(one["tokens"]), "corpus": corpus,
+        "hardware": one["hardware"], "precision": one["precision"],
+    }  # fmt: skip
+
+
+def mean_perplexities(results: Results, method: str) -> pd.Series:
+    """Step -> the mean over domains of their validation perplexities, median over seeds; a failed seed is the worst throughout."""
+    found = losses(results, "valid", [method])
+    wide = found.pivot(index="step", columns="run", values="mean_of_perplexities")
+    wide[found.loc[found["status"] != "finished", "run"].unique().tolist()] = np.inf
+    medians = pd.Series(median(wide), wide.index)
+    return medians[np.isfinite(medians)]

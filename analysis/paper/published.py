@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from acodm_analysis.core.frames import thresholds
+from acodm_analysis.paper.arithmetic import CHECKS, Finding
 from acodm_analysis.paper.measures import MEASURES
-from acodm_analysis.paper.plausibility import CHECKS, Finding
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.results.tables import Results
 

@@ -85,6 +85,7 @@ def test_rule_files_import_config_and_plan_only() -> None:
             "acodm_core.measure.code_digest",
             "acodm_core.planning.job_requests",
             "acodm_core.reproducing.folder_locks",
+            "acodm_analysis.core.outputs",
             *(f"acodm_core.study.{name}" for name in ("config", "files_on_disk", "model_trials", "planner")),
         }
         assert all(line.split()[1] in allowed for line in lines), f"{path.name}: {lines}"

@@ -57,7 +57,7 @@ def test_the_overlay_trains_what_the_tables_lacked(corpus, tmp_path: Path, capfd
     written = yaml.safe_load(path.read_text())
     assert capfd.readouterr().out == path.read_text() and written["experiment"] == "first-horizons"
 
-    crossed = frames.crossings(first).query("target == 'natural'").groupby("method")["steps"].median()
+    crossed = frames.crossings(first).query("threshold == 'natural'").groupby("method")["steps"].median()
     reached = [method for method in first.compare if crossed[method] <= 29]
     assert reached, "the run is long enough for somebody to cross"
     for method in reached:
@@ -74,7 +74,7 @@ def test_the_overlay_trains_what_the_tables_lacked(corpus, tmp_path: Path, capfd
     ancestors = second.runs[second.runs["method"] == "acodm_proxy"].groupby("seed")["ancestors"].nunique()
     assert set(ancestors) == {1}, "a stage is not trained again"
     matched = currencies.table(second).query("horizon == @frames.MATCHED and currency == 'steps' and way == 'alone'")
-    natural = matched[matched["target"] == "natural"].set_index("method")["cost"]
+    natural = matched[matched["threshold"] == "natural"].set_index("method")["cost"]
     assert natural.loc[reached].notna().all()
     row = compute_matched.table(second).set_index("method").loc["acodm_proxy"]
     assert row["whole_cheap"] and math.isfinite(row["whole_cheap_loss"])

@@ -15,6 +15,7 @@ from acodm_analysis import (
     ablation,
     comparison,
     compute_matched,
+    contamination,
     cost,
     currencies,
     domains,
@@ -65,7 +66,9 @@ def write(results: Path, out: Path) -> None:
         for module in MODULES:
             module.render(made, out)
         profiles.render([made, other], out)
-        downstream.render(Results(fake_results.asked(made.folder)), out / "asked")
+        asked = Results(fake_results.asked(made.folder))
+        for module in (downstream, contamination):
+            module.render(asked, out / "asked")
         for module in EXTENDED:
             module.render(extended, out / "extended")
 

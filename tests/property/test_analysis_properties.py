@@ -18,22 +18,22 @@ probabilities = some.lists(some.floats(0, 1), min_size=1, max_size=8)
 
 
 @given(losses, some.floats(0.1, 10))
-def test_a_crossing_is_confirmed_and_no_later_than_the_run(values, target):
+def test_a_crossing_is_confirmed_and_no_later_than_the_run(values, threshold):
     steps = np.arange(len(values)) * 10
-    found = st.crossing(steps, values, target)
+    found = st.crossing(steps, values, threshold)
     if math.isfinite(found):
         assert 0 <= found <= steps[-1]
         after = np.asarray(values)[steps >= math.ceil(found - 1e-6)]
-        assert (after[:1] <= target + 1e-9).all()
+        assert (after[:1] <= threshold + 1e-9).all()
     else:
-        assert values[-1] > target
+        assert values[-1] > threshold
 
 
 @given(losses, some.floats(0.1, 10), some.floats(0, 5))
-def test_an_easier_target_is_never_reached_later(values, target, slack):
+def test_an_easier_threshold_is_never_reached_later(values, threshold, slack):
     steps = 1 + np.arange(len(values)) * 10
-    # One dip may confirm the easier target only; the order must hold all the same.
-    assert st.crossing(steps, values, target + slack) <= st.crossing(steps, values, target) * (1 + 1e-9)
+    # One dip may confirm the easier threshold only; the order must hold all the same.
+    assert st.crossing(steps, values, threshold + slack) <= st.crossing(steps, values, threshold) * (1 + 1e-9)
 
 
 @given(probabilities)

@@ -1,11 +1,8 @@
 # Collected results -> the AC-ODM paper's tables and figures beside ours (`snakemake paper`), and what a paper of one's own takes:
 # tables, figures, protocol and BibTeX (`snakemake export`).
 
-PAPER = f"{RESULTS}/paper"
-PAPER_FIGURES = ["paper_curves", "paper_domains_figure"]
-if {"granularity", "proxy_size", "architecture"} & set(EXPERIMENT.axes):
-    PAPER_FIGURES.append("paper_axes")
-PAPER_TABLES = ["downstream", "cost", "domains_published", "domains", "granularity", "llama", "proxy"]
+BESIDE = f"{RESULTS}/paper"
+PAPER_OUTPUTS = HAS.outputs(PAPER)
 
 
 rule paper:
@@ -15,15 +12,12 @@ rule paper:
         probe=f"{RESULTS}/probe/probe.parquet",
         scores=SCORES,
     output:
-        f"{PAPER}/paper.md",
-        expand(f"{PAPER}/{{name}}.{{kind}}", name=PAPER_FIGURES, kind=["png", "csv"]),
-        expand(f"{PAPER}/paper_{{name}}.{{kind}}", name=PAPER_TABLES, kind=["csv", "tex"]),
-        [report(f"{PAPER}/{name}.svg", caption=f"../report/{name}.rst", category="The paper") for name in PAPER_FIGURES],
-        [report(f"{PAPER}/paper_{name}.md", caption="../report/paper_table.rst", category="The paper") for name in PAPER_TABLES],
+        f"{BESIDE}/paper.md",
+        in_folder(BESIDE, PAPER_OUTPUTS),
     params:
-        code=code_digest("acodm_analysis.paper.paper_tables"),
+        code=outputs_digest(PAPER_OUTPUTS, "acodm_analysis.pages.paper", folder=PAPER),
         results=RESULTS,
-        paper=PAPER,
+        paper=BESIDE,
     log:
         f"logs/paper/{EXPERIMENT.experiment}.log",
     message:
@@ -32,7 +26,7 @@ rule paper:
         mem_mb=SMALL_MB,
         runtime=SMALL_MINUTES,
     shell:
-        "python -m acodm_analysis.paper.paper_tables {params.results:q} {params.paper:q} > {log:q} 2>&1"
+        "python -m acodm_analysis.pages.paper {params.results:q} {params.paper:q} > {log:q} 2>&1"
 
 
 rule export:
@@ -44,7 +38,8 @@ rule export:
     output:
         expand(f"{RESULTS}/export/{{name}}", name=["README.md", "protocol.tex", "references.bib"]),
     params:
-        code=code_digest("acodm_analysis.pages.export"),
+        code=outputs_digest(OUTPUTS, "acodm_analysis.pages.export"),
+        paper_code=outputs_digest(PAPER_OUTPUTS, folder=PAPER),
         results=RESULTS,
         out=f"{RESULTS}/export",
     log:

@@ -1,45 +1,39 @@
 # Collected results -> tables and figures, each with the CSV behind it -> the report.
 
+# What the outputs are, each one says in its own file of analysis/: see acodm_analysis.core.outputs.
+
+from acodm_analysis.core.outputs import PAPER, Experiment
+
 RENDERED = f"{RESULTS}/rendered"
-FIGURES = {
-    "curves": "Efficiency",
-    "steps_to_threshold": "Efficiency",
-    "domains": "Quality by domain",
-    "mixtures": "Mixtures",
-    "repetition": "Mixtures",
-    "diagnostics": "Mixtures",
-    "overhead": "Cost",
-    "cost": "Cost",
-    "amortised": "Cost",
-    "noise": "Quality by domain",
-}
-TABLES = ["comparison", "paired", "steps_to_threshold", "domains_perplexity", "repetition", "overhead", "cost"]
-TABLES += ["currencies", "compute_matched", "noise", "claims", "plausibility"]
-# What stands behind a figure and is no table.
-DRAWN = ["curves", "mixtures", "diagnostics", "domains", "overhead_parts", "cost_phases", "amortised", "noise_seeds"]
-CAPTIONS = {name: f"../report/{name}.rst" for name in [*FIGURES, *TABLES]}
-
-for axis in EXPERIMENT.axes:
-    FIGURES[f"ablation_{axis}"] = "Ablations"
-    TABLES.append(f"ablation_{axis}")
-    DRAWN.append(f"ablation_{axis}_seeds")
-    CAPTIONS[f"ablation_{axis}"] = "../report/ablation.rst"
-if "oracle" in EXPERIMENT.compare:
-    FIGURES["regret"] = "Efficiency"
-    TABLES.append("regret")
-    CAPTIONS["regret"] = "../report/regret.rst"
-SCORES = []
-if EXPERIMENT.downstream:
-    SCORES = [f"{RESULTS}/downstream.parquet"]
-    FIGURES["downstream"] = "Downstream"
-    asked = ["downstream", "contamination"] if CONTAMINATION else ["downstream"]
-    TABLES += asked
-    CAPTIONS |= {name: f"../report/{name}.rst" for name in asked}
+HAS = Experiment(
+    compare=EXPERIMENT.compare,
+    axes={name: axis.title for name, axis in EXPERIMENT.axes.items()},
+    downstream=bool(EXPERIMENT.downstream),
+    contamination=bool(EXPERIMENT.downstream and CONTAMINATION),
+)
+OUTPUTS = HAS.outputs()
+SCORES = [f"{RESULTS}/downstream.parquet"] if EXPERIMENT.downstream else []
 
 
-def figure(name):
-    """A figure for Snakemake's own report, with its caption and the category it stands under."""
-    return report(f"{RENDERED}/{name}.svg", caption=CAPTIONS[name], category=FIGURES[name])
+def in_folder(folder, outputs):
+    """The files that these outputs have in a folder; figures and cells are for Snakemake's own report, too."""
+    found = []
+    for one in outputs:
+        shown = {f"{one.figure}.svg": "figure"} | {f"{name}.md": "table" for name in one.tables}
+        for name in one.files:
+            file = f"{folder}/{name}"
+            if name in shown:
+                caption = Path(folder, one.caption_file).absolute()  # the rule writes it
+                labels = {"output": one.heading, "shown as": shown[name]}
+                file = report(file, caption=str(caption), category=one.section, labels=labels)
+            found.append(file)
+    return found
+
+
+def outputs_digest(outputs, *programs, folder=""):
+    """The digest of the programs that write these outputs."""
+    modules = sorted({f"acodm_analysis.{folder + '.' if folder else ''}{one.module}" for one in outputs})
+    return code_digest(*programs, *modules)
 
 
 rule render:
@@ -49,13 +43,9 @@ rule render:
         probe=f"{RESULTS}/probe/probe.parquet",
         scores=SCORES,
     output:
-        [figure(name) for name in FIGURES],
-        expand(f"{RENDERED}/{{name}}.png", name=FIGURES),
-        expand(f"{RENDERED}/{{name}}.csv", name=DRAWN),
-        expand(f"{RENDERED}/{{name}}.{{kind}}", name=TABLES, kind=["csv", "tex"]),
-        [report(f"{RENDERED}/{name}.md", caption=CAPTIONS[name], category="Tables") for name in TABLES],
+        in_folder(RENDERED, OUTPUTS),
     params:
-        code=code_digest("acodm_analysis.render"),
+        code=outputs_digest(OUTPUTS, "acodm_analysis.render"),
         results=RESULTS,
         rendered=RENDERED,
     log:
@@ -93,8 +83,7 @@ rule cards:
 rule report:
     input:
         cards=f"{RENDERED}/cards.md",
-        figures=expand(f"{RENDERED}/{{name}}.svg", name=FIGURES),
-        tables=expand(f"{RENDERED}/{{name}}.md", name=TABLES),
+        rendered=[f"{RENDERED}/{name}" for one in OUTPUTS for name in one.files],
     output:
         f"{RESULTS}/report.html",
     params:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from acodm_analysis import amortised, comparison, compute_matched, cost, currencies, overhead
-from acodm_analysis.core import frames
+from acodm_analysis import amortised, comparison, compute_matched, cost, currencies
+from acodm_analysis.core import costs, frames, probed
 from acodm_core.results.tables import Results
 
 
@@ -57,7 +57,7 @@ def test_every_currency_is_proportional_to_the_steps_to_the_threshold(results, l
         run = results.runs.set_index("run").loc["acodm-s0"]
         each = (run["model_flops"] + run["method_flops"]) / run["steps"]
         assert at["flops", "alone"] == pytest.approx(np.median(found) * each)
-        seconds = cost.step_seconds(results)["acodm", "target"]
+        seconds = costs.step_seconds(results)["acodm", "target"]
         assert at["seconds", "alone"] == pytest.approx(np.median(found) * seconds)
 
 
@@ -85,7 +85,7 @@ def test_a_failed_run_reaches_nothing_and_is_counted(ledger):
 
 
 def test_the_paired_speed_up_is_seed_by_seed_and_a_bound_where_the_baseline_is_censored(results, ledger):
-    runs = cost.per_run(results).set_index(["method", "seed"])
+    runs = costs.per_run(results).set_index(["method", "seed"])
     ratios = []
     for seed in range(5):
         alone, whole = runs.loc[("natural", seed), ["flops_alone", "flops_run"]]
@@ -109,7 +109,7 @@ def test_the_matched_horizon_is_the_shortest_schedule_that_ended_at_the_threshol
         found = frames.matched_crossings(one).query("threshold == 'natural'").set_index(["method", "seed"])["steps"]
         assert found["acodm", 1] == steps and found.drop("natural").isna().sum() == 19
         assert set(found["natural"]) == {300, math.inf}, "the threshold is where its own schedule ends"
-    row = cost.per_run(good, "natural", frames.MATCHED).set_index("run").loc["acodm-s1"]
+    row = costs.per_run(good, "natural", frames.MATCHED).set_index("run").loc["acodm-s1"]
     assert row["flops_alone"] == pytest.approx(row["flops_run"] * 160 / 300)
 
 
@@ -125,7 +125,7 @@ def test_a_swarm_costs_the_sum_of_its_runs(results):
     runs.loc[runs["method"] == "acodm_proxy", "ancestors"] = json.dumps(both)
     clone = changed(results, runs=runs, metrics=results.metrics)
     each = float(more["model_flops"].item() + more["method_flops"].item())
-    upfront = cost.per_run(clone).query("method == 'acodm_proxy'")["flops_upfront"]
+    upfront = costs.per_run(clone).query("method == 'acodm_proxy'")["flops_upfront"]
     assert upfront.tolist() == pytest.approx([2 * each] * 5)
     bar = cost.bars(clone).query("method == 'acodm_proxy' and phase == 'acodm_proxy_run' and currency == 'flops'")
     assert bar["cost"].item() == pytest.approx(2 * each)
@@ -173,10 +173,10 @@ def test_cheap_baselines_are_static_and_free_and_the_oracle_is_none(tmp_path):
 def test_equal_compute_reads_existing_curves_and_extrapolates_nothing(results):
     table = compute_matched.table(results).set_index("method")
     assert list(table.index) == ["odm", "acodm", "acodm_proxy"]
-    row, uniform = table.loc["acodm_proxy"], cost.per_run(results).query("method == 'uniform'")["flops_run"].iloc[0]
+    row, uniform = table.loc["acodm_proxy"], costs.per_run(results).query("method == 'uniform'")["flops_run"].iloc[0]
     assert row["whole_flops"] > uniform and math.isnan(row["whole_cheap_loss"]), "no cheap run was trained that far"
     # One plain run's compute: what the proxy left of it pays for so many of the target run's steps.
-    runs = cost.per_run(results).set_index("run").loc["acodm_proxy-s0"]
+    runs = costs.per_run(results).set_index("run").loc["acodm_proxy-s0"]
     last = 20 * ((uniform - runs["flops_upfront"]) / runs["flops_run"] * 300 // 20)
     curves = frames.losses(results, "valid")
     curve = curves[(curves["method"] == "acodm_proxy") & (curves["step"] == last)]["mean"]
@@ -190,7 +190,7 @@ def test_equal_compute_reads_existing_curves_and_extrapolates_nothing(results):
 
 def test_a_longer_cheap_run_is_what_the_whole_compute_would_have_bought(results):
     before = compute_matched.table(results).set_index("method").loc["acodm_proxy"]
-    step = cost.per_run(results).query("method == 'uniform'")["flops_run"].iloc[0] / fake_results.STEPS
+    step = costs.per_run(results).query("method == 'uniform'")["flops_run"].iloc[0] / fake_results.STEPS
     enough = int(before["whole_flops"] / step)
     for steps, known in ((enough, True), (enough - 2, False), (2 * enough, True)):
         longer = trained_to(results, steps, 0.05, "uniform", range(5))
@@ -219,6 +219,6 @@ def test_the_probe_and_the_table_of_overheads_print_one_interval(canned_results)
 
     results = canned_results("plain")
     printed = " ".join(summary(results.probe))
-    for row in overhead.table(results).itertuples():
+    for row in probed.table(results).itertuples():
         cell = f"{row.time_ratio:.4f} of plain [{row.time_ratio_low:.4f}, {row.time_ratio_high:.4f}]"
         assert cell in printed

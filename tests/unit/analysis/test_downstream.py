@@ -8,8 +8,8 @@ import fake_results
 import pandas as pd
 import pytest
 
-from acodm_analysis import downstream
-from acodm_analysis.render import outputs
+from acodm_analysis import contamination, downstream
+from acodm_analysis.render import outputs_of
 from acodm_core.results.tables import Results
 
 SAME = downstream.SAME
@@ -111,7 +111,8 @@ def test_prompts_that_did_not_fit_are_told_beside_the_scores_they_concern(cells)
 
 
 def test_no_cell_is_bold(results, tmp_path):
-    downstream.render(results, tmp_path)
+    for module in (downstream, contamination):
+        module.render(results, tmp_path)
     assert (
         "**" not in (tmp_path / "downstream.md").read_text() and "bf" not in (tmp_path / "downstream.tex").read_text()
     )
@@ -140,15 +141,15 @@ def test_one_checkpoint_is_a_dot_a_method_and_a_line_for_chance(table, results):
 
 
 def test_overlap_is_counted_by_domain():
-    frame = downstream.overlap({"benchmarks": {"humaneval": {
+    frame = contamination.table({"benchmarks": {"humaneval": {
         "questions": 164, "too_short": 3, "met": 4, "domains": {"code": 3, "books": 0, "web": 2}}}})  # fmt: skip
-    (shown,) = downstream.overlap_shown(frame).to_dict("records")
+    (shown,) = contamination.shown(frame).to_dict("records")
     assert (shown["Met in the training text"], shown["By domain"]) == ("4", "code 3, web 2")
 
 
 def test_results_that_were_asked_nothing_have_no_such_table(results, canned_results):
-    assert downstream in outputs(results)
-    assert downstream not in outputs(canned_results("plain"))
+    known = {one.module for one in outputs_of(results)}
+    assert known - {one.module for one in outputs_of(canned_results("plain"))} == {"downstream", "contamination"}
 
 
 @pytest.mark.parametrize("copies", [1, 5])

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from acodm_analysis import ablation, comparison, curves, diagnostics, domains, paired, regret, render
-from acodm_analysis.core import frames, tables
+from acodm_analysis import ablation, comparison, curves, diagnostics, domains, regret, render
+from acodm_analysis.core import frames, pairs, tables
 from acodm_core.errors import UserError
 from acodm_core.results.tables import Results
 
@@ -96,7 +96,7 @@ def test_trials_are_always_shown(results):
 def test_runs_of_an_axis_stay_out_of_the_comparison(results):
     assert set(frames.finals(results)["method"]) == set(results.compare)
     assert set(comparison.table(results)["method"]) == set(results.compare)
-    assert set(paired.table(results)["method"]) == set(results.compare) - {"natural"}
+    assert set(pairs.table(results)["method"]) == set(results.compare) - {"natural"}
 
 
 def test_an_axis_has_a_row_for_every_value_and_for_the_references(results):
@@ -108,7 +108,7 @@ def test_an_axis_has_a_row_for_every_value_and_for_the_references(results):
     gaps = [final[f"acodm-discount-0-s{s}"] - final[f"acodm-s{s}"] for s in range(5)]
     assert by.loc["0", "difference"] == pytest.approx(np.mean(gaps))
     assert by.loc["0", "difference_low"] <= by.loc["0", "difference"] <= by.loc["0", "difference_high"]
-    assert by.loc["0", "verdict"] == paired.HIGHER and by.loc["0.9", "verdict"] == "base"
+    assert by.loc["0", "verdict"] == pairs.HIGHER and by.loc["0.9", "verdict"] == "base"
     assert (
         by.loc["0.9", "steps"]
         == frames.crossings(results).query("method == 'acodm' and threshold == 'natural'")["steps"].median()
@@ -127,7 +127,7 @@ def test_a_base_that_is_no_value_gets_a_row_and_equal_values_share_one(results):
 def test_few_seeds_and_failed_runs_have_no_verdict_in_an_axis(broken):
     by = ablation.table(broken, "discount").set_index("label")
     assert by.loc["0", "failed"] == 0.5 and by.loc["0", "statuses"] == "1 diverged, 1 finished"
-    assert by.loc["0", "verdict"] == paired.FAILED and by.loc["0.99", "verdict"] == "not run"
+    assert by.loc["0", "verdict"] == pairs.FAILED and by.loc["0.99", "verdict"] == "not run"
     cells = ablation.shown(ablation.table(broken, "discount"), 300).set_index("Value")
     assert cells.loc["0", "Steps to threshold"].startswith(">300")
     assert set(cells.loc["0.99", ["Test loss", "Failed (%)", "Steps to threshold"]]) == {"not run"}
@@ -228,7 +228,8 @@ def test_what_an_experiment_adds_is_drawn(rendered):
 
 def test_what_an_experiment_does_not_have_is_not_rendered(results, tmp_path):
     plain = changed(results, compare=fake_results.COMPARE, axes={})
-    assert regret in render.outputs(results) and regret not in render.outputs(plain)
+    known, fewer = ({one.module for one in render.outputs_of(each)} for each in (results, plain))
+    assert known - fewer == {"regret", "ablation"}
     ablation.render(plain, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,7 @@ import pytest
 
 from acodm_analysis import amortised, cost, diagnostics, mixtures, repetition, steps_to_threshold
 from acodm_analysis.core import style
-from acodm_analysis.paper import paper_tables
+from acodm_analysis.paper import domains, published_tables
 from acodm_core.results.tables import Results
 
 
@@ -91,13 +91,13 @@ def test_epochs_are_told_apart_by_colour_whatever_their_size(results, size):
 
 def test_the_papers_tables_show_the_cheap_baseline(results):
     makers = (
-        paper_tables.downstream_table,
-        paper_tables.cost_table,
-        paper_tables.proxy_table,
-        paper_tables.llama_table,
-        paper_tables.granularity_table,
+        published_tables.downstream_table,
+        published_tables.cost_table,
+        published_tables.proxy_table,
+        published_tables.llama_table,
+        published_tables.granularity_table,
     )
     for make in makers:
         _, numbers, cells, _ = make(results)
         assert numbers["method"].iloc[-1] == "uniform" and cells["Here"].iloc[-1] == "Uniform"
-    assert "uniform" in set(paper_tables.domain_perplexity(results)["method"])
+    assert "uniform" in set(domains.table(results)["method"])

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from acodm_analysis import comparison, cost, curves, domains, mixtures, overhead, paired, repetition
-from acodm_analysis.core import frames, style, tables
+from acodm_analysis import comparison, cost, curves, domains, mixtures, overhead, repetition
+from acodm_analysis.core import costs, frames, pairs, panels, probed, style, tables
 from acodm_analysis.pages.verdicts import notes, verdicts
 from acodm_core.results.tables import Results
 
@@ -90,26 +90,26 @@ def test_ancestors_are_charged_in_full_and_once(results):
     twice.loc[twice["run"] == "acodm_proxy-s1", "ancestors"] = json.dumps(["acodm_proxy_run-s1"] * 2)
     clone.__dict__["runs"] = twice
     for one in (results, clone):
-        row = cost.per_run(one).set_index("run").loc["acodm_proxy-s1"]
+        row = costs.per_run(one).set_index("run").loc["acodm_proxy-s1"]
         upfront = proxy["model_flops"] + proxy["method_flops"]
         assert row["flops_upfront"] == pytest.approx(upfront)
         assert row["flops_alone"] == pytest.approx((own["model_flops"] + own["method_flops"]) * row["steps"] / 300)
         assert row["flops_all_in"] == pytest.approx(row["flops_alone"] + upfront)
-    others = cost.per_run(results).query("method != 'acodm_proxy'")
+    others = costs.per_run(results).query("method != 'acodm_proxy'")
     assert (others["flops_upfront"] == 0).all()
 
 
 def test_a_missing_ancestor_makes_the_cost_unknown(results):
     clone = Results(results.folder)
     clone.__dict__["runs"] = results.runs[results.runs["run"] != "acodm_proxy_run-s1"]
-    rows = cost.per_run(clone).set_index("run")
+    rows = costs.per_run(clone).set_index("run")
     assert math.isnan(rows.loc["acodm_proxy-s1", "flops_all_in"])
     assert math.isfinite(rows.loc["acodm_proxy-s0", "flops_all_in"])
 
 
 def test_seconds_are_steps_times_probed_step_time(results):
     probe = results.probe.query("method == 'acodm' and arm == 'method' and part == 'step'")["seconds"].median()
-    row = cost.per_run(results).set_index("run").loc["acodm-s0"]
+    row = costs.per_run(results).set_index("run").loc["acodm-s0"]
     assert row["seconds_run"] == pytest.approx(300 * probe)
 
 
@@ -117,20 +117,20 @@ def test_seconds_are_steps_times_probed_step_time(results):
     ("upfront", "saved", "runs"), [(0, 1, 0), (10, 4, 3), (10, 5, 2), (10, 0, math.inf), (10, -1, math.inf)]
 )
 def test_break_even(upfront, saved, runs):
-    assert cost.break_even(upfront, saved) == runs
+    assert costs.break_even(upfront, saved) == runs
 
 
 def test_paired_differences_are_by_seed(results):
     final = frames.finals(results).set_index("run")["test_mean"]
-    row = paired.table(results).set_index("method").loc["acodm"]
+    row = pairs.table(results).set_index("method").loc["acodm"]
     assert row["difference"] == pytest.approx(
         np.mean([final[f"acodm-s{s}"] - final[f"natural-s{s}"] for s in range(5)])
     )
-    assert row["verdict"] == paired.LOWER and row["holm"] >= row["p"]
+    assert row["verdict"] == pairs.LOWER and row["holm"] >= row["p"]
 
 
 def test_fewer_than_five_seeds_have_no_verdict(broken):
-    table = paired.table(broken).set_index("method")
+    table = pairs.table(broken).set_index("method")
     assert table.loc["uniform", "verdict"] == "n = 2: no verdict"
     assert table.loc["odm", "verdict"] == "not run"
     assert table["holm"].isna().all()
@@ -150,7 +150,7 @@ def test_a_diverged_run_stays_in_the_tables(broken):
 def test_verdicts_and_notes_say_only_what_is_there(results, broken):
     for one, few in ((results, False), (broken, True)):
         main = comparison.table(one)
-        text = " ".join(v["text"] for v in verdicts(one, main, paired.tables(one)))
+        text = " ".join(v["text"] for v in verdicts(one, main, pairs.tables(one)))
         said = " ".join(notes(one, main, repetition.table(one)))
         assert "nan" not in text and "inf" not in text.replace("infinite", "")
         assert ("too few for a verdict" in text) == few and ("Holm's p" in text) != few
@@ -160,7 +160,7 @@ def test_verdicts_and_notes_say_only_what_is_there(results, broken):
 
 
 def test_overhead_interval_holds_the_ratio(results):
-    table = overhead.table(results).set_index("method")
+    table = probed.table(results).set_index("method")
     assert (table["time_ratio_low"] <= table["time_ratio"]).all() and (
         table["time_ratio"] <= table["time_ratio_high"]
     ).all()
@@ -172,7 +172,7 @@ def test_overhead_interval_holds_the_ratio(results):
 def test_a_cpu_without_device_memory_is_not_called_not_run(results):
     clone = Results(results.folder)
     clone.__dict__["memory"] = results.memory.assign(device_bytes=0)
-    assert set(overhead.shown(overhead.table(clone))["Peak device memory (× plain)"]) == {"no device"}
+    assert set(overhead.shown(probed.table(clone))["Peak device memory (× plain)"]) == {"no device"}
 
 
 def test_the_gradients_by_themselves_is_reported_where_it_was_timed(results):
@@ -182,7 +182,7 @@ def test_the_gradients_by_themselves_is_reported_where_it_was_timed(results):
     measured = plain.assign(arm="gradients", seconds=plain["seconds"] * 1.04)
     clone.__dict__["probe"] = pd.concat([results.probe, measured], ignore_index=True)
     assert "1.040" in overhead.gradients_alone(clone)
-    pd.testing.assert_frame_equal(overhead.table(clone), overhead.table(results))
+    pd.testing.assert_frame_equal(probed.table(clone), probed.table(results))
 
 
 def test_repetition_adds_up_to_the_run(results):
@@ -224,15 +224,15 @@ def test_medians_decide_what_a_curve_shows_and_bands_may_leave_it():
 
 def test_a_method_far_off_leaves_the_axes_and_the_baseline_never():
     ends = pd.Series({"a": 3.0, "b": 3.1, "natural": 3.2, "c": 3.15, "far": 5.0})
-    assert curves.near(ends, "natural") == ["a", "b", "c", "natural"]
-    assert curves.near(ends.rename({"natural": "far", "far": "natural"}), "natural") == [
+    assert panels.near(ends, "natural") == ["a", "b", "c", "natural"]
+    assert panels.near(ends.rename({"natural": "far", "far": "natural"}), "natural") == [
         "a",
         "b",
         "c",
         "far",
         "natural",
     ]
-    assert curves.near(ends[["a", "far"]], "a") == ["a", "far"]
+    assert panels.near(ends[["a", "far"]], "a") == ["a", "far"]
 
 
 def test_every_cell_of_a_coloured_table_is_its_number(results, rendered):

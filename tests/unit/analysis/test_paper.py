@@ -11,7 +11,8 @@ import pytest
 
 from acodm_analysis.core import frames
 from acodm_analysis.core.tables import read_markdown
-from acodm_analysis.paper import measures, paper_figures, paper_tables
+from acodm_analysis.pages.paper import render_paper
+from acodm_analysis.paper import curves, domains, measures, published_tables
 from acodm_analysis.paper.published import published
 from acodm_core.results.tables import Results
 
@@ -33,7 +34,7 @@ def results(canned_results):
 @pytest.fixture(scope="module")
 def rendered(results, tmp_path_factory):
     out = tmp_path_factory.mktemp("paper")
-    paper_tables.render(results, out)
+    render_paper(results, out)
     return out
 
 
@@ -44,7 +45,7 @@ def cells(rendered, name: str) -> tuple[list[str], list[list[str]]]:
 
 def test_rows_are_the_papers_with_its_values_and_ours_beside_them(results, rendered):
     header, rows = cells(rendered, "cost")
-    assert [row[0] for row in rows] == ["ODM", "PiKE", "AC-ODM", "AC-ODM-160M", "AC-ODM-410M", paper_tables.NO_ROW]
+    assert [row[0] for row in rows] == ["ODM", "PiKE", "AC-ODM", "AC-ODM-160M", "AC-ODM-410M", published_tables.NO_ROW]
     by = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert by["AC-ODM"]["Steps to ODM's final perplexity, published"] == "28356"
     assert by["AC-ODM"]["Agent parameters, published"] == "17M"
@@ -66,7 +67,7 @@ def test_each_variant_that_was_run_has_a_line_and_the_published_value_stands_onc
     runs.loc[runs["method"] == "acodm-discount-0", "method"] = "acodm_paper"
     clone = Results(results.folder)
     clone.__dict__["runs"], clone.experiment = runs, results.experiment | {"axes": {}}
-    _, numbers, shown, _ = paper_tables.downstream_table(clone)
+    _, numbers, shown, _ = published_tables.downstream_table(clone)
     lines = shown[shown["Paper's row"].isin(["AC-ODM", ""])]
     assert numbers.loc[numbers["row"] == "AC-ODM", "method"].tolist() == ["acodm_paper", "acodm"]
     assert lines["MMLU 0-shot, published"].tolist() == ["0.251", ""]
@@ -78,7 +79,7 @@ def test_published_domains_and_ours_never_share_a_row(results, rendered):
     assert not {row[0] for row in theirs} & {row[0] for row in ours}
     assert [row[0] for row in ours] == [*results.domains, "mean over domains", "exp of the objective-weighted mean"]
     # The paper's mean is that of the domains' perplexities.
-    known = paper_tables.domain_perplexity(results).query("method == 'acodm'").set_index("domain")["perplexity"]
+    known = domains.table(results).query("method == 'acodm'").set_index("domain")["perplexity"]
     last = frames.by_domain(results, "test").map(math.exp).mean(axis=1).droplevel("step")
     assert known["mean over domains"] == pytest.approx(last[[f"acodm-s{seed}" for seed in range(5)]].median())
     assert theirs[0] == ["mean over 22 domains", "14.0", "13.7", "13.4", "13.0", "11.2", ""]
@@ -86,7 +87,7 @@ def test_published_domains_and_ours_never_share_a_row(results, rendered):
 
 def test_axes_fill_the_tables_of_granularity_and_proxies(rendered):
     header, rows = cells(rendered, "granularity")
-    assert [row[0] for row in rows] == ["22", "11", "5", paper_tables.NO_ROW]
+    assert [row[0] for row in rows] == ["22", "11", "5", published_tables.NO_ROW]
     change = dict(
         zip([row[0] for row in rows], [row[header.index("Above all domains (%)")] for row in rows], strict=True)
     )
@@ -104,7 +105,7 @@ def test_only_a_llama_shaped_model_fills_the_llama_table(results, rendered):
     assert rows[0][-1] == "not run"
     clone = Results(results.folder)
     clone.experiment = results.experiment | {"model": "cpu-mini-llama"}
-    _, numbers, *_ = paper_tables.llama_table(clone)
+    _, numbers, *_ = published_tables.llama_table(clone)
     assert math.isfinite(numbers["fewer_steps"].iloc[0])
 
 
@@ -130,13 +131,13 @@ def test_figures_are_whole_and_named(rendered):
 def test_one_page_shows_everything_at_the_scale_that_was_run(rendered):
     text = (rendered / "paper.md").read_text()
     assert "Here: target (2.9M parameters), 300 steps" in text
-    for name in ("Downstream", "Cost", "Granularity", "Llama", "Proxy", "Figure: curves"):
+    for name in ("Downstream", "Cost", "Granularity", "Llama", "Proxy", "Validation curves of the paper, and here"):
         assert f"## {name}" in text
 
 
 def test_results_with_little_in_them_render_as_not_run(canned_results, tmp_path):
     broken = canned_results("extended", broken=True)
-    paper_tables.render(broken, tmp_path)
+    render_paper(broken, tmp_path)
     assert not list(tmp_path.glob("paper_axes*")) and "paper_axes" not in (tmp_path / "paper.md").read_text()
     assert "never" in (tmp_path / "paper_cost.md").read_text() or "not run" in (tmp_path / "paper_cost.md").read_text()
 
@@ -146,6 +147,4 @@ def test_every_row_of_every_published_table_has_a_name(results):
     for name, table in known.tables.items():
         if name != "domains":
             assert all(known.row(row) for row in table.rows)
-    assert set(paper_figures.validation(results).query("panel == 'published'")["of"]) == set(
-        known.tables["validation"].rows
-    )
+    assert set(curves.table(results).query("panel == 'published'")["of"]) == set(known.tables["validation"].rows)

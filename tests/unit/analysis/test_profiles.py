@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from acodm_analysis import cost, profiles
+from acodm_analysis import profiles
+from acodm_analysis.core import costs
 from acodm_core.errors import UserError
 from acodm_core.results.tables import Results
 
@@ -50,7 +51,7 @@ def test_nobody_reaching_a_threshold_puts_nobody_first():
 
 def test_one_workload_scores_what_its_ledger_says(folder):
     table = profiles.table([named(folder, "one")]).set_index(["method", "counted"])
-    medians = cost.per_run(Results(folder)).groupby("method")["flops_all_in"].median()
+    medians = costs.per_run(Results(folder)).groupby("method")["flops_all_in"].median()
     row = table.loc[("acodm_proxy", "flops_all_in")]
     ratio = medians["acodm_proxy"] / medians.min()
     assert row["score"] == pytest.approx((4 - ratio) / 3) and row["of"] == 1

@@ -1,4 +1,4 @@
-"""The report: whole and self-contained as a document, and at work in a browser where there is one."""
+"""The report: whole and self-contained as a document."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ import gzip
 import json
 import re
 import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from base64 import b64decode
 from html.parser import HTMLParser
-from pathlib import Path
 
 import fake_results
 import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import finish
-from matplotlib.colors import to_rgb
 
-from acodm_analysis import comparison, paired
-from acodm_analysis.core import style
+from acodm_analysis import comparison
+from acodm_analysis.core import pairs, style
 from acodm_analysis.pages import report
 from acodm_core.errors import UserError
 from acodm_core.results.tables import Results
-from acodm_core.seals import mark_of, marked
+from acodm_core.seals import mark_of
 
-CARD = "# Methods\n\n## `odm`\n\nA bandit of domains.\n\n**Idea.**\nDraw what has a high loss, `exp(loss)` < 3.\n"
-CARD += "\n## `other`\n\nNo.\n"
-SECTIONS = ["summary", *(section.key for section in report.SECTIONS), "cards", "provenance"]
+SECTIONS = [
+    "summary",
+    "efficiency",
+    "quality-by-domain",
+    "mixture-dynamics",
+    "cost",
+    "overhead-and-memory",
+    "downstream",
+]
+SECTIONS += ["ablations", "claims", "noise-card", "cards", "provenance"]
 
 
 class Document(HTMLParser):
@@ -51,29 +55,18 @@ class Document(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def results(canned_results):
-    return canned_results("extended")
+def results(full_report):
+    return full_report.results
 
 
 @pytest.fixture(scope="module")
-def rendered(canned_rendered, tmp_path_factory):
-    """All that one experiment renders, the cards, and a table that only some experiments have."""
-    folder = tmp_path_factory.mktemp("with_cards") / "rendered"
-    shutil.copytree(canned_rendered("extended"), folder)
-    wanted = {
-        "cards.md": CARD,
-        "downstream.md": "| Method | MMLU |\n| --- | ---: |\n| ODM | 25.1 |\n\nAccuracy.\n",
-        "downstream.csv": "method,mmlu\nodm,25.1\n",
-    }
-    for name, text in wanted.items():
-        with marked(folder / name) as path:
-            path.write_text(text)
-    return folder
+def rendered(full_report):
+    return full_report.rendered
 
 
 @pytest.fixture(scope="module")
-def page(results, rendered):
-    return report.page(results, rendered)
+def page(full_report):
+    return full_report.page
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +112,8 @@ def test_what_an_experiment_does_not_have_says_not_run(page, broken_page):
 
 
 def test_what_others_render_is_picked_up_by_name(page):
-    section = page[page.index('id="downstream"') : page.index('id="ablations"')]
-    assert "25.1" in section and 'download="downstream.csv"' in section and 'data-method="odm"' in section
+    section = page[page.index('id="efficiency"') : page.index('id="quality-by-domain"')]
+    assert "25.1" in section and 'download="profiles.csv"' in section and 'data-method="odm"' in section
 
 
 def test_every_method_leads_to_its_runs_and_those_they_depend_on(page, results):
@@ -204,181 +197,7 @@ def test_the_report_says_what_to_render_first(results, tmp_path):
 
 def test_verdicts_stand_first(page, results):
     start = page[page.index("<main>") : page.index("<table>")]
-    assert all(f">{title}</button>" in start for title in paired.table(results)["title"])
-
-
-# Machado, Oliveira and Fernandes 2009, table 1, severity 1: what linear RGB becomes without one kind of cone.
-VISIONS = {
-    "normal": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-}
-XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-
-
-def linear(colours) -> np.ndarray:
-    rgb = np.array([to_rgb(colour) for colour in colours])
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIELAB under D65."""
-    xyz = rgb @ XYZ.T / (XYZ @ np.ones(3))
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
-
-
-@pytest.mark.parametrize("vision", VISIONS)
-def test_known_colours_stay_apart_in_every_vision(vision):
-    seen = lab(np.clip(linear(style.KNOWN.values()) @ np.asarray(VISIONS[vision]).T, 0, 1))
-    apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)[np.triu_indices(len(seen), 1)]
-    assert apart.min() > 7  # 2.3 is just noticeable
-
-
-def test_names_in_a_methods_colour_can_be_read():
-    for colour in style.KNOWN.values():
-        (rgb,) = linear([style.legible(colour)])
-        assert 1.05 / (XYZ[1] @ rgb + 0.05) > 4.45
-    assert style.legible("#111111") == "#111111"
-
-
-# --- In a browser ------------------------------------------------------------------------------------------------------------
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
-FLAGS += (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--enable-logging=stderr",
-    "--hide-scrollbars",
-)
-FIRST = "<script>window.wrong = []; window.onerror = function (words) { wrong.push(String(words)); };</script>"
-# What a reader does, and what is then to be seen; synchronous, so that the dumped document holds the result.
-READER = r"""
-<script>
-(function () {
-  var all = function (selector, root) { return Array.from((root || document).querySelectorAll(selector)); };
-  var seen = function (part) { var box = part.getBoundingClientRect(); return box.width > 0 && box.height > 0; };
-  var ours = function () { return all("svg [data-method='acodm']:not([data-threshold])"); };
-  var box = document.querySelector("#methods input[value='acodm']"), found = { wrong: wrong };
-  var there = function (part) { return seen(part) && seen(part.querySelector("h2")); };
-  found.sections = all("main section").filter(there).map(function (part) { return part.id; });
-  found.figures = all("figure svg").map(function (svg) { return svg.getBoundingClientRect().width; });
-  var top = function (selector) { return document.querySelector(selector).getBoundingClientRect().top; };
-  found.first = top("h1") <= top("nav");
-  found.wide = document.documentElement.scrollWidth - innerWidth;
-  var plain = function (word) { return !word.querySelector("tspan") && !/rotate\(-?[1-9]/.test(word.getAttribute("transform")); };
-  // Letters of a figure that cover each other; turned ones and formulas have boxes that do not tell.
-  found.covered = [];
-  all("figure svg").forEach(function (svg) {
-    var words = all("text", svg).filter(seen).filter(plain);
-    var boxes = words.map(function (word) { return word.getBoundingClientRect(); });
-    words.forEach(function (word, i) {
-      words.slice(0, i).forEach(function (other, j) {
-        var wide = Math.min(boxes[i].right, boxes[j].right) - Math.max(boxes[i].left, boxes[j].left);
-        var high = Math.min(boxes[i].bottom, boxes[j].bottom) - Math.max(boxes[i].top, boxes[j].top);
-        if (wide > 2 && high > boxes[i].height / 3) found.covered.push([word.textContent, other.textContent]);
-      });
-    });
-  });
-  found.before = ours().filter(seen).length;
-  var others = all("svg [data-method='odm']").filter(seen).length;
-  box.click();
-  found.off = ours().filter(seen).length;
-  found.others = all("svg [data-method='odm']").filter(seen).length - others;
-  box.click();
-  found.again = ours().filter(seen).length;
-  var cell = function () { return document.querySelector("#summary tr[data-method='acodm'] td:nth-of-type(6)").innerText; };
-  var goals = function () {
-    var marks = all(".plot[data-points='curves'] [data-threshold]").filter(seen);
-    return Array.from(new Set(marks.map(function (part) { return part.dataset.threshold; })));
-  };
-  found.natural = [cell(), goals()];
-  document.querySelector("#thresholds input[value='uniform']").click();
-  found.uniform = [cell(), goals()];
-  document.querySelector("#summary tr[data-method='acodm_proxy'] td").click();
-  var dialog = document.getElementById("behind");
-  found.dialog = [dialog.open, dialog.querySelector("h2").innerText, all("details.run", dialog).length];
-  dialog.close();
-  var plot = document.querySelector(".plot[data-points='curves']"), svg = plot.querySelector("svg");
-  var lines = JSON.parse(document.getElementById("data").textContent).points.curves;
-  var line = lines.find(function (one) { return one.method === "acodm"; });
-  var at = new DOMPoint(line.x[9], line.y[9]).matrixTransform(svg.getScreenCTM());
-  plot.dispatchEvent(new PointerEvent("pointermove", { clientX: at.x, clientY: at.y }));
-  found.hover = plot.querySelector(".tip").innerText;
-  plot.dispatchEvent(new PointerEvent("pointerleave"));
-  found.left = plot.querySelector(".tip").hidden;
-  ["End", "ArrowLeft", "ArrowDown"].forEach(function (key) { plot.dispatchEvent(new KeyboardEvent("keydown", { key: key })); });
-  found.keys = plot.querySelector(".tip").innerText;
-  found.reachable = all(".plot[data-points], .scroll, button.runs").every(function (part) { return part.tabIndex === 0; });
-  var pre = document.createElement("pre");
-  pre.id = "found";
-  pre.textContent = JSON.stringify(found);
-  document.body.appendChild(pre);
-})();
-</script>
-"""
-
-
-def browse(page: Path, *flags: str) -> tuple[str, str]:
-    """Standard output and the browser's console."""
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={page.parent / 'profile'}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-
-@pytest.fixture(scope="module", params=["1400,900", "500,900"])
-def read(page, request, tmp_path_factory):
-    """What the reader above found on a wide and on a narrow screen."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: the report was not opened in a browser")
-    path = tmp_path_factory.mktemp("browser") / "report.html"
-    path.write_text(page.replace("<head>", f"<head>{FIRST}", 1).replace("</body>", f"{READER}</body>", 1))
-    dumped, console = browse(path, "--dump-dom", f"--window-size={request.param}")
-    assert console == ""
-    return json.loads(re.search(r'<pre id="found">(.*?)</pre>', dumped, re.S)[1])
-
-
-def test_the_browser_shows_every_section_and_reports_no_error(read):
-    assert read["wrong"] == []
-    assert read["sections"] == SECTIONS
-    assert min(read["figures"]) > 250
-    assert read["first"]  # on a narrow screen the title stands above the contents
-    assert read["wide"] <= 0  # wide tables scroll by themselves
-
-
-def test_no_letters_of_a_figure_cover_others(read):
-    assert read["covered"] == []
-
-
-def test_toggling_a_method_takes_it_out_of_every_figure(read):
-    assert read["before"] > 50 and read["off"] == 0 and read["again"] == read["before"] and read["others"] == 0
-
-
-def test_choosing_a_threshold_changes_the_table_and_the_curves(read):
-    assert read["natural"][1] == ["natural"] and read["uniform"][1] == ["uniform"]
-    assert read["natural"][0] != read["uniform"][0]
-
-
-def test_a_number_opens_the_runs_behind_it(read):
-    assert read["dialog"] == [True, "AC-ODM (proxy)", 10]
-
-
-def test_a_point_is_told_to_mouse_and_keyboard(read):
-    assert read["hover"].startswith("AC-ODM, step 180\nValidation perplexity: ") and read["left"]
-    assert re.match(r"Uniform, step 280\nValidation perplexity: [\d.]+ \(", read["keys"])
-    assert read["reachable"]
-
-
-def test_the_page_prints(page, tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: the report was not printed")
-    (tmp_path / "report.html").write_text(page)
-    browse(tmp_path / "report.html", f"--print-to-pdf={tmp_path / 'report.pdf'}", "--no-pdf-header-footer")
-    printed = (tmp_path / "report.pdf").read_bytes()
-    assert 5 < printed.count(b"/Type /Page\n") < 25
-    shapes = set(re.findall(rb"/MediaBox \[[^]]*\]", printed))
-    assert len(shapes) == 1  # a turned page would end the one before it early
+    assert all(f">{title}</button>" in start for title in pairs.table(results)["title"])
 
 
 @pytest.mark.parametrize("name", ["paired.md", "comparison.csv", "curves.svg"])
@@ -394,7 +213,7 @@ def test_a_rendered_file_that_was_cut_or_changed_is_refused(results, rendered, t
 
 
 @pytest.mark.parametrize("lost", ["file", "mark"])
-@pytest.mark.parametrize("name", ["paired.md", "comparison.csv", "regret.svg", "cards.md", "downstream.md"])
+@pytest.mark.parametrize("name", ["paired.md", "comparison.csv", "regret.svg", "cards.md", "profiles.md"])
 def test_a_rendered_file_that_was_lost_and_one_without_its_checksum_are_refused(
     results, rendered, tmp_path, name: str, lost: str
 ) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from acodm_analysis import amortised, comparison, cost, currencies, domains, paired, profiles
-from acodm_analysis.core import frames, seed_statistics, tables
+from acodm_analysis import amortised, comparison, currencies, domains, paired, profiles
+from acodm_analysis.core import costs, frames, pairs, seed_statistics, tables
 from acodm_analysis.pages.verdicts import verdicts
 from acodm_core.results.tables import Results
 
-ANALYSIS = Path(seed_statistics.__file__).parent
+ANALYSIS = Path(seed_statistics.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +31,16 @@ def two(tmp_path_factory):
 
 
 def test_the_rule_for_small_n_stands_in_one_place():
-    for path in ANALYSIS.glob("*.py"):
+    for path in ANALYSIS.rglob("*.py"):
         found = re.findall(r"[<>]=? *MIN_SEEDS|MIN_SEEDS *[<>]|(?:\bn|len\([^()]*\)) *(?:<|>=) *5\b", path.read_text())
         assert bool(found) == (path.name == "seed_statistics.py"), (path.name, found)
 
 
 def test_two_seeds_are_judged_nowhere(two):
-    pairs = paired.shown(paired.tables(two), two)
+    cells = paired.shown(pairs.tables(two), two)
     for name in ("Interquartile mean", "P(improvement)", "p (Holm)"):
-        assert set(pairs[name]) == {"n = 2"}
-    assert set(pairs["Verdict"]) == {"n = 2: no verdict"}
+        assert set(cells[name]) == {"n = 2"}
+    assert set(cells["Verdict"]) == {"n = 2: no verdict"}
     frame = comparison.table(two)
     for name in ("verdict_against_baseline", "verdict_against_cheap"):
         assert set(frame[name]) == {"n = 2: no verdict", "itself"}
@@ -49,7 +49,7 @@ def test_two_seeds_are_judged_nowhere(two):
     assert over[["score", "score_low", "fastest"]].isna().all(axis=None) and profiles.steps([two]).empty
     cells = profiles.shown(over)
     assert set(cells["Score (steps)"]) == set(cells["Fastest (steps)"]) == {"n = 2"}
-    texts = [entry["verdict"] for entry in verdicts(two, frame, paired.tables(two))]
+    texts = [entry["verdict"] for entry in verdicts(two, frame, pairs.tables(two))]
     assert set(texts) == {"n = 2: no verdict"}
 
 
@@ -75,7 +75,7 @@ def runs(alone: list[float], whole: float = 300.0) -> pd.DataFrame:
     ],
 )
 def test_a_baseline_that_gets_there_with_its_last_step_or_never_is_a_lower_bound(alone, expected):
-    assert cost.reference(runs(alone), "natural", "steps") == expected
+    assert costs.reference(runs(alone), "natural", "steps") == expected
 
 
 def test_every_speed_up_over_a_censored_baseline_begins_with_its_sign(results):
@@ -87,7 +87,7 @@ def test_every_speed_up_over_a_censored_baseline_begins_with_its_sign(results):
         others = cells.loc[cells.index != "Natural", name]
         assert (others.str.startswith("≥") | (others == "never")).all()
     assert not cells["All in, over cheap (×)"].str.startswith("≥").any()
-    texts = " ".join(entry["text"] for entry in verdicts(results, frame, paired.tables(results)))
+    texts = " ".join(entry["text"] for entry in verdicts(results, frame, pairs.tables(results)))
     assert "at least" in texts and "at most" in texts
 
 
@@ -120,14 +120,14 @@ def test_methods_stand_against_the_better_of_uniform_and_the_objectives_weights(
     made = with_objective_weights(tmp_path, lower)
     assert frames.strongest_cheap(made) == best and frames.held_against(made) == ["natural", best]
     frame = comparison.table(made).set_index("method")
-    own = cost.per_run(made).groupby("method")["flops_all_in"].median()
+    own = costs.per_run(made).groupby("method")["flops_all_in"].median()
     assert frame.loc["acodm", "flops_all_in_speedup_over_cheap"] == pytest.approx(own[best] / own["acodm"])
-    assert set(paired.tables(made)["against"]) == {"natural", best}
+    assert set(pairs.tables(made)["against"]) == {"natural", best}
     assert best in set(amortised.table(made)["method"]) and frame.loc[best, "verdict_against_cheap"] == "itself"
     ledger = currencies.table(made).set_index(["threshold", "horizon", "method", "currency", "way"]).sort_index()
-    runs_ = cost.per_run(made).set_index(["method", "seed"])["flops_all_in"]
+    runs_ = costs.per_run(made).set_index(["method", "seed"])["flops_all_in"]
     ratios = (
-        np.minimum(runs_[best], cost.per_run(made).set_index(["method", "seed"])["flops_run"][best]) / runs_["acodm"]
+        np.minimum(runs_[best], costs.per_run(made).set_index(["method", "seed"])["flops_run"][best]) / runs_["acodm"]
     )
     at = ledger.loc[("natural", frames.FIXED, "acodm", "flops", "all_in")]
     assert at["cheap_speedup"] == pytest.approx(np.median(ratios))

@@ -116,7 +116,7 @@ def test_nothing_is_imported_to_read_it(lab):
 
 
 def test_the_analysis_reads_its_templates(lab):
-    files = code_files("acodm_analysis.render") | code_files("acodm_analysis.pages.report")
+    files = code_files("acodm_analysis.render", "acodm_analysis.claims") | code_files("acodm_analysis.pages.report")
     assert "acodm_analysis.comparison" in files and "acodm_analysis.pages.report:report.html" in files
     assert "acodm_analysis.paper.published:claims.yaml" in files and "acodm_analysis.core.style:style.mplstyle" in files
 

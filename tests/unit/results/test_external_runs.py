@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from acodm_analysis import comparison, cost, currencies, paired, render
-from acodm_analysis.core import frames
+from acodm_analysis import claims, comparison, cost, currencies, render
+from acodm_analysis.core import costs, frames, pairs
 from acodm_analysis.pages import report, verdicts
-from acodm_analysis.paper import claims
 from acodm_analysis.repetition import table as repetition_table
 from acodm_core import cli
 from acodm_core.errors import UserError
@@ -78,14 +77,14 @@ def test_the_example_of_the_page_is_scored_by_the_rules(tmp_path: Path) -> None:
     row = comparison.table(results).set_index("method").loc["mine"]
     assert row["steps"] == pytest.approx(50) and row["test_mean"] == pytest.approx(2.9)
     assert row["flops_alone"] == pytest.approx(3.1e12 * 0.5)
-    ledger = currencies.table(results).query("method == 'mine' and target == 'natural' and way == 'alone'")
+    ledger = currencies.table(results).query("method == 'mine' and threshold == 'natural' and way == 'alone'")
     at = ledger[ledger["horizon"] == frames.FIXED].set_index("currency")["cost"]
     assert at["seconds"] == pytest.approx(11) and at["tokens"] == pytest.approx(51200)
     epochs = repetition_table(results).set_index(["method", "domain"])["epochs"]
     assert epochs["mine", "prose"] == pytest.approx((50 * 0.5 + 50 * 0.6) * 1024 / 100_000), (
         "weights hold between points"
     )
-    assert paired.table(results)["verdict"].tolist() == ["n = 1: no verdict"]
+    assert pairs.table(results)["verdict"].tolist() == ["n = 1: no verdict"]
     said = verdicts.notes(results, comparison.table(results), repetition_table(results))
     assert any("another trainer: natural, mine" in one for one in said)
 
@@ -140,7 +139,7 @@ def test_own_clocks_stand_only_beside_a_probe_of_the_same_machine(tmp_path: Path
         told = "\n".join(text).replace(f'"hardware": "{fake_results.HARDWARE}"', f'"hardware": "{hardware}"')
         results = scored(told, tmp_path, source)
         assert (results.runs.set_index("run").loc["theirs-0", "train_seconds"]) == 600
-        assert cost.step_seconds(results).get(("theirs", "target")) == (pytest.approx(2.0) if known else None)
+        assert costs.step_seconds(results).get(("theirs", "target")) == (pytest.approx(2.0) if known else None)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from acodm_analysis import cost
+from acodm_analysis.core import costs
 from acodm_core import cli
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
@@ -207,13 +208,13 @@ def test_what_members_saved_is_read_in_the_readers_order_of_domains(tmp_path: Pa
 
 def test_every_run_of_a_swarm_is_charged_and_they_are_one_phase(tmp_path: Path) -> None:
     results = Results(fake_results.make(tmp_path / "canned", seeds=2))
-    one, runs = cost.per_run(results).set_index("run"), results.runs.copy()
+    one, runs = costs.per_run(results).set_index("run"), results.runs.copy()
     second = runs[runs.method == "acodm_proxy_run"].assign(run=["second-s0", "second-s1"])
     names = [json.dumps([f"acodm_proxy_run-s{seed}", f"second-s{seed}"]) for seed in (0, 1)]
     runs.loc[runs.method == "acodm_proxy", "ancestors"] = names
     both = Results(results.folder)
     both.__dict__ |= {"runs": pd.concat([runs, second], ignore_index=True), "metrics": results.metrics}
-    row = cost.per_run(both).set_index("run").loc["acodm_proxy-s1"]
+    row = costs.per_run(both).set_index("run").loc["acodm_proxy-s1"]
     for currency in ("steps", "tokens", "flops", "seconds"):
         assert row[f"{currency}_upfront"] == pytest.approx(2 * one.loc["acodm_proxy-s1", f"{currency}_upfront"])
     bars = cost.bars(both).query("method == 'acodm_proxy' and currency == 'flops' and phase != 'target'")

@@ -10,32 +10,46 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from acodm_analysis.core.frames import by_domain, finals, horizon, mean_name, runs_of, strongest_cheap, title, weighting
-from acodm_analysis.core.seed_statistics import interval_name, median, perplexity
-from acodm_analysis.core.tables import NOT_RUN, between, markdown, number, program, steps_cell, write_table
-from acodm_analysis.evaluated import accuracy, scores
-from acodm_analysis.measured import Measured
-from acodm_analysis.paper import paper_figures
-from acodm_analysis.paper.claims import amount, scale
+from acodm_analysis.core.evaluated import accuracy, scores
+from acodm_analysis.core.frames import horizon, runs_of, strongest_cheap, title, weighting
+from acodm_analysis.core.measured import Measured
+from acodm_analysis.core.outputs import Output
+from acodm_analysis.core.seed_statistics import interval_name
+from acodm_analysis.core.tables import NOT_RUN, amount, between, number, program, steps_cell, write_table
+from acodm_analysis.paper import domains
 from acodm_analysis.paper.measures import (
     agent_size,
     fewer_steps,
     final_perplexity,
     lower_perplexity,
+    scale,
     speedup,
     step_time,
     steps_to,
 )
 from acodm_analysis.paper.published import Table, published
-from acodm_core.files import atomic
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="The paper",
+    place=10,
+    heading="The paper's tables",
+    tables=(
+        "paper_downstream",
+        "paper_cost",
+        "paper_domains_published",
+        "paper_domains",
+        "paper_granularity",
+        "paper_llama",
+        "paper_proxy",
+    ),
+    caption="The AC-ODM paper's tables: each published value, and beside it what was measured here.",
+)
 
 NOT_RECOVERED = "not known"  # a published figure that we could not recover
 NO_ROW = "none: strongest cheap baseline here"  # of the paper
-MEAN = "mean over domains"
 REFERENCE = "odm"  # whose final perplexity the paper counts steps to
 DOWNSTREAM = {  # column -> heading, task, shots, metric
     "mmlu_0": ("MMLU 0-shot", "mmlu", 0, "accuracy"),
@@ -196,32 +210,9 @@ def domains_published(results: Results) -> tuple:
     return "paper_domains_published", frame, frame, caption
 
 
-def domain_perplexity(results: Results) -> pd.DataFrame:
-    """One row per (method that stands for a row of the paper, domain or the mean): median test ``perplexity``; NaN: not run."""
-    table = published().tables["domains"]
-    names = [name for name in next(iter(table.rows.values())) if name != "others"]
-    methods = [method for name in names for method in published().stand_ins(results, name)]
-    methods += [method for method in [strongest_cheap(results)] if method]
-    last = by_domain(results, "test").groupby("run").last()
-    rows = []
-    for method in dict.fromkeys(methods):
-        runs = finals(results, [method])
-        mine = last.reindex(runs["run"])
-        mine[(runs["status"] != "finished").to_numpy()] = np.inf
-        values = {domain: perplexity(losses) for domain, losses in mine.items()}
-        values |= {
-            MEAN: runs["test_mean_of_perplexities"],
-            f"exp of the {mean_name(results)}": perplexity(runs["test_mean"]),
-        }
-        for domain, seeds in values.items():
-            value = float(median(seeds)) if len(runs) else math.nan
-            rows.append({"method": method, "title": title(results, method), "domain": domain, "perplexity": value})
-    return pd.DataFrame(rows, columns=["method", "title", "domain", "perplexity"])
-
-
 def domains_here(results: Results) -> tuple:
     """Our block: our domains, the methods that stand for the paper's."""
-    frame = domain_perplexity(results)
+    frame = domains.table(results)
     wide = frame.pivot_table(index="domain", columns="title", values="perplexity", sort=False, dropna=False)
     cells = wide.map(lambda value: number(value, 2)).reset_index().rename(columns={"domain": "Domain here"})
     caption = (
@@ -289,22 +280,21 @@ def proxy_table(results: Results) -> tuple:
 
 
 TABLES = (
-    downstream_table, cost_table, domains_published, domains_here, granularity_table, llama_table, proxy_table,
-)  # fmt: skip
+    downstream_table,
+    cost_table,
+    domains_published,
+    domains_here,
+    granularity_table,
+    llama_table,
+    proxy_table,
+)
 
 
 def render(results: Results, out: Path) -> None:
-    """Every table and figure, and ``paper.md`` that shows them in order."""
-    parts = [f"# The AC-ODM paper's tables and figures, beside {results.experiment['experiment']}\n\n{here(results)}\n"]
     for make in TABLES:
         name, numbers, cells, caption = make(results)
         write_table(numbers, cells, name, out, caption)
-        parts.append(f"## {name.removeprefix('paper_').replace('_', ' ').capitalize()}\n\n{markdown(cells, caption)}")
-    for name, caption in paper_figures.render(results, domain_perplexity(results), out).items():
-        parts.append(f"## Figure: {name.removeprefix('paper_')}\n\n![{name}]({name}.svg)\n\n{caption}\n")
-    with atomic(out / "paper.md") as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    program("paper", __doc__, render)
+    program("paper.published_tables", __doc__, render)

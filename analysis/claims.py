@@ -25,13 +25,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from acodm_analysis.core.frames import runs_of, title, uniformly_weighted, weighting
+from acodm_analysis.core.frames import title, uniformly_weighted, weighting
+from acodm_analysis.core.measured import EXACT, Measured
+from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import NO_VERDICT, enough
-from acodm_analysis.core.tables import FAILED, NOT_RUN, between, number, program, write_table
-from acodm_analysis.measured import EXACT, Measured
-from acodm_analysis.paper.measures import LOSS, MEASURES, PERPLEXITIES
+from acodm_analysis.core.tables import FAILED, NOT_RUN, amount, between, mid_sentence, number, program, write_table
+from acodm_analysis.paper.measures import LOSS, MEASURES, PERPLEXITIES, scale
 from acodm_analysis.paper.published import METHOD_ARGUMENTS, Claim, Published, published
 from acodm_core.results.tables import Results
+
+OUTPUT = Output(
+    section="Claims",
+    place=10,
+    heading="Reported beside reproduced",
+    tables=("claims",),
+    caption=(
+        "Published claims beside what was measured here, at the scale of the row, with a verdict on the direction."
+    ),
+)
 
 REPRODUCED, CONTRADICTED, SAME = "reproduced", "contradicted", "not distinguishable"
 VERDICTS = (REPRODUCED, CONTRADICTED, SAME, NO_VERDICT, NOT_RUN)
@@ -63,16 +74,6 @@ def size(found: Measured, claim: Claim) -> str:
     low, high = sorted((sign * (found.low - claim.none), sign * (found.high - claim.none)))
     reported = sign * (claim.value - claim.none)
     return SMALLER if high < reported else LARGER if low > reported else AS_REPORTED
-
-
-def scale(results: Results, method: str) -> dict[str, object]:
-    """What the claim was measured at: model, parameters, tokens, corpus and hardware of the method's runs."""
-    one = runs_of(results, [method]).iloc[0]
-    corpus = results.experiment.get("corpus", {}).get("name", one["corpus"])
-    return {
-        "model": one["model"], "parameters": float(one["parameters"]), "tokens": int(one["tokens"]), "corpus": corpus,
-        "hardware": one["hardware"], "precision": one["precision"],
-    }  # fmt: skip
 
 
 def measure(results: Results, claim: Claim, known: Published) -> list[tuple[str, str, str, Measured, Measured]]:
@@ -170,16 +171,6 @@ def by_loss(row: pd.Series) -> str:
     return cell if row["by_loss_verdict"] == row["verdict"] else f"{cell}: {row['by_loss_verdict']}"
 
 
-def amount(value: float) -> str:
-    """A count in three digits: 921k, 1.08M, 49.2B; "unstated" for NaN."""
-    if math.isnan(value):
-        return "unstated"
-    for size_, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size_:
-            return f"{value / size_:.3g}{letter}"
-    return f"{value:.0f}"
-
-
 def _scale(row: pd.Series) -> str:
     if row["verdict"] == NOT_RUN:
         return ""
@@ -197,7 +188,7 @@ def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Claim": [
-                f"{row['of']}: {_small(row['says'])}" if one else "" for one, row in zip(first, rows, strict=True)
+                f"{row['of']}: {mid_sentence(row['says'])}" if one else "" for one, row in zip(first, rows, strict=True)
             ],
             "Reported": [reported(row) if one else "" for one, row in zip(first, rows, strict=True)],
             "Here": [here(row) for row in rows],
@@ -209,12 +200,6 @@ def shown(frame: pd.DataFrame, results: Results) -> pd.DataFrame:
             "Size": frame["size"],
         }
     )
-
-
-def _small(sentence: str) -> str:
-    """A sentence as it goes on after a colon; names keep their letters."""
-    rest = sentence.split()[0][1:]
-    return sentence[0].lower() + sentence[1:] if rest == rest.lower() else sentence
 
 
 def counts(frame: pd.DataFrame) -> str:
@@ -246,50 +231,9 @@ def caption(frame: pd.DataFrame, results: Results) -> str:
     return words + weighting(results) + told
 
 
-def plausibility(known: Published | None = None) -> pd.DataFrame:
-    """One row per finding: the claim, what was reported, ``odd`` and the arithmetic; a claim without one is left out."""
-    known = known or published()
-    rows = [
-        (
-            claim.name,
-            known.title(claim.of),
-            claim.says,
-            claim.value,
-            claim.unit,
-            claim.source,
-            finding.odd,
-            finding.text,
-        )
-        for claim in known.claims
-        for finding in claim.findings()
-    ]
-    return pd.DataFrame(rows, columns=["claim", "of", "says", "reported", "unit", "source", "odd", "arithmetic"])
-
-
-def plausibility_shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cells; a claim is named in its first row only."""
-    first = ~frame["claim"].duplicated()
-    return pd.DataFrame(
-        {
-            "Claim": [
-                f"{row.of}: {_small(row.says)}" if one else ""
-                for one, row in zip(first, frame.itertuples(), strict=True)
-            ],
-            "Source": frame["source"].where(first, ""),
-            "Arithmetic on published figures": frame["arithmetic"],
-            "": ["odd" if odd else "fits" for odd in frame["odd"]],
-        }
-    )
-
-
 def render(results: Results, out: Path) -> None:
-    frame, arithmetic = table(results), plausibility()
+    frame = table(results)
     write_table(frame, shown(frame, results), "claims", out, caption(frame, results))
-    words = (
-        f"What published figures say about each other: {arithmetic['odd'].sum()} of {len(arithmetic)} findings are odd. Odd is no"
-        " proof of a mistake. Standard errors are binomial, of two scores as if their questions were independent."
-    )
-    write_table(arithmetic, plausibility_shown(arithmetic), "plausibility", out, words)
 
 
 def show(results: Results) -> None:
