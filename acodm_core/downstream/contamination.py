@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from acodm_core.data.corpus import Corpus
 from acodm_core.data.tokens.documents import read_documents
-from acodm_core.downstream.mmlu.questions import Source, read, subjects
+from acodm_core.downstream.lm_eval_names import subjects
+from acodm_core.downstream.mmlu.questions import Source, read
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
 from acodm_core.results.table_files import write_frame

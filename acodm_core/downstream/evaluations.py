@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acodm_core import PROTOCOL
+from acodm_core.downstream import lm_eval_names
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest, read_json
 from acodm_core.settings.types import checked
@@ -89,13 +90,14 @@ def evaluations(planned: Plan, asked: DownstreamConfig | None) -> dict[tuple[str
     """(run, folder's name) -> evaluation, in the order of ``planned``; none where nothing is asked.
 
     Raises:
-        UserError: an unknown method, or snapshots that the runs do not keep.
+        UserError: an unknown method, task or subject, or snapshots that the runs do not keep.
     """
     if asked is None:
         return {}
     for i, method in enumerate(asked.methods):
         if method not in planned.compared:
             raise unknown_name("compared method", method, planned.compared, where=f"downstream.methods[{i}]")
+    _check_names(asked)
     commands = {task: command(asked, task) for task in asked.tasks}
     found: dict[tuple[str, str], Evaluation] = {}
     for method, runs in planned.compared.items():
@@ -105,6 +107,15 @@ def evaluations(planned: Plan, asked: DownstreamConfig | None) -> dict[tuple[str
                     one = Evaluation(run, task, step, words)
                     found[run, one.name] = one
     return found
+
+
+def _check_names(asked: DownstreamConfig) -> None:
+    for i, task in enumerate(asked.tasks):
+        if task != "humaneval" and not _MMLU.match(task):
+            lm_eval_names.check_task(task, f"downstream.tasks[{i}]")
+    for i, subject in enumerate(asked.subjects):
+        if subject not in lm_eval_names.subjects():
+            raise unknown_name("subject", subject, lm_eval_names.subjects(), where=f"downstream.subjects[{i}]")
 
 
 def _steps(planned: Plan, run: str, asked: DownstreamConfig) -> list[int | None]:

@@ -16,7 +16,8 @@ from acodm_core.downstream import manifests
 from acodm_core.downstream.checkpoint import Checkpoint
 from acodm_core.downstream.compat import calmed
 from acodm_core.downstream.harness import Answers, Model, TooLong, ask, new_tokens
-from acodm_core.errors import UserError, unknown_name
+from acodm_core.downstream.lm_eval_names import unknown_task
+from acodm_core.errors import UserError
 from acodm_core.files import digest, read_json, write_json
 from acodm_core.results.table_files import write_scores
 
@@ -98,13 +99,6 @@ def _manager(names: Sequence[str], include: Path | None) -> TaskManager:
         if name not in manager.all_tasks:
             raise unknown_task(name, manager.all_tasks)
     return manager
-
-
-def unknown_task(name: str, tasks: Sequence[str]) -> UserError:
-    """The error for a name that lm-eval does not know: the nearest ones, of thousands."""
-    full = unknown_name("lm-eval task", name, tasks, where="--task")
-    near = re.match(r"did you mean .*?\? ", full.fix)
-    return UserError(full.what, where=full.where, fix=f"{near[0] if near else ''}`lm_eval ls tasks` lists them")
 
 
 def _measure(

@@ -16,7 +16,6 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import yaml
 
 from acodm_core.data.sources import archives
 from acodm_core.data.sources.specs import Archive
+from acodm_core.downstream.lm_eval_names import stock
 from acodm_core.errors import UserError
 from acodm_core.files import digest, sha256
 
@@ -81,20 +81,6 @@ def find_source(source: str, archives_dir: Path) -> Source:
             fix="--source hub, --source packages, or a folder that `acodm downstream questions` made",
         )
     return Source(str(folder.resolve()), None, digest({str(p.relative_to(folder)): sha256(p) for p in files}, 64))
-
-
-@cache
-def subjects() -> tuple[str, ...]:
-    """The 57 subjects as lm-eval's task files name them, sorted."""
-    names = (path.stem.removeprefix("mmlu_") for path in stock("default").glob("mmlu_*.yaml"))
-    return tuple(sorted(names))
-
-
-def stock(variant: str) -> Path:
-    """The folder of lm-eval's own MMLU task files: ``default``, ``continuation``, ``flan_cot_fewshot``."""
-    from importlib.util import find_spec
-
-    return Path(find_spec("lm_eval").submodule_search_locations[0], "tasks", "mmlu", variant)
 
 
 def mirror_name() -> str:

@@ -25,7 +25,8 @@ import yaml
 
 from acodm_core.downstream import manifests, scores
 from acodm_core.downstream.checkpoint import Checkpoint
-from acodm_core.downstream.mmlu.questions import LETTERS, Source, read, stock, subjects
+from acodm_core.downstream.lm_eval_names import stock, subjects
+from acodm_core.downstream.mmlu.questions import LETTERS, Source, read
 from acodm_core.downstream.parallel import side_by_side
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import digest

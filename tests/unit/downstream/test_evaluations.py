@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from fake_runs import finish
 
+from acodm_core.downstream import lm_eval_names
 from acodm_core.downstream.evaluations import evaluations, gather, read_settings
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
@@ -195,3 +197,33 @@ def test_a_run_that_diverged_is_a_row_with_its_reason(tmp_path: Path) -> None:
     finish(tmp_path / "run", run="odm-s0-1", steps=9)
     assert write_without_model(tmp_path / "run", tmp_path / "none", {"mmlu": 5}, None) == ""
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "words"),
+    [
+        ({"tasks": ["humaneval", "arc_eazy"]}, "downstream.tasks[1]", "did you mean 'arc_easy'"),
+        ({"tasks": ["mmlu_3shot"]}, "downstream.tasks[0]", "unknown lm-eval task 'mmlu_3shot'"),
+        (
+            {"tasks": ["mmlu_0shot"], "subjects": ["anatomy", "astrology"]},
+            "downstream.subjects[1]",
+            "valid: abstract_algebra",
+        ),
+    ],
+)
+def test_a_name_that_lm_eval_does_not_know_is_refused_before_anything_is_trained(
+    experiment, monkeypatch, asked: dict[str, Any], where: str, words: str
+) -> None:
+    known = sorted(lm_eval_names.written())
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda: SimpleNamespace(all_tasks=known))
+    with pytest.raises(UserError) as error:
+        planned(experiment, asked)
+    assert error.value.where == where and words in str(error.value)
+
+
+def test_names_of_lm_eval_are_found_in_its_files(experiment) -> None:
+    names = lm_eval_names.written()
+    assert {"arc_easy", "hellaswag", "mmlu_anatomy", "wikitext", "llama", "lambada_openai"} <= names and len(
+        names
+    ) > 10_000
+    assert len(planned(experiment, {"tasks": ["arc_easy", "hellaswag"]})) == 6

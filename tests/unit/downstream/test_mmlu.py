@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from acodm_core.data.sources.specs import Archive
+from acodm_core.downstream import lm_eval_names
 from acodm_core.downstream.checkpoint import Checkpoint, hf_tokenizer
 from acodm_core.downstream.mmlu import questions, task
 from acodm_core.downstream.mmlu.task import Settings, evaluate
@@ -121,7 +122,7 @@ def test_packages_become_a_copy_in_the_hubs_layout(source: questions.Source) -> 
 
 
 def test_lm_evals_worked_examples_become_letters_and_nothing_is_left_of_their_layout() -> None:
-    examples = questions.few_shot_examples(questions.subjects())
+    examples = questions.few_shot_examples(lm_eval_names.subjects())
     assert len(examples) == 57 and sum(map(len, examples.values())) == 281
     assert {s: len(rows) for s, rows in examples.items() if len(rows) != 5} == {
         "college_chemistry": 3,
@@ -149,7 +150,7 @@ def test_the_packaged_route_builds_the_prompts_of_the_stock_task(
     only = [{"task": f"mmlu_{s}", "dataset_path": source.path} for s in SUBJECTS]
     (tmp_path / "stock" / "group.yaml").write_text(yaml.safe_dump({"group": "stock", "task": only}))
     manager = TaskManager(
-        include_path=[str(questions.stock("default")), str(tmp_path / "stock")], include_defaults=False
+        include_path=[str(lm_eval_names.stock("default")), str(tmp_path / "stock")], include_defaults=False
     )
     model = Model(checkpoint, batch=64)
     ours = TaskManager(include_path=str(tmp_path / "ours"), include_defaults=False)
@@ -167,7 +168,7 @@ def test_a_task_of_the_hub_is_stock_but_for_its_pinned_commit(tmp_path: Path) ->
     task._write_tasks(tmp_path, questions.find_source("hub", Path()), SUBJECTS)
     own = yaml.safe_load((tmp_path / "mmlu_letters_anatomy.yaml").read_text())
     assert own == {
-        "include": str(questions.stock("default") / "mmlu_anatomy.yaml"),
+        "include": str(lm_eval_names.stock("default") / "mmlu_anatomy.yaml"),
         "task": "mmlu_letters_anatomy",
         "dataset_path": "cais/mmlu",
         "dataset_kwargs": {"revision": questions.REVISION},
