@@ -232,7 +232,10 @@ def blend(
     ] = [],  # noqa: B006 - typer reads the default
     out: Annotated[Path | None, typer.Option(help="Write a file in place of printing.")] = None,
 ) -> None:
-    """Print a run's mixture for another trainer: Megatron, torchtitan, interleave_datasets, DoReMi (docs/how-to/exports.md)."""
+    """Print a run's mixture for another trainer: Megatron, torchtitan, interleave_datasets, DoReMi.
+
+    How to use it: docs/how-to/mixture-for-another-trainer.md
+    """
     from typing import get_args
 
     from acodm_core.errors import unknown_name
