@@ -20,7 +20,7 @@ class Aioli(Mixer):
         rest spread evenly. With O the rows o_j and D_ij the decrease of loss i in the trials of j:  A = D O^-T,  A <- A -
         min(0, min A),  A <- A / sum A.  The rest of the round, which is 1 - ``measure`` of it, is drawn by
         p_j <- p_j exp(eta sum_i K w_i A_ij) / sum;  with ``memory`` = b instead  M <- (1 - b) A + b M,
-        p_j = exp(eta sum_i K w_i M_ij) / sum.  w, the weights of the loss that is compared by; uniform is the paper's sum.
+        p_j = exp(eta sum_i K w_i M_ij) / sum.  w, the objective weights; uniform is the paper's sum.
     Source:
         arXiv 2411.05735, Aioli and its LearnParams. Release at a236112, trainer/aioli_trainer.py; ``memory`` as there. Its script
         for 7 domains: eta = 1, focus = 0.75, 2 sweeps of 10 steps a trial, 70 % of a round, memory 0.1, 40k steps.

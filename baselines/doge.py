@@ -16,11 +16,11 @@ class Doge(Mixer):
     Idea:
         Learn from the domain whose step lowers the loss that counts, all domains' or that of given ones.
     Update:
-        g_i, and the gradient g of the loss that is compared by, each clipped to norm 5;
+        g_i, and the gradient g of the objective loss, each clipped to norm 5;
         s_i = <g_i, g> / (mean_j |g_j| + 1e-6), cut to [0, 5]
         a <- a exp(lr s / mu) / sum_j a_j exp(lr s_j / mu), then (1 - c) a + c / K;    weights.json: the mean of a
         drawn uniformly; tokens of domain i weigh a_i in the loss
-        ``released``: g = sum_j w_j g_j, w the weights of the compared loss: uniform w is the release's universal configuration,
+        ``released``: g = sum_j w_j g_j, w the objective weights: uniform w is the release's universal configuration,
         whose target is the mean loss of a domain "mix"; w on one domain is its out-of-domain one
         ``sum``:      g = K sum_j w_j g_j of clipped g_j: the sum over all domains where w is uniform, K times as strong
     Source:

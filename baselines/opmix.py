@@ -26,7 +26,7 @@ class Opmix(Mixer):
         for every domain k; the held-out losses L_i of ``models`` models merged of them by weights x from Dirichlet(1, ..., 1);
         for every domain the law    L_i(x) = exp(c_i) + exp(t_i x)    of least Huber loss; and the x on the simplex of least
             sum_i w_i exp(t_i x) + ``pull`` KL(p(x) || q),    p(x) = x_old u + x_domains.
-        Drawn by p(x) to the end. q, the natural shares; w, the weights of the loss that is compared by; uniform is the paper's.
+        Drawn by p(x) to the end. q, the natural shares; w, the objective weights; uniform is the paper's.
     Source:
         arXiv 2605.15220 and its release, michahu/on-policy-mix, folder pipeline: 20 % on uniform; rank 16 and alpha 32 on all
         projections of attention and MLP; 5000 steps at twice the learning rate; 20 models; Huber delta 0.02; 0.05 KL.

@@ -18,8 +18,8 @@ class Regmix(Mixer):
     Idea:
         How good a mixture is shows in a small model already; so try mixtures there, and search where none was tried.
     Update:
-        f_i: regression of the held-out loss of domain i on the mixtures p of the swarm;    f(p) = sum_i w_i f_i(p), w the
-        weights of the loss that is compared by;    p*: the mean of the ``best`` lowest f among ``draws`` of Dirichlet(q), q
+        f_i: regression of the held-out loss of domain i on the mixtures p of the swarm;    f(p) = sum_i w_i f_i(p), w the objective
+        weights;    p*: the mean of the ``best`` lowest f among ``draws`` of Dirichlet(q), q
         the natural shares. Drawn by p* from the first step on.
     Source:
         arXiv 2407.01492, section 3: 512 runs to fit and 256 to stop early, 100,000 draws, the best 128 averaged. Release at

@@ -17,7 +17,7 @@ class Skillit(Mixer):
     Update:
         A_ij = max(0, (L_j before - L_j after) / L_j before) in the run on domain i alone; every ``every``-th of the steps, with
         the last ``window`` held-out losses L:    p_i = exp(eta sum_j K w_j A_ij sum_L L_j) / sum
-        begun with 1 in the place of the losses. w, the weights of the loss that is compared by; uniform is the paper's sum.
+        begun with 1 in the place of the losses. w, the objective weights; uniform is the paper's sum.
     Source:
         arXiv 2307.14430, Algorithm 1; constants of the port to pre-training in the release of arXiv 2411.05735 at a236112,
         trainer/skillit_trainer.py and its script for 7 domains: eta = 0.2, window = 3, every = 0.01. No product of old weights:

@@ -45,9 +45,9 @@ class AcOdm(Mixer):
     Idea:
         Learn from the state of training which domain's gradient helps the others, and draw it more.
     Update:
-        r_i <- xi r_i + (1 - xi) W_i; (s, a, r, s') goes to the replay buffer; the critic regresses r + gamma Q'(s', mu'(s')); the
+        r_i <- xi r_i + (1 - xi) W_i; (s, a, r, s') goes to the replay buffer. The critic regresses r + gamma Q'(s', mu'(s')). The
         actor ascends sum_i a_i Q_i(s, a) - temperature KL(a || anchor) at a = mu(s), whose optimum is a_i ~ anchor_i
-        exp(Q_i / temperature); a^{t+1} = mu(s^t) with noise on the logits, above a uniform part. ``learn: false`` loads the
+        exp(Q_i / temperature). Then a^{t+1} = mu(s^t) with noise on the logits, above a uniform part. ``learn: false`` loads the
         actor of the input run ``actor`` (proxy mode) and only decides. In options, xi is ``reward_decay``, gamma ``discount``,
         tau ``target_rate``.
     Source:
@@ -55,7 +55,7 @@ class AcOdm(Mixer):
     Differences:
         This is the repaired method; ``acodm_core.acodm.paper`` and ``.released`` are the others. The reward is the first-order
         decrease of the objective loss in AdamW's metric, <g_i, sum_j w_j m_j> with m_j the average of domain j's earlier
-        gradients, where the paper has W_i = <g_i, sum_{j != i} g_j>, which ranks domains by how typical they are and not by
+        gradients. The paper has W_i = <g_i, sum_{j != i} g_j>. It ranks domains by how typical they are and not by
         what they teach. It is relative to its mean size and shrunk by its noise, not divided by the mixture. The divergence
         term keeps the policy off the corners that a linear objective has. The untrained policy is the anchor: by default the
         objective weights, so read this row beside ``objective``, which draws by them and learns

@@ -28,12 +28,12 @@ class AcOdmPaper(AcOdm):
         move with the loss's scale. P_i counts as 1e-6 at least; the warm-up draws each domain with 1e-4 at least, before all are
         renormalised.
         From the release: the state's scale (blocks standardised over their entries; without it an untrained actor cannot see its
-        losses beside the counts), Q as a vector, networks of five blocks of width 1024 ("17M parameters"), minibatch 32 (what its
+        losses next to the counts), Q as a vector, networks of five blocks of width 1024 ("17M parameters"), minibatch 32 (what its
         eight ranks draw, all the same). Its gamma .95, tau .001 and buffer of 10,000 are those of 41,667 steps, and the same
         fractions of any other run: in 300 steps gamma is 3e-4 to 1e-3, tau .13, the buffer 72. ``reference_steps: 0`` takes them
         as they are.
-        Ours: xi .9; 0.02 as a deviation, not a variance; a domain that a step misses keeps its average reward and its last
-        loss, and one never drawn has the others' mean (the release forces every domain into each step); updates begin with the
+        Ours: xi .9; 0.02 as a deviation, not a variance. A domain that a step misses keeps its average reward and its last
+        loss, and one never drawn has the others' mean (the release forces every domain into each step). Updates begin with the
         first transition, in the warm-up, on minibatches drawn with replacement; no weight decay; learning rate 1e-4 in runs of
         any length. The release builds its optimisers with that, but its scheduler then sets .01, falling to .001: a third of
         these weights' first values in one step.
