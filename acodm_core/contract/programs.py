@@ -85,7 +85,7 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Hold mixers to the contract: what is checked, what failed and how to mend it. Exit status 1 if anything failed."""
+    """Hold mixers to the contract: what is checked, what failed and how to fix it. Exit status 1 if anything failed."""
     from rich.console import Console
 
     from acodm_core.lm.kernels.device import prepare

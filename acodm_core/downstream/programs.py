@@ -146,7 +146,7 @@ def collect(
         list[Path], typer.Option(help="Folder that holds runs; repeat for those of several machines or sittings.")
     ] = [Path("results/runs")],  # noqa: B006 - typer reads the default
     contamination: Annotated[
-        Path | None, typer.Option(help="contamination.json of the corpus, to lay beside it.")
+        Path | None, typer.Option(help="contamination.json of the corpus, to compare with.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the table goes; default: the plan's folder.")] = None,
 ) -> None:

@@ -33,9 +33,7 @@ class MixedStep:
     decision: Decision
     batch: Batch
     result: StepResult
-    stats: (
-        StepStats | None
-    )  # what the mixer was shown; None on other ranks than the first, and where the run has diverged
+    stats: StepStats | None  # what the mixer was shown; None on all ranks but the first, and in a run that diverged
 
 
 def mixed_step(

@@ -25,7 +25,7 @@ def score(
     records: Annotated[Path, typer.Argument(help="JSON lines of another trainer's runs (docs/how-to/score.md).")],
     out: Annotated[Path, typer.Option(help="Results folder to write, as results/NAME.")],
     beside: Annotated[
-        Path | None, typer.Option(help="Results of the same corpus, evaluation and budget to stand beside.")
+        Path | None, typer.Option(help="Results of the same corpus, evaluation and budget, shown in the same tables.")
     ] = None,
 ) -> None:
     """Score runs of any other trainer under the same rules: tables, figures and report then take the folder."""
