@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kept_groups import behind_groups
 
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
@@ -19,8 +20,7 @@ from acodm_core.lm.model import build_model
 from acodm_core.lm.signals import adapters as lora
 from acodm_core.lm.train import Trainer
 from acodm_core.mixers.find import find_mixer
-from acodm_core.mixers.grouped import Grouped
-from acodm_core.mixing import Adapters, Mixer, Signal, Start, StepStats
+from acodm_core.mixing import Adapters, Signal, StepStats
 from acodm_core.study.planner import RunSpec, plan
 
 STEPS = 20
@@ -193,37 +193,8 @@ def test_what_it_costs(trainer_of) -> None:
     assert flops(asked, sequences=7) - flops(asked, sequences=6) == len(asked.weight_MA) * forward
 
 
-class Keeper(Mixer):
-    """Asks for the adapters of two groups, and keeps what it was given."""
-
-    needs = frozenset({Signal.ADAPTER_LOSS})
-
-    def start(self, start: Start) -> None:
-        pass
-
-    def sampling_weights(self, step: int) -> np.ndarray:
-        return np.full(2, 0.5)
-
-    def adapters(self) -> Adapters:
-        return Adapters(np.array([[0.9, 0.1], [0.0, 1.0]]), np.eye(2), 3)
-
-    def observe(self, stats: StepStats) -> None:
-        self.seen = stats
-
-
 def test_groups_are_adapted_as_they_are_drawn_and_their_losses_are_their_mixtures() -> None:
-    inner = Keeper()
-    mixer = Grouped(inner, {"left": ("a", "b"), "right": ("c",)})
-    tokens_K = np.array([100.0, 300.0, 600.0])
-    mixer.start(
-        Start(
-            domains=("a", "b", "c"),
-            prior=tokens_K / 1000,
-            tokens_available=tokens_K,
-            total_steps=10,
-            rng=np.random.default_rng(0),
-        )
-    )
+    inner, mixer = behind_groups(Signal.ADAPTER_LOSS)
     np.testing.assert_allclose(mixer.adapters().mixture_AK, [[0.225, 0.675, 0.1], [0.0, 0.0, 1.0]])
     loss_KM = np.array([[1.0, 2.0], [5.0, 2.0], [3.0, 4.0]])
     mixer.observe(StepStats(0, np.array([0, 0, 8]), {Signal.ADAPTER_LOSS: loss_KM}))

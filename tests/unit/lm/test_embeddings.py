@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kept_groups import behind_groups
 from tiny_model import CONTEXT, batch, train_step
 
 from acodm_core.files import read_json
@@ -15,8 +16,7 @@ from acodm_core.lm.model import build_model
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.train import Trainer
 from acodm_core.mixers.find import find_mixer
-from acodm_core.mixers.grouped import Grouped
-from acodm_core.mixing import Mixer, Signal, Start, StepStats
+from acodm_core.mixing import Signal, StepStats
 from acodm_core.study.planner import plan
 
 EMBEDDING = frozenset({Signal.EMBEDDING})
@@ -67,34 +67,8 @@ def test_measuring_changes_neither_model_nor_random_stream_and_is_counted_where_
     assert embedding_flops(asked.model, CONTEXT) == forward - head
 
 
-class Keeper(Mixer):
-    """Keeps what it was given."""
-
-    needs = EMBEDDING
-
-    def start(self, start: Start) -> None:
-        pass
-
-    def sampling_weights(self, step: int) -> np.ndarray:
-        return np.full(2, 0.5)
-
-    def observe(self, stats: StepStats) -> None:
-        self.seen = stats
-
-
 def test_a_groups_embedding_is_that_of_its_mixture_whatever_was_drawn() -> None:
-    inner = Keeper()
-    mixer = Grouped(inner, {"left": ("a", "b"), "right": ("c",)})
-    tokens_K = np.array([100.0, 300.0, 600.0])
-    mixer.start(
-        Start(
-            domains=("a", "b", "c"),
-            prior=tokens_K / 1000,
-            tokens_available=tokens_K,
-            total_steps=10,
-            rng=np.random.default_rng(0),
-        )
-    )
+    inner, mixer = behind_groups(Signal.EMBEDDING)
     embedding_KH = np.array([[1.0, 0.0], [5.0, 8.0], [2.0, 2.0]])
     mixer.observe(StepStats(0, np.array([0, 0, 8]), {Signal.EMBEDDING: embedding_KH}))
     np.testing.assert_allclose(inner.seen[Signal.EMBEDDING], [[4.0, 6.0], [2.0, 2.0]])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from fake_runs import finish
+from kept_groups import behind_groups
 from tiny_model import CONTEXT, VOCABULARY, batch, train_step
 
 from acodm_core.errors import UserError
 from acodm_core.lm.flops import sequence_flops
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.signals.reference_model import Reference
-from acodm_core.mixers.grouped import Grouped
-from acodm_core.mixing import Mixer, Signal, Start, StepStats
+from acodm_core.mixing import Signal, StepStats
 
 EXCESS, VALID = frozenset({Signal.EXCESS_LOSS}), frozenset({Signal.VALID_LOSS})
 
@@ -139,34 +139,8 @@ def test_a_domain_too_small_gives_what_it_has(corpus) -> None:
     assert everything[0].sequences == sum(windows)
 
 
-class Keeper(Mixer):
-    """Keeps what it was given."""
-
-    needs = VALID
-
-    def start(self, start: Start) -> None:
-        pass
-
-    def sampling_weights(self, step: int) -> np.ndarray:
-        return np.full(2, 0.5)
-
-    def observe(self, stats: StepStats) -> None:
-        self.seen = stats
-
-
 def test_a_groups_held_out_loss_is_that_of_its_mixture_whatever_was_drawn() -> None:
-    inner = Keeper()
-    mixer = Grouped(inner, {"left": ("a", "b"), "right": ("c",)})
-    tokens_K = np.array([100.0, 300.0, 600.0])
-    mixer.start(
-        Start(
-            domains=("a", "b", "c"),
-            prior=tokens_K / 1000,
-            tokens_available=tokens_K,
-            total_steps=10,
-            rng=np.random.default_rng(0),
-        )
-    )
+    inner, mixer = behind_groups(Signal.VALID_LOSS)
     mixer.observe(StepStats(0, np.array([0, 0, 8]), {Signal.VALID_LOSS: np.array([1.0, 5.0, 2.0])}))
     np.testing.assert_allclose(inner.seen[Signal.VALID_LOSS], [4.0, 2.0])
     mixer.observe(StepStats(1, np.array([0, 0, 8]), {Signal.LEARNING_RATE: np.array(1e-3)}))
