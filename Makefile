@@ -68,7 +68,7 @@ docs: $(STAMP)
 	@$(RUN) acodm reference defaults > workflow/schemas/defaults.yaml
 	@$(RUN) acodm reference schema > workflow/schemas/experiment.schema.json
 	@$(RUN) acodm data card data/corpora/$$(python -c 'import json; print(json.load(open("results/$(PRESET)/experiment.json"))["corpus"]["id"])') > docs/reference/corpus.md
-	@$(RUN) python -m acodm_analysis.pages.readme results/$(PRESET) results/$(PRESET)/rendered README.md
+	@$(RUN) acodm board pages
 
 # What is missing, misspelt or outside the navigation is an error.
 site: $(STAMP)

@@ -18,7 +18,7 @@ from acodm_core.errors import UserError
 from acodm_core.lm.kernels.device import prepare
 from acodm_core.reference.program import reference
 from acodm_core.reproducing.program import reproduce
-from acodm_core.results.programs import export, rerun, score
+from acodm_core.results.programs import board, export, rerun, score
 
 if TYPE_CHECKING:
     from acodm_core.study.config import Experiment
@@ -41,6 +41,7 @@ app.command()(reference)
 app.command()(rerun)
 app.command()(score)
 app.add_typer(data_app, name="data", help="Build a corpus: fetch, documents, tokenizer, tokens, seal.")
+app.add_typer(board, name="board")
 app.add_typer(downstream_app, name="downstream")
 
 Config = Annotated[

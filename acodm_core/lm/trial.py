@@ -2,7 +2,7 @@
 
     python -m acodm_core.lm.trial < TRIALS.json
 
-``study.trials`` runs it in a process of its own, because planning imports no torch.
+``study.model_trials`` runs it in a process of its own, because planning imports no torch.
 """
 
 from __future__ import annotations

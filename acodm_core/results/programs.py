@@ -1,4 +1,4 @@
-"""``acodm export``, ``rerun`` and ``score``: programs that end in the analysis, which the library does not know.
+"""``acodm export``, ``rerun``, ``score`` and ``board``: programs that end in the analysis, which the library does not know.
 
 Each starts a program of ``acodm_analysis`` as a process of its own; heavy imports wait until a command needs them.
 """
@@ -18,7 +18,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the paper's files; made when it is missing.")],
 ) -> None:
     """Write what a paper takes from an experiment: tables, vector figures, protocol text, BibTeX."""
-    _analyse("pages.export", experiment, str(out))
+    _analyse("pages.export", str(_folder(experiment)), str(out))
 
 
 def score(
@@ -49,11 +49,30 @@ def rerun(
 ) -> None:
     """Plan the runs that matched horizon and equal compute need: schedules that end at the crossing, longer baselines."""
     chosen = [*(f"--part={one}" for one in part), *(f"--method={one}" for one in method)]
-    _analyse("pages.rerun", experiment, str(out), f"--threshold={threshold}", *chosen)
+    _analyse("pages.rerun", str(_folder(experiment)), str(out), f"--threshold={threshold}", *chosen)
 
 
-def _analyse(program: str, experiment: str, *arguments: str) -> None:
-    """Run a program of the analysis on an experiment's results: the library does not know it, so as a process of its own."""
-    folder = Path(experiment) if Path(experiment).is_dir() else Path("results") / experiment
-    command = [sys.executable, "-m", f"acodm_analysis.{program}", str(folder), *arguments]
-    raise typer.Exit(subprocess.run(command).returncode)
+board = typer.Typer(help="Results of record in board/, and the pages that are made of them.", no_args_is_help=True)
+
+
+@board.command()
+def add(
+    experiment: Annotated[str, typer.Argument(help="Name of a rendered experiment below results/, or its folder.")],
+) -> None:
+    """Record an experiment: board/NAME.parquet, NAME.json and NAME.svg. Then: acodm board pages."""
+    _analyse("pages.board", "add", str(_folder(experiment)))
+
+
+@board.command()
+def pages() -> None:
+    """Make the README's table and the pages docs/results/NAME.md of what is recorded."""
+    _analyse("pages.board", "pages", ".")
+
+
+def _folder(experiment: str) -> Path:
+    return Path(experiment) if Path(experiment).is_dir() else Path("results") / experiment
+
+
+def _analyse(program: str, *arguments: str) -> None:
+    """Run a program of the analysis: the library does not know it, so as a process of its own."""
+    raise typer.Exit(subprocess.run([sys.executable, "-m", f"acodm_analysis.{program}", *arguments]).returncode)
