@@ -187,7 +187,7 @@ def collect(
     """Put an experiment's finished runs together as tidy tables, checking every file; says what the runs differ in."""
     from acodm_core.data.corpus import Corpus
     from acodm_core.results.collect import collect as put_together
-    from acodm_core.results.tables import Results, disagreements
+    from acodm_core.results.reader import Results, disagreements
     from acodm_core.study.planner import read_experiment
 
     folder = out or plan.parent

@@ -40,7 +40,7 @@ from acodm_analysis.core.tables import (
     write_csv,
     write_table,
 )
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Ablations",

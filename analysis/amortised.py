@@ -19,7 +19,7 @@ from acodm_analysis.core import costs, panels, style
 from acodm_analysis.core.frames import baseline, strongest_cheap, title
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import NOT_RUN, program, write_csv
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Cost",

@@ -32,7 +32,7 @@ from acodm_analysis.core.seed_statistics import NO_VERDICT, enough
 from acodm_analysis.core.tables import FAILED, NOT_RUN, amount, between, mid_sentence, number, program, write_table
 from acodm_analysis.paper.measures import LOSS, MEASURES, PERPLEXITIES, scale
 from acodm_analysis.paper.published import METHOD_ARGUMENTS, Claim, Published, published
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Claims",

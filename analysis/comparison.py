@@ -52,7 +52,7 @@ from acodm_analysis.core.tables import (
     with_interval,
     write_table,
 )
-from acodm_core.results.tables import Results, disagreements
+from acodm_core.results.reader import Results, disagreements
 
 OUTPUT = Output(
     section="Summary",

@@ -20,7 +20,7 @@ from acodm_analysis.core.frames import ORACLE, baseline, horizon, losses, static
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import difference_interval, median
 from acodm_analysis.core.tables import NOT_RUN, number, program, scientific, with_interval, write_table
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Cost",

@@ -10,7 +10,7 @@ from acodm_analysis.core.evaluated import CONTAMINATION
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import number, program, write_table
 from acodm_core.files import read_json
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Downstream",

@@ -22,7 +22,7 @@ from acodm_analysis.core.costs import CURRENCIES, break_even, per_run, phases, r
 from acodm_analysis.core.frames import baseline, strongest_cheap, title
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import NOT_RUN, number, program, scientific, write_csv, write_table
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Cost",

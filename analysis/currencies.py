@@ -39,7 +39,7 @@ from acodm_analysis.core.tables import (
     times,
     write_table,
 )
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Efficiency",

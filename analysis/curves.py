@@ -23,7 +23,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.panels import near
 from acodm_analysis.core.seed_statistics import median, perplexity
 from acodm_analysis.core.tables import at_least, number, program, write_csv
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Efficiency",

@@ -16,7 +16,7 @@ from acodm_analysis.core import panels, style
 from acodm_analysis.core.frames import runs_of, stretched, title
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import program, write_csv
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Mixture dynamics",

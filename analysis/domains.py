@@ -20,7 +20,7 @@ from acodm_analysis.core.frames import baseline, by_domain, mean_kind, mean_name
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import enough, median, perplexity, weighted
 from acodm_analysis.core.tables import number, program, write_csv, write_table
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Quality by domain",

@@ -26,7 +26,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import NO_VERDICT, enough
 from acodm_analysis.core.tables import NOT_RUN, between, number, program, write_table
 from acodm_core.downstream.scores import CONFIDENCE, detectable_difference
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Downstream",

@@ -19,7 +19,7 @@ from acodm_analysis.core import panels, style
 from acodm_analysis.core.frames import baseline, static_methods, stretched, title
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import number, program, write_csv
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Mixture dynamics",

@@ -23,7 +23,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import sd_interval
 from acodm_analysis.core.tables import NOT_RUN, between, number, program, write_csv, write_table
 from acodm_core.measure.statistical_power import smallest_difference
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Noise card",

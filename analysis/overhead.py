@@ -21,7 +21,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.probed import table
 from acodm_analysis.core.tables import NOT_RUN, between, number, program, with_interval, write_csv, write_table
 from acodm_core.measure.ratio import ratio_of_medians
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Overhead and memory",

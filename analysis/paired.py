@@ -17,7 +17,7 @@ from acodm_analysis.core.seed_statistics import (
     no_verdict,
 )
 from acodm_analysis.core.tables import NOT_RUN, few, number, program, with_interval, write_table
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Efficiency",

@@ -9,7 +9,7 @@ import pandas as pd
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import mid_sentence, program, write_table
 from acodm_analysis.paper.published import Published, published
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Claims",

@@ -29,7 +29,7 @@ from acodm_analysis.core.seed_statistics import LEVEL, MIN_SEEDS, enough, genera
 from acodm_analysis.core.tables import NOT_RUN, at_least, between, few, number, times, write_csv, write_table
 from acodm_core import entry
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results, disagreements
+from acodm_core.results.reader import Results, disagreements
 
 OUTPUT = Output(
     section="Efficiency",

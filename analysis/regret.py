@@ -19,7 +19,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import bootstrap, enough, generator, interval_name, median
 from acodm_analysis.core.tables import between, number, program, with_interval, write_table
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Efficiency",

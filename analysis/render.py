@@ -10,7 +10,7 @@ from acodm_analysis.core.evaluated import CONTAMINATION, downstream
 from acodm_analysis.core.outputs import Experiment, Output
 from acodm_analysis.core.tables import program
 from acodm_core.files import atomic
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 def experiment_of(results: Results) -> Experiment:

@@ -19,7 +19,7 @@ from acodm_analysis.core.frames import THRESHOLDS, crossings, horizon, threshold
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import median
 from acodm_analysis.core.tables import NOT_RUN, program, steps_cell, write_table
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Efficiency",

@@ -22,7 +22,7 @@ from acodm_core.lm.mixed_step import Decision, decide, show
 from acodm_core.lm.model import matching_layers
 from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.signals.measures import Seen, Tools, measured
-from acodm_core.lm.signals.norms import copies
+from acodm_core.lm.signals.weight_norms import copies
 from acodm_core.mixers.find import build_mixer
 from acodm_core.mixing import Inputs, Signal, Source, Start, StepStats, signals_from, simplex
 from acodm_core.streams import OWN_LOOP_MIXER, stream

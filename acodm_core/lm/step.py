@@ -25,8 +25,8 @@ from acodm_core.lm.signals.adapters import AdapterLosses
 from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.signals.held_out import Evaluator
 from acodm_core.lm.signals.measures import Seen, Tools, extra_flops, measured
-from acodm_core.lm.signals.norms import copies
 from acodm_core.lm.signals.reference_model import Reference
+from acodm_core.lm.signals.weight_norms import copies
 from acodm_core.measure.clock import Clock
 from acodm_core.mixing import Signal, Source, signals_from
 from acodm_core.study.config import ModelConfig, TrainingConfig

@@ -19,9 +19,9 @@ from acodm_core.errors import UserError
 from acodm_core.files import atomic, write_json
 from acodm_core.measure import provenance
 from acodm_core.results.external_records import UNSTATED, Header, Told, check, read
+from acodm_core.results.reader import Results
 from acodm_core.results.schemas import PROBE_COLUMNS, RUN_COLUMNS, TABLES
 from acodm_core.results.table_files import write_frame, write_table
-from acodm_core.results.tables import Results
 from acodm_core.seals import checksums
 
 MOST_ROWS = 10_000_000  # of the table of mixtures, which has one per step and domain: some GB

@@ -30,7 +30,7 @@ def score(
 ) -> None:
     """Score runs of any other trainer under the same rules: tables, figures and report then take the folder."""
     from acodm_core.results.external_runs import score as write_scored
-    from acodm_core.results.tables import Results
+    from acodm_core.results.reader import Results
 
     write_scored(records, out, Results(beside) if beside else None)
     _analyse("comparison", str(out), str(out / "rendered"), "--print")

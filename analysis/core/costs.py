@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from acodm_analysis.core.frames import FIXED, crossings, matched_crossings, runs_of
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 CURRENCIES = ("steps", "tokens", "flops", "seconds", "joules")
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from acodm_analysis.core.frames import runs_of
 from acodm_analysis.core.measured import Measured
+from acodm_core.results.reader import Results
 from acodm_core.results.schemas import SCORES
 from acodm_core.results.table_files import read_frame
-from acodm_core.results.tables import Results
 from acodm_core.seals import was_written
 
 CONTAMINATION = "contamination.json"  # beside the scores: which questions the training text holds

@@ -12,7 +12,7 @@ import pandas as pd
 from acodm_analysis.core.seed_statistics import cell_interval, crossing, median, perplexity, weighted
 from acodm_analysis.core.tables import NOT_RUN
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 # Over domains: under the objective weights (the objective loss), under natural weights, the worst domain that counts.
 MEANS = ("mean", "natural", "worst")

@@ -23,7 +23,7 @@ from acodm_analysis.core.seed_statistics import (
     paired_p,
 )
 from acodm_analysis.core.tables import NOT_RUN
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 LOWER, HIGHER, SAME, FAILED = "lower loss", "higher loss", "not distinguishable", "failed runs"
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from acodm_analysis.core.frames import runs_of, title
 from acodm_core.measure.ratio import ratio_of_medians
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 def table(results: Results) -> pd.DataFrame:

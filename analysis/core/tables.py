@@ -11,7 +11,7 @@ import pandas as pd
 
 from acodm_analysis.core.seed_statistics import enough
 from acodm_core import entry
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 from acodm_core.seals import marked
 
 NOT_RUN = "not run"

@@ -20,7 +20,7 @@ from acodm_analysis.core.tables import markdown
 from acodm_core import ARITHMETIC, PROTOCOL, entry
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json, write_json
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 IN_THE_README = "quick"  # the experiment whose table and figure the README shows

@@ -26,7 +26,7 @@ from acodm_analysis.core.tables import NOT_RUN, amount, column_types, escape, pr
 from acodm_analysis.render import outputs_of, render
 from acodm_core.errors import UserError
 from acodm_core.files import atomic, read_json
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 HERE = Path(__file__).parent
 LONG, WIDE = 30, 7  # rows from which a table breaks over pages, columns from which it lies on its side

@@ -9,7 +9,7 @@ from acodm_analysis.core.tables import program
 from acodm_analysis.paper.published_tables import here
 from acodm_analysis.render import outputs_of, render
 from acodm_core.files import atomic
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 def render_paper(results: Results, out: Path) -> None:

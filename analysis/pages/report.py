@@ -32,7 +32,7 @@ from acodm_analysis.render import outputs_of
 from acodm_core import entry
 from acodm_core.errors import UserError
 from acodm_core.files import atomic
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 from acodm_core.seals import verify_mark, was_written
 
 CARDS = "cards.md"

@@ -22,7 +22,7 @@ from acodm_analysis.core.seed_statistics import median
 from acodm_core import entry
 from acodm_core.errors import UserError, unknown_name
 from acodm_core.files import atomic
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 SUFFIX = "-horizons"
 

@@ -14,7 +14,7 @@ from acodm_analysis.core.frames import baseline, held_against, horizon, runs_of,
 from acodm_analysis.core.seed_statistics import MIN_SEEDS, enough
 from acodm_analysis.core.tables import NOT_RUN, number
 from acodm_analysis.repetition import EPOCHS_FLAG
-from acodm_core.results.tables import Results, disagreements
+from acodm_core.results.reader import Results, disagreements
 
 NAMED = 3  # methods of one note; the rest is counted
 

@@ -15,7 +15,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.panels import perplexity_axes
 from acodm_analysis.core.tables import NOT_RUN, program, write_csv
 from acodm_analysis.paper.measures import mean_perplexities
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="The paper",

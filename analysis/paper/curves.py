@@ -19,7 +19,7 @@ from acodm_analysis.core.seed_statistics import crossing
 from acodm_analysis.core.tables import NOT_RUN, program, write_csv
 from acodm_analysis.paper.measures import fewer_steps, final_perplexity, mean_perplexities, steps_to
 from acodm_analysis.paper.published import published
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="The paper",

@@ -17,7 +17,7 @@ from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.seed_statistics import median, perplexity
 from acodm_analysis.core.tables import NOT_RUN, program, write_csv
 from acodm_analysis.paper.published import published
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="The paper",

@@ -22,7 +22,7 @@ from acodm_analysis.core.measured import EXACT, Measured, over
 from acodm_analysis.core.seed_statistics import crossing, enough, mean_interval, median, perplexity, speedups
 from acodm_analysis.paper.arithmetic import agent_parameters
 from acodm_core.measure.ratio import ratio_of_medians
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 # What "perplexity" means. The papers average the perplexities of the domains, unweighted; beside that stands exp of the mean loss
 # that is the objective loss here. Both are held in nats: the logarithm of that average, or the mean loss itself.

@@ -15,7 +15,7 @@ from acodm_analysis.core.frames import thresholds
 from acodm_analysis.paper.arithmetic import CHECKS, Finding
 from acodm_analysis.paper.measures import MEASURES
 from acodm_core.errors import UserError, unknown_name
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one where libyaml is there
 FILE = Path(__file__).with_name("claims.yaml")

@@ -30,7 +30,7 @@ from acodm_analysis.paper.measures import (
     steps_to,
 )
 from acodm_analysis.paper.published import Table, published
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="The paper",

@@ -20,7 +20,7 @@ ALLOWED = {
         "acodm_core.measure.ratio",
         "acodm_core.results.schemas",
         "acodm_core.results.table_files",
-        "acodm_core.results.tables",
+        "acodm_core.results.reader",
         "acodm_core.files",
         "acodm_core.seals",
         "acodm_core.errors",

@@ -17,7 +17,7 @@ from acodm_analysis.pages import rerun
 from acodm_core import cli
 from acodm_core.errors import UserError
 from acodm_core.results.collect import collect
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import plan
 

@@ -28,7 +28,7 @@ from acodm_analysis import (
     repetition,
     steps_to_threshold,
 )
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 KEPT = Path(__file__).with_name("analysis")
 MODULES = (

@@ -16,7 +16,7 @@ KINDS = {"plain": (fake_results.make, "odm"), "extended": (fake_results.extended
 @pytest.fixture(scope="session")
 def canned_results(tmp_path_factory):
     """``canned_results(kind, broken=False)``: five seeds; broken: two, one AC-ODM run diverged, one method never run, no probe."""
-    from acodm_core.results.tables import Results
+    from acodm_core.results.reader import Results
 
     @cache
     def make(kind: str, broken: bool = False):

@@ -16,8 +16,8 @@ import torch
 from acodm_core.lm.signals.adapters import AdapterLosses
 from acodm_core.lm.signals.gradients import GRADIENT_SIGNALS, DomainGradients
 from acodm_core.lm.signals.held_out import Evaluator
-from acodm_core.lm.signals.norms import change_norms, weight_norms
 from acodm_core.lm.signals.reference_model import Reference
+from acodm_core.lm.signals.weight_norms import change_norms, weight_norms
 from acodm_core.mixing import Signal
 
 

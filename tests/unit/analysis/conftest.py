@@ -9,7 +9,7 @@ from pathlib import Path
 import fake_results
 import pytest
 
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 from acodm_core.seals import marked
 
 CARD = "# Methods\n\n## `odm`\n\nA bandit of domains.\n\n**Idea.**\nDraw what has a high loss, `exp(loss)` < 3.\n"

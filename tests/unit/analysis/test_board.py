@@ -13,7 +13,7 @@ from acodm_analysis.core.tables import read_markdown
 from acodm_analysis.pages import board
 from acodm_core.errors import UserError
 from acodm_core.files import write_json
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -15,8 +15,8 @@ from acodm_analysis.core import frames
 from acodm_analysis.paper import measures
 from acodm_analysis.paper.measures import Measured
 from acodm_analysis.paper.published import Claim, published
+from acodm_core.results.reader import Results
 from acodm_core.results.table_files import write_scores
-from acodm_core.results.tables import Results
 
 
 @pytest.fixture(scope="module")

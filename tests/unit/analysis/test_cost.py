@@ -12,7 +12,7 @@ import pytest
 
 from acodm_analysis import amortised, comparison, compute_matched, cost, currencies
 from acodm_analysis.core import costs, frames, probed
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from acodm_analysis import contamination, downstream
 from acodm_analysis.render import outputs_of
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 SAME = downstream.SAME
 

@@ -17,7 +17,7 @@ from acodm_analysis.pages import export
 from acodm_core import cli
 from acodm_core.mixers.find import baseline_names, find_mixer
 from acodm_core.reference.pages import VARIANTS
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 SPECIAL = re.compile(r"(?<!\\)[&%#_^~$]")
 NO_PAPER = {"", "folklore"}

@@ -14,7 +14,7 @@ import pytest
 from acodm_analysis import ablation, comparison, curves, diagnostics, domains, regret, render
 from acodm_analysis.core import frames, pairs, tables
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from acodm_analysis import amortised, cost, diagnostics, mixtures, repetition, steps_to_threshold
 from acodm_analysis.core import style
 from acodm_analysis.paper import domains, published_tables
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 @pytest.fixture(scope="module")

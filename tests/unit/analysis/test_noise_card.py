@@ -12,7 +12,7 @@ import pytest
 from acodm_analysis import noise
 from acodm_analysis.core import frames
 from acodm_core.measure.statistical_power import smallest_difference
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from acodm_analysis import comparison, cost, curves, domains, mixtures, overhead, repetition
 from acodm_analysis.core import costs, frames, pairs, panels, probed, style, tables
 from acodm_analysis.pages.verdicts import notes, verdicts
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 FIGURES = (
     "curves",

@@ -14,7 +14,7 @@ from acodm_analysis.core.tables import read_markdown
 from acodm_analysis.pages.paper import render_paper
 from acodm_analysis.paper import curves, domains, measures, published_tables
 from acodm_analysis.paper.published import published
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 AXES = {
     "granularity": {"title": "Domains the agent sees", "of": "acodm", "methods": {

@@ -13,7 +13,7 @@ import pytest
 from acodm_analysis import profiles
 from acodm_analysis.core import costs
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 
 @pytest.fixture(scope="module")

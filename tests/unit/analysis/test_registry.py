@@ -30,7 +30,7 @@ import pandas as pd
 from acodm_analysis.core import style
 from acodm_analysis.core.outputs import Output
 from acodm_analysis.core.tables import program, write_table
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 OUTPUT = Output(
     section="Cost",
@@ -61,7 +61,7 @@ import acodm_analysis
 from acodm_analysis import render
 from acodm_analysis.core.outputs import Experiment
 from acodm_analysis.pages import export, report
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 results, rendered, out = Results(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 mine = tuple(one for one in render.outputs_of(results) if one.module == "run_counts")
 with patch.object(Experiment, "outputs", lambda self, folder="": () if folder else mine):

@@ -20,7 +20,7 @@ from acodm_analysis import comparison
 from acodm_analysis.core import pairs, style
 from acodm_analysis.pages import report
 from acodm_core.errors import UserError
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 from acodm_core.seals import mark_of
 
 SECTIONS = [

@@ -14,7 +14,7 @@ import pytest
 from acodm_analysis import amortised, comparison, currencies, domains, paired, profiles
 from acodm_analysis.core import costs, frames, pairs, seed_statistics, tables
 from acodm_analysis.pages.verdicts import verdicts
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 ANALYSIS = Path(seed_statistics.__file__).parents[1]
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from acodm_core.errors import UserError
 from acodm_core.lm.dropin import Mix
-from acodm_core.lm.signals.norms import weight_norms
+from acodm_core.lm.signals.weight_norms import weight_norms
 from acodm_core.mixing import Signal
 
 TOKENS = {"code": 1000, "wiki": 2000, "books": 3000}

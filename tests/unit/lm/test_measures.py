@@ -61,7 +61,7 @@ from acodm_core.data.corpus import Corpus
 from acodm_core.lm.train import Trainer
 from acodm_core.mixing import Signal
 from acodm_core.study.config import load_experiment
-from acodm_core.study.docs_pages import signals
+from acodm_core.reference.pages import signals
 from acodm_core.study.planner import plan
 
 config, corpus, folder = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])

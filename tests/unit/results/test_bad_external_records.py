@@ -15,7 +15,7 @@ import pytest
 
 from acodm_core.errors import UserError
 from acodm_core.results.external_runs import score
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 EXAMPLE = re.search(r"```jsonl\n(.*?)```", (Path(__file__).parents[3] / "docs/how-to/score.md").read_text(), re.S)[1]
 LINES = [json.loads(line) for line in EXAMPLE.splitlines()]

@@ -13,8 +13,8 @@ import pytest
 from acodm_core.errors import UserError
 from acodm_core.files import read_json, write_json
 from acodm_core.results.collect import collect
+from acodm_core.results.reader import Results
 from acodm_core.results.schemas import RUN_COLUMNS
-from acodm_core.results.tables import Results
 from acodm_core.seals import checksum
 from acodm_core.study.planner import plan
 

@@ -16,8 +16,8 @@ from acodm_core.files import write_json
 from acodm_core.lm.train import Trainer
 from acodm_core.results.collect import collect
 from acodm_core.results.export_mixture import blend
+from acodm_core.results.reader import Results
 from acodm_core.results.schemas import TABLES
-from acodm_core.results.tables import Results
 from acodm_core.study.planner import plan, read_experiment
 
 KINDS = (

@@ -20,7 +20,7 @@ from acodm_analysis.repetition import table as repetition_table
 from acodm_core import cli
 from acodm_core.errors import UserError
 from acodm_core.results.external_runs import score
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 
 EXAMPLE = re.search(r"```jsonl\n(.*?)```", (Path(__file__).parents[3] / "docs/how-to/score.md").read_text(), re.S)[1]
 EVALUATION = {"valid_sequences": 8, "test_sequences": 32, "context": fake_results.CONTEXT}

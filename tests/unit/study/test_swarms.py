@@ -19,7 +19,7 @@ from acodm_core import cli
 from acodm_core.errors import UserError
 from acodm_core.files import read_json
 from acodm_core.mixing import Start, read_swarm, save_member
-from acodm_core.results.tables import Results
+from acodm_core.results.reader import Results
 from acodm_core.study.config import load_experiment
 from acodm_core.study.planner import Plan, RunSpec, plan
 

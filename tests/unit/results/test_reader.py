@@ -15,8 +15,8 @@ from acodm_analysis.core import frames, tables
 from acodm_analysis.pages import verdicts
 from acodm_analysis.repetition import table as repetition_table
 from acodm_core.errors import UserError
+from acodm_core.results.reader import Results
 from acodm_core.results.table_files import write_frame
-from acodm_core.results.tables import Results
 
 TABLES = ("runs", "metrics", "mixture", "diagnostics", "probe/probe", "probe/memory")
 
