@@ -17,7 +17,7 @@ import torch
 from acodm_core.data.sampler import Batch
 from acodm_core.errors import UserError
 from acodm_core.lm.distributed.ranks import joined_over_ranks, rank, ranks
-from acodm_core.lm.distributed.sharding import spread, unsynchronised, whole
+from acodm_core.lm.distributed.sharding import distribute, unsynchronised, whole
 from acodm_core.lm.flops import embedding_flops, sequence_flops
 from acodm_core.lm.kernels.fused_loss import weighted_loss
 from acodm_core.lm.model import matching_layers
@@ -91,7 +91,7 @@ class TrainStep:
             forward = partial(sequence_flops, model, training.context, backward=False)
             each = {Signal.VALID_LOSS: forward, Signal.EMBEDDING: partial(embedding_flops, model, training.context)}
             self.tools.held_out_flops = {s: held_out.sequences * each[s]() for s in each.keys() & set(needs)}
-        self._spread = spread(model, sharded=sharded)  # before anything holds its parameters
+        self._distributed = distribute(model, sharded=sharded)  # before anything holds its parameters
         decay = [p for p in model.parameters() if p.ndim >= 2]
         plain = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": decay, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -182,9 +182,9 @@ class TrainStep:
                 if reference:  # first, so that its logits are gone when the model's are made
                     with lap("signals"), self.autocast():
                         reference_BT = reference.losses(tokens_BS)
-                with nullcontext() if last else unsynchronised(self._spread):
+                with nullcontext() if last else unsynchronised(self._distributed):
                     with lap("forward"), self.autocast():
-                        loss, loss_BT = weighted_loss(self._spread, tokens_BS, weight / total_weight)
+                        loss, loss_BT = weighted_loss(self._distributed, tokens_BS, weight / total_weight)
                     nats.append(loss_BT.sum(1))
                     if reference:
                         with lap("signals"):

@@ -18,7 +18,7 @@ from acodm_core.lm.distributed.ranks import ranks
 from acodm_core.lm.kernels.compat import repeated_layers
 
 
-def spread(model: torch.nn.Module, *, sharded: bool) -> torch.nn.Module:
+def distribute(model: torch.nn.Module, *, sharded: bool) -> torch.nn.Module:
     """What to call in place of ``model`` in training, whose parameters are cut in place where it is to be ``sharded``."""
     if ranks() == 1:
         return model
