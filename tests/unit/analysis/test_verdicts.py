@@ -173,9 +173,12 @@ def test_the_printed_table_fits_80_columns_and_cuts_no_word(canned_results, caps
 
 
 def test_no_page_holds_a_table_of_results_written_by_hand():
-    """A cell with an interval is a result: it comes from recorded results. Old ones stay in dated logs."""
-    pages = [path for path in (Path(__file__).parents[3] / "docs").glob("*.md")]
+    """A cell with an interval is a result: it comes from the board. Old ones stay in dated logs."""
+    docs = Path(__file__).parents[3] / "docs"
+    pages = [path for path in docs.rglob("*.md") if path.parent.name != "log"]
     assert len(pages) > 10
     for page in pages:
+        if "Generated from `board/" in page.read_text(encoding="utf-8"):
+            continue
         for line in page.read_text(encoding="utf-8").splitlines():
             assert not re.search(r"^\|.*\d \[[−+]?\d[\d.]*, [−+>]?\d", line), f"{page.name}: {line}"

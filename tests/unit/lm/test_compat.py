@@ -122,7 +122,7 @@ THEIRS = {name for *_, name in USED if name.startswith("_")}
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__")
+    return name.startswith("_") and not name.endswith("__") and name != "_value_"  # an enum's, and documented
 
 
 def is_ours_or_pythons(node: ast.Import | ast.ImportFrom) -> bool:
