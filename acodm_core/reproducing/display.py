@@ -27,8 +27,9 @@ PHASES = {
     "questions": ("questions", "contamination", "evaluate", "scores"),
     "tables": ("collect", "render", "cards", "report", "paper", "export"),
 }
-LINES = 25  # plain ones over the whole time, about; none sooner than after LINE_SECONDS
+LINES = 25  # plain ones over the whole time, about; none sooner than after LINE_SECONDS, none later than after SILENCE_SECONDS
 LINE_SECONDS = 20.0
+SILENCE_SECONDS = 300.0  # the first guess of the whole time may be far off
 SHOWN = 6  # running jobs, on a screen that others share
 LOG_LINES, LOG_LETTERS = 5, 240  # of a failed job's log
 
@@ -107,7 +108,7 @@ class Screen:
 
     def _pause(self) -> float:
         gone = time.monotonic() - self.work.began
-        return max(LINE_SECONDS, (gone + self.work.left()) / LINES)
+        return min(SILENCE_SECONDS, max(LINE_SECONDS, (gone + self.work.left()) / LINES))
 
     def _line(self, text: str, style: str = "") -> None:
         self._spoke = time.monotonic()

@@ -13,7 +13,7 @@ from acodm_core.study.config import Experiment
 from acodm_core.study.planner import Plan, RunSpec
 
 START_SECONDS = 8.0  # until a program has imported what it needs; while none has shown how long it takes
-FIRST_RATE = 5e9  # operations per second of a training, until one has run
+FIRST_RATE = 2e10  # operations per second of a training, until one has run; a small model on one core does 3e10
 SEEN = 0.05  # of a run, from which on it says how fast runs are
 EXTRA = 1.3  # a training's evaluations, checkpoints and signals over its bare steps
 TRAININGS = ("train", "train_first")

@@ -124,3 +124,9 @@ def test_a_log_gets_a_modest_number_of_lines(work: Work) -> None:
     work.began -= hour  # an hour on the whole
     assert screen._pause() == pytest.approx(3600 / LINES, rel=0.05)
     assert "\x1b" not in shown.getvalue() and len(shown.getvalue().splitlines()) == 1
+
+
+def test_a_bad_first_guess_does_not_silence_the_plain_lines(work: Work, monkeypatch) -> None:
+    screen = Screen(work, Console(file=io.StringIO(), width=80))
+    monkeypatch.setattr(Work, "left", lambda self: 50 * 3600.0)
+    assert screen._pause() <= 300
