@@ -98,7 +98,8 @@ def reordered(signals: Signals, order: np.ndarray) -> Signals:
 
 def wanted(signals: Signals, mixer: Mixer, step: int) -> Signals:
     """A copy of what ``mixer`` asks for at ``step``: the trainer gives no more, and may use its arrays again."""
-    found = {signal: value.copy() for signal, value in signals.items() if signal in mixer.wants(step)}
+    wants = mixer.wants(step)
+    found = {signal: value.copy() for signal, value in signals.items() if signal in wants}
     if Signal.ADAPTER_LOSS in found:
         found[Signal.ADAPTER_LOSS] = found[Signal.ADAPTER_LOSS][:, : len(mixer.adapters().weight_MA)]
     return found
