@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -92,11 +91,9 @@ def test_validation_curves_fall(folder):
 
 
 def test_a_second_run_does_nothing(folder):
-    start = time.monotonic()
     done = snakemake(folder, "--configfile", str(ROOT / "workflow/config/smoke.yaml"))
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert time.monotonic() - start < 60  # 15 s on a quiet machine
 
 
 def test_a_changed_option_trains_only_that_method_again(folder):

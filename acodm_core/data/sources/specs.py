@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from abc import abstractmethod
 from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -86,9 +87,9 @@ class OnDisk(Model):
         pattern=r"^[0-9a-f]{32}$",
     )
 
+    @abstractmethod
     def files(self) -> list[Path]:
         """The local files that are read, in order. UserError if one is not there."""
-        raise NotImplementedError
 
     def pinned(self, where: str) -> Self:
         """The same with its ``content``; None remains where no file is local.
